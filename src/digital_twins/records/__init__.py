@@ -1,0 +1,37 @@
+"""Plain data of the clinical record: patients, conditions, observations, treatments, codes."""
+
+from typing import TYPE_CHECKING
+
+from digital_twins._lazy import exports
+
+if TYPE_CHECKING:
+    from digital_twins.records._codes import (
+        DCM as DCM,
+        FHIR_SYSTEM as FHIR_SYSTEM,
+        LOINC as LOINC,
+        NEOPLASM as NEOPLASM,
+        SCT as SCT,
+        UCUM as UCUM,
+        Code as Code,
+    )
+    from digital_twins.records._patient import (
+        Condition as Condition,
+        Observation as Observation,
+        PatientRecord as PatientRecord,
+    )
+    from digital_twins.records._treatment import (
+        DrugDose as DrugDose,
+        Fraction as Fraction,
+        Treatment as Treatment,
+        TreatmentKind as TreatmentKind,
+    )
+
+_WHERE = {
+    **dict.fromkeys(("DCM", "FHIR_SYSTEM", "LOINC", "NEOPLASM", "SCT", "UCUM", "Code"), "digital_twins.records._codes"),
+    **dict.fromkeys(("Condition", "Observation", "PatientRecord"), "digital_twins.records._patient"),
+    **dict.fromkeys(
+        ("DrugDose", "Fraction", "Treatment", "TreatmentKind"), "digital_twins.records._treatment"
+    ),
+}
+
+__getattr__, __dir__ = exports(__name__, _WHERE)
