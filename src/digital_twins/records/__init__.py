@@ -7,27 +7,51 @@ from digital_twins._lazy import exports
 if TYPE_CHECKING:
     from digital_twins.records._codes import (
         DCM as DCM,
+    )
+    from digital_twins.records._codes import (
         FHIR_SYSTEM as FHIR_SYSTEM,
+    )
+    from digital_twins.records._codes import (
         LOINC as LOINC,
+    )
+    from digital_twins.records._codes import (
         NEOPLASM as NEOPLASM,
+    )
+    from digital_twins.records._codes import (
         SCT as SCT,
+    )
+    from digital_twins.records._codes import (
         UCUM as UCUM,
+    )
+    from digital_twins.records._codes import (
         Code as Code,
     )
     from digital_twins.records._patient import (
         Condition as Condition,
+    )
+    from digital_twins.records._patient import (
         Observation as Observation,
+    )
+    from digital_twins.records._patient import (
         PatientRecord as PatientRecord,
     )
     from digital_twins.records._treatment import (
         DrugDose as DrugDose,
+    )
+    from digital_twins.records._treatment import (
         Fraction as Fraction,
+    )
+    from digital_twins.records._treatment import (
         Treatment as Treatment,
+    )
+    from digital_twins.records._treatment import (
         TreatmentKind as TreatmentKind,
     )
 
 _WHERE = {
-    **dict.fromkeys(("DCM", "FHIR_SYSTEM", "LOINC", "NEOPLASM", "SCT", "UCUM", "Code"), "digital_twins.records._codes"),
+    **dict.fromkeys(
+        ("DCM", "FHIR_SYSTEM", "LOINC", "NEOPLASM", "SCT", "UCUM", "Code"), "digital_twins.records._codes"
+    ),
     **dict.fromkeys(("Condition", "Observation", "PatientRecord"), "digital_twins.records._patient"),
     **dict.fromkeys(
         ("DrugDose", "Fraction", "Treatment", "TreatmentKind"), "digital_twins.records._treatment"

@@ -33,8 +33,8 @@ class Fraction:
 class Treatment:
     """A protocol with every administration laid out in days since the twin's baseline.
 
-    ``label`` is short and readable ("paclitaxel 175 mg/m2 every 3 weeks x6"); ``source`` names the FHIR resource
-    it came from, if any; ``as_given`` keeps the caller's own dictionary for provenance.
+    ``label`` is short and readable ("paclitaxel 175 mg/m2 every 3 weeks x6"); ``source`` names the FHIR
+    resource it came from, if any; ``as_given`` keeps the caller's own dictionary for provenance.
     """
 
     kind: TreatmentKind

@@ -1,0 +1,1 @@
+"""Connections, group commit, blobs, the job queue and migrations."""
