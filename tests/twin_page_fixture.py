@@ -51,7 +51,9 @@ def phantom() -> tuple[NDArray[np.int16], NDArray[np.float64], NDArray[np.float6
     return image, affine, centre
 
 
-def ball_volumes(shape: tuple[int, ...], affine: NDArray[np.float64], centre: NDArray[np.float64], key: str) -> bytes:
+def ball_volumes(
+    shape: tuple[int, ...], affine: NDArray[np.float64], centre: NDArray[np.float64], key: str
+) -> bytes:
     """The 4-D label volume of one course: a ball whose volume follows the course."""
     rate = COURSES[key][2]
     grid = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"), -1)
@@ -65,18 +67,36 @@ def scenario(key: str, start_cm3: float) -> Scenario:
     label, kind, rate, planned = COURSES[key]
     volume = [start_cm3 * float(np.exp(rate * day)) for day in DAYS]
     spread = [float(np.exp(0.08 + 0.002 * day)) for day in DAYS]
-    low, high = ([v / s for v, s in zip(volume, spread, strict=True)], [v * s for v, s in zip(volume, spread, strict=True)])
+    low, high = (
+        [v / s for v, s in zip(volume, spread, strict=True)],
+        [v * s for v, s in zip(volume, spread, strict=True)],
+    )
     change = [100 * (end[-1] / start_cm3 - 1) for end in (volume, low, high)]
     return Scenario(
-        key=key, label=label, kind=kind, planned=planned, interval=0.95, days=DAYS, volume_cm3=volume, low_cm3=low,
-        high_cm3=high, mask_days=DAYS,
+        key=key,
+        label=label,
+        kind=kind,
+        planned=planned,
+        interval=0.95,
+        days=DAYS,
+        volume_cm3=volume,
+        low_cm3=low,
+        high_cm3=high,
+        mask_days=DAYS,
         volume_change_percent=Interval(value=change[0], low=change[1], high=change[2], unit="%"),
-        response_category={"observation": "PD", "chemo": "SD", "radiation": "PR"}[key], criterion="RECIST 1.1",
-        nadir_day=DAYS[int(np.argmin(volume))], nadir_volume_cm3=min(volume),
+        response_category={"observation": "PD", "chemo": "SD", "radiation": "PR"}[key],
+        criterion="RECIST 1.1",
+        nadir_day=DAYS[int(np.argmin(volume))],
+        nadir_volume_cm3=min(volume),
     )
 
 
-def twin(patient_key: str = "k1", *, start_cm3: float = 33.5, centre: tuple[float, float, float] = (30.0, 10.0, -4.0)) -> TwinDetail:
+def twin(
+    patient_key: str = "k1",
+    *,
+    start_cm3: float = 33.5,
+    centre: tuple[float, float, float] = (30.0, 10.0, -4.0),
+) -> TwinDetail:
     """A twin with three courses, five parameters and six documents."""
     rows = [
         ("diffusion_mm2_per_day", "Cell motility", 0.031, 0.012, 0.079, "mm2/day", False, "calibrated"),
@@ -86,26 +106,73 @@ def twin(patient_key: str = "k1", *, start_cm3: float = 33.5, centre: tuple[floa
         ("alpha_beta_gy", "alpha/beta ratio", 10.0, None, None, "Gy", True, "literature"),
     ]
     names = ("name", "label", "value", "low", "high", "unit", "fixed", "source")
-    kinds = [("PDF", "Twin report (PDF)", "application/pdf", True), ("SR", "Structured report, TID 1500", "application/dicom", False),
-             ("SEG", "PREDICTED day 84, NOT ACQUIRED", "application/dicom", False), ("FHIR", "DiagnosticReport, preliminary", "application/fhir+json", True)]
+    kinds = [
+        ("PDF", "Twin report (PDF)", "application/pdf", True),
+        ("SR", "Structured report, TID 1500", "application/dicom", False),
+        ("SEG", "PREDICTED day 84, NOT ACQUIRED", "application/dicom", False),
+        ("FHIR", "DiagnosticReport, preliminary", "application/fhir+json", True),
+    ]
     return TwinDetail(
-        twin_id="twin-1", patient_key=patient_key, version=2, created_utc=BASELINE + timedelta(days=71), baseline_utc=BASELINE,
-        model="reaction-diffusion, logistic growth", simulated=True, labels=["SIMULATED FOLLOW-UP"],
+        twin_id="twin-1",
+        patient_key=patient_key,
+        version=2,
+        created_utc=BASELINE + timedelta(days=71),
+        baseline_utc=BASELINE,
+        model="reaction-diffusion, logistic growth",
+        simulated=True,
+        labels=["SIMULATED FOLLOW-UP"],
         current_volume=Interval(value=start_cm3, low=start_cm3 * 0.93, high=start_cm3 * 1.07, unit="cm3"),
         parameters=[Parameter(**dict(zip(names, row, strict=True))) for row in rows],
-        observed=[ObservedPoint(day=d, acquired_utc=BASELINE + timedelta(days=d), volume_cm3=start_cm3 * float(np.exp(0.006 * d)), simulated=d > 0) for d in (0, 28, 70)],
+        observed=[
+            ObservedPoint(
+                day=d,
+                acquired_utc=BASELINE + timedelta(days=d),
+                volume_cm3=start_cm3 * float(np.exp(0.006 * d)),
+                simulated=d > 0,
+            )
+            for d in (0, 28, 70)
+        ],
         scenarios=[scenario(key, start_cm3) for key in COURSES],
-        versions=[Version(version=2, created_utc=BASELINE + timedelta(days=71), reason="follow-up of day 70", scans=3), Version(version=1, created_utc=BASELINE, reason="first build", scans=1)],
-        documents=[Document(kind=k, title=t, id=f"2.25.{i}", href=f"/api/twins/twin-1/documents/{k}", media_type=m, inline=n) for i, (k, t, m, n) in enumerate(kinds)],
+        versions=[
+            Version(
+                version=2, created_utc=BASELINE + timedelta(days=71), reason="follow-up of day 70", scans=3
+            ),
+            Version(version=1, created_utc=BASELINE, reason="first build", scans=1),
+        ],
+        documents=[
+            Document(
+                kind=k,
+                title=t,
+                id=f"2.25.{i}",
+                href=f"/api/twins/twin-1/documents/{k}",
+                media_type=m,
+                inline=n,
+            )
+            for i, (k, t, m, n) in enumerate(kinds)
+        ],
         image=ImageInfo(modality="CT", window_low=-1000, window_high=300, lesion_centroid_mm=centre),
-        provenance=Provenance(software_version="0.1.0", seed=0, input_hash="9f2c" * 16, model="reaction_diffusion"),
+        provenance=Provenance(
+            software_version="0.1.0", seed=0, input_hash="9f2c" * 16, model="reaction_diffusion"
+        ),
     )
 
 
 def patient(key: str = "k1") -> PatientDetail:
     """The patient of the twin."""
     return PatientDetail(
-        key=key, patient_id="TEST-LUNG-2", name="Example, Ada", sex="female", birth_date=date(1957, 3, 4), diagnosis="Adenocarcinoma of lung",
-        stage="IIIA", labels=["TEST DATA"], twin_count=1, twin_id="twin-1", updated_utc=BASELINE, biomarkers={"EGFR": "negative", "PD-L1": "50 %"},
-        twins=[TwinSummary(twin_id="twin-1", version=2, created_utc=BASELINE, volume_cm3=33.5, simulated=True)],
+        key=key,
+        patient_id="TEST-LUNG-2",
+        name="Example, Ada",
+        sex="female",
+        birth_date=date(1957, 3, 4),
+        diagnosis="Adenocarcinoma of lung",
+        stage="IIIA",
+        labels=["TEST DATA"],
+        twin_count=1,
+        twin_id="twin-1",
+        updated_utc=BASELINE,
+        biomarkers={"EGFR": "negative", "PD-L1": "50 %"},
+        twins=[
+            TwinSummary(twin_id="twin-1", version=2, created_utc=BASELINE, volume_cm3=33.5, simulated=True)
+        ],
     )

@@ -72,22 +72,34 @@ class Catalogue:
 
         def work(cursor: apsw.Cursor) -> str:
             cursor.execute(
-                "INSERT INTO server_patient(key, patient_id, updated) VALUES (?, ?, ?) ON CONFLICT(patient_id) DO NOTHING",
+                "INSERT INTO server_patient(key, patient_id, updated) VALUES (?, ?, ?)"
+                " ON CONFLICT(patient_id) DO NOTHING",
                 (secrets.token_hex(8), patient_id, time.time()),
             )
-            row = cursor.execute("SELECT key FROM server_patient WHERE patient_id = ?", (patient_id,)).fetchone()
+            row = cursor.execute(
+                "SELECT key FROM server_patient WHERE patient_id = ?", (patient_id,)
+            ).fetchone()
             return str(row[0])
 
         with self._database.read() as connection:
-            row = connection.execute("SELECT key FROM server_patient WHERE patient_id = ?", (patient_id,)).fetchone()
+            row = connection.execute(
+                "SELECT key FROM server_patient WHERE patient_id = ?", (patient_id,)
+            ).fetchone()
         return str(row[0]) if row else self._database.write(work)
 
     def note_in(
-        self, cursor: apsw.Cursor, key: str, *, summary: Mapping[str, Any], waiting_for: str | None, job_id: str | None
+        self,
+        cursor: apsw.Cursor,
+        key: str,
+        *,
+        summary: Mapping[str, Any],
+        waiting_for: str | None,
+        job_id: str | None,
     ) -> None:
         """Record inside a transaction what is known of a patient, what is missing, and the latest job."""
         cursor.execute(
-            "UPDATE server_patient SET summary = ?, waiting_for = ?, job_id = COALESCE(?, job_id), updated = ? WHERE key = ?",
+            "UPDATE server_patient SET summary = ?, waiting_for = ?, job_id = COALESCE(?, job_id),"
+            " updated = ? WHERE key = ?",
             (json.dumps(summary, sort_keys=True), waiting_for, job_id, time.time(), key),
         )
 
@@ -106,7 +118,8 @@ class Catalogue:
         found = self._entries("WHERE key = ?", (key,))
         if not found:
             raise NotFoundError(
-                "There is no such patient at this node.", "The key in the address is not one that this node gave.",
+                "There is no such patient at this node.",
+                "The key in the address is not one that this node gave.",
                 "Open the patient from the list at '/'.",
             )
         return found[0]
@@ -114,15 +127,24 @@ class Catalogue:
     def keep_in(self, cursor: apsw.Cursor, view: TwinDetail, blobs: Mapping[str, str]) -> None:
         """Record a finished version inside a transaction; the same version again replaces its view."""
         cursor.execute(
-            "INSERT OR REPLACE INTO server_twin(twin_id, version, patient_key, view, blobs, created) VALUES (?, ?, ?, ?, ?, ?)",
-            (view.twin_id, view.version, view.patient_key, view.model_dump_json(), json.dumps(dict(blobs)), time.time()),
+            "INSERT OR REPLACE INTO server_twin(twin_id, version, patient_key, view, blobs, created)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                view.twin_id,
+                view.version,
+                view.patient_key,
+                view.model_dump_json(),
+                json.dumps(dict(blobs)),
+                time.time(),
+            ),
         )
 
     def twins(self, patient_key: str) -> list[dict[str, Any]]:
         """Return the views of a patient's twins, newest version first."""
         with self._database.read() as connection:
             rows = connection.execute(
-                "SELECT view FROM server_twin WHERE patient_key = ? ORDER BY created DESC, version DESC", (patient_key,)
+                "SELECT view FROM server_twin WHERE patient_key = ? ORDER BY created DESC, version DESC",
+                (patient_key,),
             ).fetchall()
         return [json.loads(str(row[0])) for row in rows]
 
@@ -130,7 +152,8 @@ class Catalogue:
         """Return patient key to (number of twins, id of the newest)."""
         with self._database.read() as connection:
             rows = connection.execute(
-                "SELECT patient_key, count(DISTINCT twin_id), twin_id, max(created) FROM server_twin GROUP BY patient_key"
+                "SELECT patient_key, count(DISTINCT twin_id), twin_id, max(created) FROM server_twin"
+                " GROUP BY patient_key"
             ).fetchall()
         return {str(row[0]): (int(str(row[1])), str(row[2])) for row in rows}
 
@@ -144,12 +167,14 @@ class Catalogue:
         """
         with self._database.read() as connection:
             row = connection.execute(
-                "SELECT view, blobs FROM server_twin WHERE twin_id = ?1 AND (?2 IS NULL OR version = ?2) ORDER BY version DESC LIMIT 1",
+                "SELECT view, blobs FROM server_twin WHERE twin_id = ?1 AND (?2 IS NULL OR version = ?2)"
+                " ORDER BY version DESC LIMIT 1",
                 (twin_id, version),
             ).fetchone()
         if row is None:
             raise NotFoundError(
-                "There is no such twin version.", "No finished build has this id and version.",
+                "There is no such twin version.",
+                "No finished build has this id and version.",
                 "List the patient's twins at /api/patients/{key}.",
             )
         return json.loads(str(row[0])), json.loads(str(row[1]))
@@ -165,16 +190,19 @@ class Catalogue:
         _, blobs = self.twin(twin_id, version)
         if name not in blobs:
             raise NotFoundError(
-                "This twin version has no such file.", "It was built without it, or the treatment is not one of its own.",
+                "This twin version has no such file.",
+                "It was built without it, or the treatment is not one of its own.",
                 "Ask /api/twins/{id} which treatments and documents there are.",
             )
         return self._blobs.get(blobs[name])
 
     def mark_outputs(self, references: Iterable[tuple[str, str]]) -> None:
-        """Remember ``(SOP Instance UID or FHIR reference, kind)`` as our own work, never an input of a twin."""
+        """Remember ``(SOP Instance UID or FHIR reference, kind)`` as our own work, never a twin's input."""
         rows = [(reference, kind, time.time()) for reference, kind in references]
         self._database.write(
-            lambda cursor: cursor.executemany("INSERT OR IGNORE INTO server_output VALUES (?, ?, ?)", rows) and None
+            lambda cursor: (
+                cursor.executemany("INSERT OR IGNORE INTO server_output VALUES (?, ?, ?)", rows) and None
+            )
         )
 
     def outputs(self) -> frozenset[str]:
@@ -186,7 +214,8 @@ class Catalogue:
     def _entries(self, tail: str, values: tuple[str, ...]) -> list[Entry]:
         with self._database.read() as connection:
             rows = connection.execute(
-                "SELECT key, patient_id, summary, waiting_for, job_id, updated FROM server_patient " + tail, values
+                "SELECT key, patient_id, summary, waiting_for, job_id, updated FROM server_patient " + tail,  # noqa: S608  (constants of this class)
+                values,
             ).fetchall()
         return [
             Entry(row[0], row[1], json.loads(row[2]), row[3], row[4], datetime.fromtimestamp(row[5], tz=UTC))

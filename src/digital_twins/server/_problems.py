@@ -41,7 +41,9 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     places = sorted({".".join(str(part) for part in item["loc"]) for item in error.errors()})
     return problem(
-        422, "The request cannot be used.", f"These parts are not as described: {', '.join(places)}.",
+        422,
+        "The request cannot be used.",
+        f"These parts are not as described: {', '.join(places)}.",
         "Compare the request with /api/docs.",
     )
 
@@ -49,7 +51,9 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
 async def _http(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     return problem(
-        error.status_code, "The request was not served.", f"{HTTPStatus(error.status_code).phrase}.",
+        error.status_code,
+        "The request was not served.",
+        f"{HTTPStatus(error.status_code).phrase}.",
         "See /api/docs for what this node offers.",
     )
 

@@ -107,14 +107,17 @@ export class TwinViewer {
       this.predicted = null
       await this.nv.addVolumeFromUrl({ url: `${this.base}/predicted.nii.gz?treatment=${encodeURIComponent(key)}&${this.query}`, name: 'predicted.nii.gz', colormap: 'twin-predicted', cal_min: 0.5, cal_max: 1, opacity: 0.5 })
       this.predicted = this.nv.volumes.at(-1)
-      this.day(this.frame)
+      this.shown = key
       this.opacity()
+      this.day(this.frame)
     }).catch(() => this.fallback('The predicted tumour could not be loaded.'))
     return this.busy
   }
 
   day(frame) {
     this.frame = frame
-    if (this.predicted) this.nv.setFrame4D(this.predicted.id, frame)
+    if (!this.predicted) return
+    this.nv.setFrame4D(this.predicted.id, frame)
+    byId('canvas').dataset.shown = `${this.shown}/${frame}`
   }
 }
