@@ -11,11 +11,11 @@ const words = {
   failed: ['Refused', 'tag-bad'], cancelled: ['Cancelled', ''],
 }
 
-export function jobWords(job, waitingFor) {
+export function jobWords(job, waitingFor, twins = 0) {
   if (job) {
     const [word, kind] = words[job.state] ?? [job.state, '']
     const progress = job.state === 'running' ? ` ${Math.round(job.fraction * 100)} %` : ''
     return [word + progress, kind]
   }
-  return waitingFor ? [`Waiting for ${waitingFor}`, ''] : ['Received', '']
+  return waitingFor ? [`Waiting for ${waitingFor}`, ''] : twins ? words.succeeded : ['Received', '']
 }

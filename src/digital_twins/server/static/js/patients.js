@@ -6,7 +6,7 @@ import { themeButton } from './theme.js'
 let patients = []
 
 function row(patient) {
-  const [word, kind] = jobWords(patient.latest_job, patient.waiting_for)
+  const [word, kind] = jobWords(patient.latest_job, patient.waiting_for, patient.twin_count)
   const cells = [patient.patient_id, patient.sex ?? '–', date(patient.birth_date), patient.diagnosis ?? '–', patient.stage ?? '–']
   const labels = patient.labels.map((label) => h('span', { class: 'tag tag-warn' }, label))
   return h('tr', {},
