@@ -8,7 +8,11 @@ if TYPE_CHECKING:
     from digital_twins.clinical_integration._build import build_clinical_twin as build_clinical_twin
     from digital_twins.clinical_integration._connector import (
         ClinicalConnector as ClinicalConnector,
+    )
+    from digital_twins.clinical_integration._connector import (
         EndpointStatus as EndpointStatus,
+    )
+    from digital_twins.clinical_integration._connector import (
         ImagingStudy as ImagingStudy,
     )
     from digital_twins.clinical_integration._factory import (

@@ -63,7 +63,7 @@ def build_clinical_twin(
         report(0.4, f"calibrating to {len(course.follow_ups)} follow-up visits")
         twin.calibrate(_scans(course), given_since(record, course.baseline.at_utc), seed=seed)
     report(1.0, "twin ready")
-    return ClinicalTwin(record=record, tumor=twin)
+    return ClinicalTwin(record=record, tumor=twin, notes=course.notes)
 
 
 def given_since(record: PatientRecord, baseline: datetime) -> tuple[Treatment, ...]:

@@ -111,7 +111,7 @@ class ClinicalConnector:
         """Ask both endpoints for something harmless; return ``{"pacs": ..., "fhir": ...}``; never raises."""
         return {
             "pacs": _probe(lambda: self.pacs.search_studies(limit=1), "QIDO-RS"),
-            "fhir": _probe(lambda: self.fhir.capabilities(), "FHIR R4"),
+            "fhir": _probe(self.fhir.capabilities, "FHIR R4"),
         }
 
     def get_patient(self, mrn: str) -> PatientRecord:
@@ -212,8 +212,8 @@ def _probe(call: Callable[[], object], service: str) -> EndpointStatus:
     try:
         call()
     except DigitalTwinError as error:
-        return EndpointStatus(False, error.why, 1000 * (time.perf_counter() - started))
-    return EndpointStatus(True, service, 1000 * (time.perf_counter() - started))
+        return EndpointStatus(ok=False, detail=error.why, milliseconds=1000 * (time.perf_counter() - started))
+    return EndpointStatus(ok=True, detail=service, milliseconds=1000 * (time.perf_counter() - started))
 
 
 def _as_list(modality: Sequence[str] | str) -> Sequence[str]:

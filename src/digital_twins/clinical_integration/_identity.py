@@ -37,7 +37,7 @@ def refuse_other_patients(record: PatientRecord, datasets: Iterable[Dataset]) ->
                 raise InputError(
                     what="The imaging study and the clinical record belong to different patients.",
                     why=f"{keyword} of the images contradicts the record.",
-                    fix="Check the medical record number in both systems, correct the wrong one and try again.",
+                    fix="Check the medical record number in both systems and correct the wrong one.",
                 )
 
 

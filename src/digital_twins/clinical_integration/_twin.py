@@ -24,10 +24,13 @@ class ClinicalTwin:
         The clinical record, every fact with its source resource.
     tumor
         The tumour twin, or None when the twin was made without imaging.
+    notes
+        What the build left aside and why.
     """
 
     record: PatientRecord
     tumor: PatientTwin | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def diagnosis(self) -> str | None:

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
     from digital_twins.imaging import Mask, Volume
 
-LESION_TYPE_CODES = frozenset({"108369006", "86049000", "4147007", "52988006", "126906006"})
-"""SNOMED CT property types that mean the lesion: neoplasm, primary neoplasm, mass, lesion, neoplasm of prostate
-(DICOM PS3.16 CID 7151, CID 7159 and CID 7160)."""
+LESION_TYPE_CODES = frozenset({"108369006", "86049000", "4147007", "52988006"})
+"""SNOMED CT property types that mean the lesion: neoplasm, primary neoplasm, mass, lesion."""
 
 PREDICTED_PREFIX = "PREDICTED"
 """Start of SeriesDescription in every series that this software predicts; such series are never input."""
@@ -26,7 +25,7 @@ PREDICTED_PREFIX = "PREDICTED"
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One dated outline of the lesion; ``on`` is the study date, ``series_uid`` the SEG series it came from."""
+    """One dated outline of the lesion: the study date and the SEG series that it came from."""
 
     on: date
     mask: Mask
@@ -46,6 +45,8 @@ class Course:
     image_datasets: tuple[Dataset, ...]
     baseline: Visit
     follow_ups: tuple[Visit, ...]
+    notes: tuple[str, ...] = ()
+    """What was left aside and why, for the report of the build."""
 
 
 def study_date(dataset: Dataset) -> date:
@@ -70,8 +71,8 @@ def study_date(dataset: Dataset) -> date:
 def course_from_datasets(images: Iterable[Dataset], segs: Sequence[Dataset]) -> Course:
     """Choose the baseline series and order the lesion outlines in time.
 
-    The baseline is the earliest segmentation that lies in the frame of reference of an image series; the image
-    series is the one that the segmentation references, else the largest one of that frame. Later
+    The baseline is the earliest segmentation that lies in the frame of reference of an image series; the
+    image series is the one that the segmentation references, else the largest one of that frame. Later
     segmentations in the same frame of reference are follow-up visits; the latest series of a day wins.
 
     Raises
@@ -86,24 +87,24 @@ def course_from_datasets(images: Iterable[Dataset], segs: Sequence[Dataset]) -> 
         (seg for seg in segs if not str(seg.get("SeriesDescription", "")).startswith(PREDICTED_PREFIX)),
         key=lambda seg: (study_date(seg), str(seg.SeriesInstanceUID)),
     )
-    for index, seg in enumerate(dated):
-        series = _image_series_of(seg, by_series)
-        if series is not None:
-            break
-    else:
+    fitting = ((seg, series) for seg in dated if (series := _image_series_of(seg, by_series)) is not None)
+    found = next(fitting, None)
+    if found is None:
         raise InputError(
             what="No tumour segmentation fits an image series.",
             why="A twin needs a DICOM SEG in the same frame of reference as a CT or MR series.",
             fix="Send the segmentation that belongs to the study (same FrameOfReferenceUID as its images).",
         )
-    frame = str(seg.FrameOfReferenceUID)
+    first, series = found
+    frame = str(first.FrameOfReferenceUID)
     image = volume_from_series(series)
-    visits = {
-        visit.on: visit
-        for visit in (_visit(s, image) for s in dated[index:] if str(s.get("FrameOfReferenceUID")) == frame)
-    }
+    inside = [seg for seg in dated if str(seg.get("FrameOfReferenceUID")) == frame]
+    visits = {visit.on: visit for visit in (_visit(seg, image) for seg in inside)}
     baseline, *follow_ups = sorted(visits.values(), key=lambda visit: visit.on)
-    return Course(image, tuple(series), baseline, tuple(follow_ups))
+    notes = ()
+    if len(inside) < len(dated):
+        notes = (f"{len(dated) - len(inside)} segmentations in another frame of reference were left aside",)
+    return Course(image, tuple(series), baseline, tuple(follow_ups), notes)
 
 
 def _visit(seg: Dataset, like: Volume) -> Visit:
