@@ -96,9 +96,6 @@ class Peer:
     implementation_version: str
 
 
-Handler = "Callable[[Message, Peer], AsyncIterator[tuple[Command, bytes | None]]]"
-
-
 @dataclass(slots=True)
 class Node:
     """What all associations of one listener share.
@@ -155,11 +152,11 @@ class Association(asyncio.BufferedProtocol):
         self._state = State.AWAITING_REQUEST
         half_open = self._node.half_open
         if len(half_open) >= self._node.limits.max_half_open:
-            next(iter(half_open))._close_now()
+            next(iter(half_open)).drop()
         half_open[self] = None
         self._arm_artim()
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # type: ignore[override]  # a memoryview is writable
+    def get_buffer(self, sizehint: int) -> memoryview:
         """Give the transport room for the next bytes."""
         del sizehint
         return self._framer.buffer()
@@ -359,10 +356,15 @@ class Association(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.close()
         self._state = State.IDLE
+        self._arm_artim()
 
     def _await_close(self) -> None:
         self._state = State.AWAITING_CLOSE
         self._arm_artim()
+
+    def drop(self) -> None:
+        """Close the connection without a word (AA-2)."""
+        self._close_now()
 
     def _close_now(self) -> None:
         self._state = State.IDLE

@@ -63,7 +63,9 @@ _SOP_CLASSES = (
     "(SELECT group_concat(sop_class_uid, '\\') FROM (SELECT DISTINCT y.sop_class_uid FROM dicom_series x"
     " JOIN dicom_instance y ON y.series = x.id WHERE x.study = s.id ORDER BY 1))"
 )
-_PATIENT_COUNTS = "(SELECT {} FROM dicom_study y LEFT JOIN dicom_series x ON x.study = y.id WHERE y.patient = p.id)"
+_PATIENT_COUNTS = (
+    "(SELECT {} FROM dicom_study y LEFT JOIN dicom_series x ON x.study = y.id WHERE y.patient = p.id)"
+)
 
 ATTRIBUTES: tuple[Attribute, ...] = (
     Attribute("PatientID", 0x00100020, "LO", _P, "patient_id"),

@@ -37,7 +37,7 @@ class AcceptedContext:
 @cache
 def storage_classes() -> frozenset[str]:
     """Return the UIDs of all composite storage SOP classes in pydicom's registry, retired ones too."""
-    from pydicom.uid import UID_dictionary
+    from pydicom.uid import UID_dictionary  # type: ignore[attr-defined]  # public there, not in __all__
 
     return frozenset(
         uid
@@ -49,7 +49,7 @@ def storage_classes() -> frozenset[str]:
 @cache
 def transfer_syntaxes() -> frozenset[str]:
     """Return the UIDs of all transfer syntaxes that hold a DICOM data set."""
-    from pydicom.uid import UID_dictionary
+    from pydicom.uid import UID_dictionary  # type: ignore[attr-defined]  # public there, not in __all__
 
     known = {uid for uid, (_name, kind, *_rest) in UID_dictionary.items() if kind == "Transfer Syntax"}
     return frozenset(known - _NO_DICOM_ENCODING)

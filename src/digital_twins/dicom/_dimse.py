@@ -111,7 +111,7 @@ def decode_command(data: bytes | bytearray | memoryview) -> Command:
             position += length
             if element in _US_TAGS:
                 command[element] = _US.unpack(value)[0]
-            elif element != 0 and element != Tag.OFFENDING_ELEMENT:
+            elif element not in {0, Tag.OFFENDING_ELEMENT}:
                 command[element] = bytes(value).decode("ascii", "replace").strip(" \0")
     except error:
         raise DimseError("a command element is cut off") from None
@@ -137,7 +137,9 @@ def encode_command(command: Mapping[int, Value]) -> bytes:
     return _ELEMENT.pack(0, 0, 4) + _UL.pack(len(body)) + bytes(body)
 
 
-def response(request: Mapping[int, Value], status: int, *, comment: str = "", dataset: bool = False) -> Command:
+def response(
+    request: Mapping[int, Value], status: int, *, comment: str = "", dataset: bool = False
+) -> Command:
     """Return the response command that belongs to ``request``."""
     field = request[Tag.COMMAND_FIELD]
     answer: Command = {

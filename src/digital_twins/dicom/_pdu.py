@@ -369,6 +369,8 @@ def encode_data(context_id: int, payload: bytes, *, command: bool, max_pdu_bytes
     for start in range(0, max(len(payload), 1), room):
         part = view[start : start + room]
         control = int(command) | (2 if start + room >= len(payload) else 0)
-        yield HEADER.pack(PduType.P_DATA_TF, len(part) + 6) + PDV_HEADER.pack(
-            len(part) + 2, context_id, control
-        ) + part
+        yield (
+            HEADER.pack(PduType.P_DATA_TF, len(part) + 6)
+            + PDV_HEADER.pack(len(part) + 2, context_id, control)
+            + part
+        )

@@ -82,7 +82,7 @@ CREATE TABLE dicom_instance (
     blob TEXT NOT NULL,         -- SHA-256 of the Part 10 file
     dataset_offset INTEGER NOT NULL,
     size_bytes INTEGER NOT NULL,
-    pixel_offset INTEGER,       -- of the pixel data value in the file; NULL: none, or inside a deflated data set
+    pixel_offset INTEGER,       -- of the pixel data value in the file; NULL: none, or deflated
     pixel_length INTEGER,       -- NULL with an offset: encapsulated
     source TEXT NOT NULL,
     received_utc TEXT NOT NULL
