@@ -18,9 +18,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-LICENCE = (
-    "Derived from the HL7 FHIR R4 (4.0.1) definitions, Creative Commons CC0 1.0; FHIR is a mark of HL7."
-)
+LICENCE = "Derived from the HL7 FHIR R4 (4.0.1) definitions, Creative Commons CC0 1.0; FHIR is a mark of HL7."
 STRING = "http://hl7.org/fhirpath/System.String"
 KINDS = {
     "token": "CodeableConcept Coding Identifier ContactPoint code boolean string id uri canonical".split(),
@@ -225,7 +223,9 @@ def main() -> None:
     structures = structure_table(load(folder, "profiles-types.json.gz") + profiles)
     summary = summary_table(profiles)
     parameters, refused = parameter_table(load(folder, "search-parameters.json.gz"), structures, set(summary))
-    names = [f"{base}.{code}{end}" for base, rows in parameters.items() for code in rows for end in ("", ":i")]
+    names = [
+        f"{base}.{code}{end}" for base, rows in parameters.items() for code in rows for end in ("", ":i")
+    ]
     hashes = {zlib.crc32(name.encode()) for name in names}
     if len(hashes) != len(names):
         sys.exit("two search parameters share a hash: choose another hash function")

@@ -57,14 +57,18 @@ class FhirError(DigitalTwinError):
         return outcome(self.issues)
 
 
-def bad_request(text: str, *, location: str | None = None, code: str = "invalid", status: int = 400) -> FhirError:
+def bad_request(
+    text: str, *, location: str | None = None, code: str = "invalid", status: int = 400
+) -> FhirError:
     """Return the error for a request that cannot be understood."""
     return FhirError(status, [Issue(code, text, location)])
 
 
 def not_found(kind: str) -> FhirError:
     """Return the error for a resource that never existed."""
-    return FhirError(404, [Issue("not-found", f"No {kind} with this id is known.")], fix="Search for it first.")
+    return FhirError(
+        404, [Issue("not-found", f"No {kind} with this id is known.")], fix="Search for it first."
+    )
 
 
 def gone(kind: str) -> FhirError:

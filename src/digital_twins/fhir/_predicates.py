@@ -76,7 +76,12 @@ def _token(parameter: SearchParameter, text: str, modifier: str) -> Test:
         parts = text.split("|")
         if len(parts) != 3:
             raise _bad(parameter, "is not of the form system|type|value")
-        return Test("fhir_token", "param=? AND code=? AND system=?", (base, parts[2], type_number(parts[1])), ordered=True)
+        return Test(
+            "fhir_token",
+            "param=? AND code=? AND system=?",
+            (base, parts[2], type_number(parts[1])),
+            ordered=True,
+        )
     system, bar, code = text.partition("|")
     if not bar:
         return Test("fhir_token", "param=? AND code=?", (base, unescape(text)), ordered=True)
@@ -89,7 +94,12 @@ def _token(parameter: SearchParameter, text: str, modifier: str) -> Test:
         numbers = (number, ANY_SYSTEM, number)
     else:
         numbers = (number, ANY_SYSTEM, type_number(_TYPE_ALIASES.get(system.upper(), system)))
-    return Test("fhir_token", "param=? AND code=? AND system IN (?,?,?)", (base, unescape(code), *numbers), ordered=True)
+    return Test(
+        "fhir_token",
+        "param=? AND code=? AND system IN (?,?,?)",
+        (base, unescape(code), *numbers),
+        ordered=True,
+    )
 
 
 def _reference(parameter: SearchParameter, text: str, modifier: str) -> Test:
@@ -193,7 +203,11 @@ def number_range(text: str) -> tuple[float, float, float]:
     exponent = value.as_tuple().exponent
     if not isinstance(exponent, int) or abs(exponent) > 300:
         raise ValueError
-    half = Decimal(5).scaleb(min(exponent, 0) - 1) if "e" not in text.lower() else Decimal(5).scaleb(exponent - 1)
+    half = (
+        Decimal(5).scaleb(min(exponent, 0) - 1)
+        if "e" not in text.lower()
+        else Decimal(5).scaleb(exponent - 1)
+    )
     return float(value), float(value - half), float(value + half)
 
 
@@ -214,14 +228,20 @@ def _quantity(parameter: SearchParameter, text: str, modifier: str) -> Test:  # 
         return Test("fhir_quantity", f"param=? AND {sql}", found)
     system, _, code = unit.partition("|")
     if system:
-        return Test("fhir_quantity", f"param=? AND {sql} AND system=? AND code=?", (*found, system_number(system), code))
+        return Test(
+            "fhir_quantity",
+            f"param=? AND {sql} AND system=? AND code=?",
+            (*found, system_number(system), code),
+        )
     return Test("fhir_quantity", f"param=? AND {sql} AND (code=? OR unit=?)", (*found, code, code))
 
 
 def _uri(parameter: SearchParameter, text: str, modifier: str) -> Test:
     value = unescape(text)
     if modifier == "below":
-        return Test("fhir_uri", "param=? AND value>=? AND value<?", (parameter.number, value, value + "\U0010ffff"))
+        return Test(
+            "fhir_uri", "param=? AND value>=? AND value<?", (parameter.number, value, value + "\U0010ffff")
+        )
     if modifier == "above":
         return Test("fhir_uri", "param=? AND instr(?, value)=1", (parameter.number, value))
     return Test("fhir_uri", "param=? AND value=?", (parameter.number, value), ordered=True)
@@ -267,7 +287,8 @@ def predicate(parameter: SearchParameter, modifier: str, text: str, *, types: fr
     known = modifier in _MODIFIERS[kind] or (kind == "reference" and modifier in types)
     if modifier and not known:
         raise bad_request(
-            f"The search parameter '{parameter.code}' has no modifier of this name here.", code="not-supported"
+            f"The search parameter '{parameter.code}' has no modifier of this name here.",
+            code="not-supported",
         )
     values = split_values(text)
     if not values:

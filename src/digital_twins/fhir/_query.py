@@ -87,7 +87,11 @@ class _Parser:
         return definitions().parameters[kind].get(code)
 
     def unknown(self, name: str) -> None:
-        shown = name if name.replace("-", "").replace("_", "").replace(":", "").replace(".", "").isalnum() else "?"
+        shown = (
+            name
+            if name.replace("-", "").replace("_", "").replace(":", "").replace(".", "").isalnum()
+            else "?"
+        )
         text = f"The search parameter '{shown[:60]}' is not known for {self.kind}."
         if self.strict:
             raise bad_request(text, code="not-supported")
@@ -115,7 +119,9 @@ class _Parser:
     def ids(self, text: str, modifier: str) -> Predicate:
         values = [v for v in split_values(text) if ID.fullmatch(v)]
         if modifier and modifier != "not":
-            raise bad_request("The search parameter '_id' has no modifier of this name.", code="not-supported")
+            raise bad_request(
+                "The search parameter '_id' has no modifier of this name.", code="not-supported"
+            )
         marks = ",".join("?" * len(values)) or "NULL"
         test = Test("", f"r.id IN ({marks})", tuple(values))
         return Predicate((test,), rank=-1, negated=modifier == "not")
@@ -127,7 +133,11 @@ class _Parser:
                 sql, arguments = date_condition(value)
             except InputError:
                 raise bad_request("The value of '_lastUpdated' is not a date.", code="value") from None
-            sql = sql.replace("high<=", "r.updated<").replace("high>", "r.updated>=").replace("low", "r.updated")
+            sql = (
+                sql.replace("high<=", "r.updated<")
+                .replace("high>", "r.updated>=")
+                .replace("low", "r.updated")
+            )
             tests.append(Test("", sql, arguments))
         return Predicate(tuple(tests), rank=9)
 
@@ -150,7 +160,9 @@ class _Parser:
             found = self.inner(kind, rest, text)
             if found is not None:
                 sql, arguments = matching(kind, found)
-                condition = f"param=? AND target IN (SELECT r.type||'/'||r.id FROM fhir_resource r WHERE {sql})"  # noqa: S608  (built from our own texts)
+                condition = (
+                    f"param=? AND target IN (SELECT r.type||'/'||r.id FROM fhir_resource r WHERE {sql})"  # noqa: S608  (built from our own texts)
+                )
                 tests.append(Test("fhir_reference", condition, (parameter.number, *arguments)))
         return Predicate(tuple(tests), rank=3) if tests else None
 
@@ -263,13 +275,19 @@ def matching(kind: str, found: Predicate) -> tuple[str, list[int | float | str]]
 def filter_sql(found: Predicate, *, materialise: bool = False) -> tuple[str, list[int | float | str]]:
     """Return a condition on ``r.rid`` for a predicate.
 
-    Ordered tests are probed resource by resource unless ``materialise``; the others are collected once.
+    Ordered tests and dates are probed resource by resource unless ``materialise``; the others are collected
+    once.
     """
     parts: list[str] = []
     arguments: list[int | float | str] = []
     for test in found.tests:
         if not test.table:
             parts.append(test.condition)
+        elif test.table == "fhir_date" and not materialise:
+            probe = (
+                f"SELECT 1 FROM fhir_date INDEXED BY fhir_date_resource WHERE {test.condition} AND rid=r.rid"  # noqa: S608  (texts of ours)
+            )
+            parts.append(f"EXISTS ({probe})")
         elif test.ordered and not materialise:
             parts.append(f"EXISTS (SELECT 1 FROM {test.table} WHERE {test.condition} AND rid=r.rid)")  # noqa: S608  (table names are ours)
         else:

@@ -6,10 +6,13 @@ one b-tree descent. ``system`` is a stable 63-bit hash of the system URI.
 
 from __future__ import annotations
 
+from digital_twins.storage import Migration
+
 FHIR_TABLES = """
 CREATE TABLE fhir_resource (
   rid INTEGER PRIMARY KEY, type TEXT NOT NULL, id TEXT NOT NULL, version INTEGER NOT NULL,
-  updated INTEGER NOT NULL, deleted INTEGER NOT NULL, index_version INTEGER NOT NULL, body BLOB NOT NULL,
+  updated INTEGER NOT NULL, deleted INTEGER NOT NULL, method TEXT NOT NULL, index_version INTEGER NOT NULL,
+  body BLOB NOT NULL,
   UNIQUE (type, id)
 );
 CREATE INDEX fhir_resource_live ON fhir_resource (type, rid) WHERE deleted = 0;
@@ -52,3 +55,5 @@ INDEX_TABLES = {
     "fhir_quantity": ("param", "low", "high", "rid", "system", "code", "unit"),
     "fhir_uri": ("param", "value", "rid"),
 }
+
+MIGRATIONS = (Migration("fhir.0001.resource", FHIR_TABLES),)

@@ -25,8 +25,11 @@ _LAST_NUMBER = 2**62
 class Executes(Protocol):
     """A cursor or connection of the store."""
 
-    def execute(self, statements: str, bindings: Any = ...) -> Any:
+    def execute(self, statements: str, bindings: Any = ..., /) -> Any:
         """Run SQL with bound values."""
+
+    def executemany(self, statements: str, sequenceofbindings: Any, /) -> Any:
+        """Run SQL once for each sequence of values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +105,9 @@ def _plan(cursor: Executes, query: Query) -> _Sql:
     else:
         sql.where.append("r.deleted=0 AND r.type=?")
         sql.arguments.append(query.type)
-    narrow = lead is not None or len(predicates) > 1
     for number, found in enumerate(predicates):
         if number != lead:
-            text, arguments = filter_sql(found, materialise=not narrow)
+            text, arguments = filter_sql(found, materialise=lead is None)
             sql.where.append(text)
             sql.arguments.extend(arguments)
     return sql
@@ -130,7 +132,9 @@ def _sort_column(key: SortKey) -> str:
     else:
         last = "''" if key.descending else f"'{_LAST_TEXT}'"
     # The index has no key by resource: the values of the parameter are gathered once and joined.
-    gathered = f"SELECT rid, {low}({column}) AS value FROM {table} WHERE param={parameter.number} GROUP BY rid"  # noqa: S608  (names and numbers of ours)
+    gathered = (
+        f"SELECT rid, {low}({column}) AS value FROM {table} WHERE param={parameter.number} GROUP BY rid"  # noqa: S608  (names and numbers of ours)
+    )
     return f"coalesce((SELECT g.value FROM ({gathered}) g WHERE g.rid=r.rid),{last})"
 
 

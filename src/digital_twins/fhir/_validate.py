@@ -52,11 +52,7 @@ def primitive_ok(kind: str, value: Any) -> bool:
     if kind == "boolean":
         return isinstance(value, bool)
     if kind in _INTEGER_LOW:
-        return (
-            isinstance(value, int)
-            and not isinstance(value, bool)
-            and _INTEGER_LOW[kind] <= value < 2**31
-        )
+        return isinstance(value, int) and not isinstance(value, bool) and _INTEGER_LOW[kind] <= value < 2**31
     if kind == "decimal":
         return isinstance(value, int | float) and not isinstance(value, bool)
     if not isinstance(value, str) or not value or value.isspace():
@@ -200,5 +196,3 @@ def check(resource: Any, *, kind: str | None = None) -> None:
     issues = structural_issues(resource)
     if issues:
         raise FhirError(422, issues, fix="Correct the elements named, then send it again.")
-
-
