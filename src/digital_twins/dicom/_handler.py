@@ -16,7 +16,6 @@ from pydicom.errors import InvalidDicomError
 from digital_twins import __version__
 from digital_twins._errors import InputError, NotFoundError
 from digital_twins.dicom._documents import DocumentIdentity, Software
-from digital_twins.dicom._measurement_report import MeasurementGroup, measurement_report
 from digital_twins.dicom._twin_codes import (
     DATA_STATUS,
     GROWTH_RATE,
@@ -33,6 +32,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from pydicom.dataset import Dataset
+
+    from digital_twins.dicom._measurement_report import MeasurementGroup
 
 _METADATA = (
     "Modality",
@@ -186,6 +187,8 @@ class DICOMHandler:
                 "Pass report_type='digital_twin_analysis'.",
             )
         images = list(evidence) if evidence is not None else self._images_of(patient_dt)
+        from digital_twins.dicom._measurement_report import measurement_report
+
         groups = _groups(patient_dt, content or {})
         base = f"{patient_dt.twin_id}/{patient_dt.version}/handler/{sorted((content or {}).items())}"
         moment = created or datetime.now(tz=UTC)
@@ -282,6 +285,8 @@ def _group(
     quantities: tuple[tuple[Any, Quantity], ...] = (),
     evaluations: tuple[tuple[Any, Any], ...] = (),
 ) -> MeasurementGroup:
+    from digital_twins.dicom._measurement_report import MeasurementGroup
+
     return MeasurementGroup(label, _uid(f"{twin.twin_id}/{label}"), quantities, evaluations)
 
 
@@ -292,7 +297,7 @@ def _uid(name: str) -> str:
 def _read_all(path: Path) -> list[Dataset]:
     """Return every DICOM image under a path; what is not DICOM, or has no pixels, is passed over."""
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    found = []
+    found: list[Dataset] = []
     for file in files:
         try:
             dataset = dcmread(file)

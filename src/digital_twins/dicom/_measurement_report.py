@@ -7,8 +7,11 @@ so in their tracking identifier, in a coded status, and by carrying private code
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import highdicom as hd
 
 from digital_twins._errors import InputError
 from digital_twins.dicom._documents import (
@@ -25,7 +28,6 @@ from digital_twins.records import NEOPLASM, Code, Quantity
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import highdicom
     from pydicom.dataset import Dataset
 
 PROCEDURE_REPORTED = {
@@ -35,6 +37,9 @@ PROCEDURE_REPORTED = {
 }
 """Procedure Reported by modality (CID 100); any other is "Imaging procedure"."""
 
+_AnyGroup = (
+    hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations | hd.sr.MeasurementsAndQualitativeEvaluations
+)
 _IMAGING_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 
 
@@ -79,7 +84,7 @@ def measurement_report(
     identity: DocumentIdentity,
     software: Software,
     algorithm_parameters: Sequence[str] = (),
-) -> highdicom.sr.Comprehensive3DSR:
+) -> hd.sr.Comprehensive3DSR:
     """Make the TID 1500 report; it is PRELIMINARY and UNVERIFIED until a person signs.
 
     Parameters
@@ -105,8 +110,6 @@ def measurement_report(
     ConflictError
         The images, or a segmentation, are of different patients or studies.
     """
-    import highdicom as hd
-
     if not groups:
         raise InputError(
             "A measurement report needs measurements.",
@@ -122,9 +125,9 @@ def measurement_report(
         name=software.name, version=software.version, parameters=list(algorithm_parameters) or None
     )
     content = hd.sr.MeasurementReport(
-        observation_context=_observer(hd, identity, software),
-        procedure_reported=_concept(hd, PROCEDURE_REPORTED.get(first.Modality, _IMAGING_PROCEDURE)),
-        imaging_measurements=[_group(hd, group, images, algorithm) for group in groups],
+        observation_context=_observer(identity, software),
+        procedure_reported=_concept(PROCEDURE_REPORTED.get(first.Modality, _IMAGING_PROCEDURE)),
+        imaging_measurements=[_group(group, images, algorithm) for group in groups],
         language_of_content_item_and_descendants=hd.sr.LanguageOfContentItemAndDescendants(
             hd.sr.CodedConcept("en-US", "RFC5646", "English (United States)")
         ),
@@ -147,12 +150,8 @@ def measurement_report(
     return report
 
 
-def _observer(
-    hd: highdicom, identity: DocumentIdentity, software: Software
-) -> highdicom.sr.ObservationContext:
+def _observer(identity: DocumentIdentity, software: Software) -> hd.sr.ObservationContext:
     """Return the observing device (TID 1004); the program's name gives it a constant UID."""
-    import uuid
-
     number = uuid.uuid5(uuid.NAMESPACE_OID, f"{software.name} {software.version}").int
     return hd.sr.ObservationContext(
         observer_device_context=hd.sr.ObserverContext(
@@ -168,20 +167,19 @@ def _observer(
 
 
 def _group(
-    hd: highdicom,
     group: MeasurementGroup,
     images: Sequence[Dataset],
-    algorithm: highdicom.sr.AlgorithmIdentification,
-) -> highdicom.sr.Template:
-    common = {
+    algorithm: hd.sr.AlgorithmIdentification,
+) -> _AnyGroup:
+    common: dict[str, Any] = {
         "tracking_identifier": hd.sr.TrackingIdentifier(uid=group.tracking_uid, identifier=group.label),
-        "finding_type": _concept(hd, group.finding),
+        "finding_type": _concept(group.finding),
         "algorithm_id": algorithm,
         "measurements": [
-            measurement for name, q in group.quantities for measurement in _measurements(hd, name, q)
+            measurement for name, q in group.quantities for measurement in _measurements(name, q)
         ],
         "qualitative_evaluations": [
-            hd.sr.QualitativeEvaluation(name=_concept(hd, name), value=_concept(hd, value))
+            hd.sr.QualitativeEvaluation(name=_concept(name), value=_concept(value))
             for name, value in group.evaluations
         ]
         or None,
@@ -199,21 +197,19 @@ def _group(
     return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=reference, **common)
 
 
-def _measurements(hd: highdicom, name: Code, quantity: Quantity) -> list[highdicom.sr.Measurement]:
+def _measurements(name: Code, quantity: Quantity) -> list[hd.sr.Measurement]:
     """Return the number and, when it has an interval, both limits and the level."""
-    unit = _concept(hd, unit_code(quantity.unit))
-    found = [hd.sr.Measurement(name=_concept(hd, name), value=_decimal(quantity.value), unit=unit)]
+    unit = _concept(unit_code(quantity.unit))
+    found = [hd.sr.Measurement(name=_concept(name), value=_decimal(quantity.value), unit=unit)]
     if quantity.low is None or quantity.high is None:
         return found
     for side, limit in (("lower", quantity.low), ("upper", quantity.high)):
         found.append(
-            hd.sr.Measurement(name=_concept(hd, limit_code(name, side)), value=_decimal(limit), unit=unit)
+            hd.sr.Measurement(name=_concept(limit_code(name, side)), value=_decimal(limit), unit=unit)
         )
-    percent = _concept(hd, unit_code("%"))
+    percent = _concept(unit_code("%"))
     found.append(
-        hd.sr.Measurement(
-            name=_concept(hd, INTERVAL_LEVEL), value=_decimal(100.0 * quantity.level), unit=percent
-        )
+        hd.sr.Measurement(name=_concept(INTERVAL_LEVEL), value=_decimal(100.0 * quantity.level), unit=percent)
     )
     return found
 
@@ -223,5 +219,5 @@ def _decimal(value: float) -> float:
     return float(f"{value:.9g}")
 
 
-def _concept(hd: highdicom, code: Code) -> highdicom.sr.CodedConcept:
+def _concept(code: Code) -> hd.sr.CodedConcept:
     return hd.sr.CodedConcept(code.value, code.scheme, code.meaning)

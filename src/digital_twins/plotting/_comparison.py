@@ -76,7 +76,8 @@ def treatment_comparison(
     for row, outcome in enumerate(outcomes):
         change = outcome.change_percent
         colour, marker = PALETTE[row % len(PALETTE)], MARKERS[row % len(MARKERS)]
-        axes.plot([change.low, change.high], [row, row], color=colour, linewidth=2.2, solid_capstyle="butt")
+        low, high = float(change.low or 0.0), float(change.high or 0.0)
+        axes.plot([low, high], [row, row], color=colour, linewidth=2.2, solid_capstyle="butt")
         axes.plot(
             change.value,
             row,

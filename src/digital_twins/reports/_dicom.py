@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset
 
-    from digital_twins.imaging import Mask
+    from digital_twins.imaging import Mask, SegDetails
     from digital_twins.reports._model import OptionSummary, TwinReport
 
 _SR_SERIES, _PDF_SERIES, _SEG_SERIES = 9901, 9902, 9910
@@ -129,7 +129,7 @@ def render_seg(report: TwinReport, source_images: Sequence[Dataset], *, day: flo
     InputError
         No option predicts tumour on that day.
     """
-    from digital_twins.imaging import resample, seg_from_masks, volume_from_series
+    from digital_twins.imaging import as_mask, resample, seg_from_masks, volume_from_series
 
     grid = volume_from_series(list(source_images))
     masks: list[Mask] = []
@@ -137,7 +137,7 @@ def render_seg(report: TwinReport, source_images: Sequence[Dataset], *, day: flo
     for option in report.options:
         for mask_day, mask in option.predicted:
             if mask_day == day and mask.array.any():
-                placed = mask if mask.same_grid(grid) else resample(mask, grid, interpolation="nearest")
+                placed = as_mask(grid, resample(mask, grid, interpolation="nearest").array)
                 if placed.array.any():
                     masks.append(placed)
                     labels.append(f"PREDICTED: {option.label}"[:64])
@@ -156,7 +156,7 @@ def render_seg(report: TwinReport, source_images: Sequence[Dataset], *, day: flo
     )
 
 
-def _seg_details(report: TwinReport, day: float, labels: Sequence[str]) -> object:
+def _seg_details(report: TwinReport, day: float, labels: Sequence[str]) -> SegDetails:
     from digital_twins.imaging import SegDetails
 
     return SegDetails(

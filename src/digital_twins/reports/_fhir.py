@@ -124,13 +124,11 @@ def _observations(report: TwinReport) -> list[Json]:
         found.append(_observation(report, "diameter", code, twin.longest_diameter, measured=True))
     found.append(_observation(report, "growth", parts.concept("growth-rate"), twin.growth_rate))
     for i, option in enumerate(report.options):
-        for code, quantity in (
-            ("predicted-volume", option.volume),
-            ("predicted-volume-change", option.change),
-        ):
-            concept = parts.concept(code)
+        predicted = (("predicted-volume", option.volume), ("predicted-volume-change", option.change))
+        for kind, quantity in predicted:
+            concept = parts.concept(kind)
             concept["text"] += f": {option.label}"
-            resource = _observation(report, f"{code}/{i}", concept, quantity)
+            resource = _observation(report, f"{kind}/{i}", concept, quantity)
             resource["component"].append(
                 {
                     "code": {"coding": [parts.own_coding("prediction-day")]},
@@ -152,7 +150,7 @@ def _method(report: TwinReport) -> str:
 
 def _risk(report: TwinReport, index: int, option: OptionSummary, device: Json) -> Json:
     """Return one RiskAssessment: the probability of every response category by the horizon."""
-    shares = dict(option.probabilities) or {option.category: None}
+    shares: dict[str, float | None] = {**option.probabilities} or {option.category: None}
     basis = [f"Observation/{report.id_of(f'observation/{kind}')}" for kind in ("volume", "growth")]
     basis.append(f"Observation/{report.id_of(f'observation/predicted-volume/{index}')}")
     return {

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from digital_twins.plotting import Outcome, slice_triptych, treatment_comparison, volume_timeline
 
 if TYPE_CHECKING:
@@ -31,16 +29,10 @@ def figures(report: TwinReport) -> dict[str, str]:
         + "; ".join(f"{o.label} {o.change.value:+.0f} percent" for o in options),
     }
     if twin.image is not None and twin.lesion is not None:
-        last = options[0].predicted[-1] if options[0].predicted else None
-        predicted = None
-        if last is not None:
-            predicted = last[1]
-            if predicted.shape != twin.image.shape or not np.allclose(predicted.affine, twin.image.affine):
-                from digital_twins.imaging import resample
+        from digital_twins.imaging import as_mask, resample
 
-                predicted = predicted.with_array(
-                    resample(predicted, twin.image, interpolation="nearest").array
-                )
+        last = options[0].predicted[-1] if options[0].predicted else None
+        predicted = as_mask(twin.image, resample(last[1], twin.image).array) if last else None
         found["slice"] = slice_triptych(
             twin.image, twin.lesion, predicted, predicted_day=last[0] if last else None
         ).decode()
