@@ -40,6 +40,9 @@ PROCEDURE_REPORTED = {
 _AnyGroup = (
     hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations | hd.sr.MeasurementsAndQualitativeEvaluations
 )
+_VARIES_BY_SLICE = ("110901", "110902", "110903")
+"""Image Position (Patient) X, Y, Z: not shared by the images of a series."""
+
 _IMAGING_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 
 
@@ -131,8 +134,9 @@ def measurement_report(
         language_of_content_item_and_descendants=hd.sr.LanguageOfContentItemAndDescendants(
             hd.sr.CodedConcept("en-US", "RFC5646", "English (United States)")
         ),
-        referenced_images=images,
     )
+    # after language, observer and procedure, before the measurements (TID 1500 row order)
+    content[0].ContentSequence.insert(-1, _image_library(images))
     report = hd.sr.Comprehensive3DSR(
         evidence=[*images, *as_utf8(segmentations.values())],
         content=content[0],
@@ -164,6 +168,41 @@ def _observer(identity: DocumentIdentity, software: Software) -> hd.sr.Observati
             ),
         )
     )
+
+
+def _image_library(images: Sequence[Dataset]) -> hd.sr.ContainerContentItem:
+    """Return the image library (TID 1600), one group per series with what its images share (TID 1602).
+
+    highdicom's own writes every descriptor for every image: twenty items an image, and seconds for a series.
+    """
+    library = _container(Code("111028", "DCM", "Image Library"))
+    series: dict[str, list[Dataset]] = {}
+    for image in images:
+        series.setdefault(str(image.SeriesInstanceUID), []).append(image)
+    for members in series.values():
+        group = _container(Code("126200", "DCM", "Image Library Group"))
+        group.ContentSequence.extend(
+            item
+            for item in hd.sr.ImageLibraryEntryDescriptors(members[0])
+            if item.name.value not in _VARIES_BY_SLICE
+        )
+        for image in members:
+            group.ContentSequence.append(
+                hd.sr.ImageContentItem(
+                    name=_concept(Code("260753009", "SCT", "Source")),
+                    referenced_sop_class_uid=image.SOPClassUID,
+                    referenced_sop_instance_uid=image.SOPInstanceUID,
+                    relationship_type="CONTAINS",
+                )
+            )
+        library.ContentSequence.append(group)
+    return library
+
+
+def _container(name: Code) -> hd.sr.ContainerContentItem:
+    item = hd.sr.ContainerContentItem(name=_concept(name), relationship_type="CONTAINS")
+    item.ContentSequence = hd.sr.ContentSequence()
+    return item
 
 
 def _group(
