@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+from uuid import NAMESPACE_OID, uuid5
 
 import numpy as np
 
@@ -103,11 +103,13 @@ def seg_from_masks(
         device_serial_number="0",
         content_label=details.content_label,
         content_description=details.content_description or series_description[:64],
-        content_creator_name="digital-twins",
+        content_creator_name="digital-twins^",
         series_description=series_description[:64],
     )
     if details.created is not None:
         _set_times(seg, details.created)
+    if details.sop_uid is not None:
+        _derive_dimension_uid(seg, details.sop_uid)
     result: Dataset = seg
     return result
 
@@ -121,9 +123,15 @@ def _in_order(source_images: Sequence[Dataset]) -> list[Dataset]:
 
 
 def _with_character_set(dataset: Dataset) -> Dataset:
+    from pydicom.dataset import Dataset, FileMetaDataset
+
     if "SpecificCharacterSet" in dataset and not dataset.get("SpecificCharacterSet"):
-        dataset = copy.copy(dataset)
-        dataset.SpecificCharacterSet = "ISO_IR 100"
+        mended = Dataset()
+        mended.update(dataset)
+        mended.file_meta = getattr(dataset, "file_meta", FileMetaDataset())
+        del mended.SpecificCharacterSet  # the element is shared with the original
+        mended.SpecificCharacterSet = "ISO_IR 100"
+        return mended
     return dataset
 
 
@@ -199,3 +207,12 @@ def _set_times(seg: Dataset, created: datetime) -> None:
     for kind in ("Content", "Series", "InstanceCreation"):
         setattr(seg, f"{kind}Date", day)
         setattr(seg, f"{kind}Time", time)
+    for equipment in seg.get("ContributingEquipmentSequence", []):
+        equipment.ContributionDateTime = day + time
+
+
+def _derive_dimension_uid(seg: Dataset, sop_uid: str) -> None:
+    """Replace the random Dimension Organization UID by one that follows from the instance's."""
+    uid = f"2.25.{uuid5(NAMESPACE_OID, sop_uid + '.dimensions').int}"
+    for item in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
+        item.DimensionOrganizationUID = uid

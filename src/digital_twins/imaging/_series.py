@@ -132,10 +132,10 @@ def _voxels(
             elif dtype.kind == "f":
                 array[start] = frame.astype(dtype) * plane.slope + plane.intercept
             else:
-                array[start] = frame + np.int32(plane.intercept)
+                array[start] = frame + dtype.type(plane.intercept)
             start += 1
     refuse_not_finite(array)
-    small = array.dtype == np.int32 and array.min() >= -(2**15) and array.max() < 2**15
+    small = array.dtype.kind == "i" and array.min() >= -(2**15) and array.max() < 2**15
     return array.astype(np.int16) if small else array
 
 
@@ -143,7 +143,8 @@ def _result_type(datasets: Sequence[Dataset], planes: Sequence[Plane]) -> np.dty
     """Keep integers where rescaling does."""
     if "FloatPixelData" in datasets[0] or any(p.slope != 1.0 or p.intercept % 1.0 for p in planes):
         return np.dtype(np.float32)
-    return np.dtype(np.int32)
+    wide = max(int(d.get("BitsAllocated") or 16) for d in datasets) > 16
+    return np.dtype(np.int64 if wide else np.int32)
 
 
 def decode(dataset: Dataset) -> NDArray[Any]:
