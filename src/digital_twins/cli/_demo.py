@@ -1,7 +1,5 @@
 """`twin demo`: the main job on a real tumour study, with embedded parts only."""
 
-from __future__ import annotations
-
 import tempfile
 import webbrowser
 from contextlib import ExitStack
@@ -60,7 +58,7 @@ def demo(
             _stay(node, result, browser=browser)
 
 
-def _stay(node: DemoNode, result: DemoResult, *, browser: bool) -> None:
+def _stay(node: "DemoNode", result: "DemoResult", *, browser: bool) -> None:
     from digital_twins.cli import _output
 
     _output.write_progress(f"\nThe page stays open at {result.url}  (Ctrl-C ends the demo)")
@@ -69,7 +67,7 @@ def _stay(node: DemoNode, result: DemoResult, *, browser: bool) -> None:
     node.process.wait()
 
 
-def _show(result: DemoResult) -> None:
+def _show(result: "DemoResult") -> None:
     from digital_twins.cli import _output
 
     volume, rate = result.twin["current_volume_cm3"], result.twin["proliferation_rate_per_day"]

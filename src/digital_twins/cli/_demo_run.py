@@ -180,8 +180,8 @@ def _interval(value: dict[str, Any]) -> dict[str, float]:
 def xenograft_forecast(unseen: str = "medium", neighbour: str = "low") -> dict[str, Any]:
     """Calibrate on the other arms of the erlotinib xenografts; score the forecast of the unseen arm.
 
-    Real measurements (Eigenmann 2016); the score is the CRPS in cm3 beside the CRPS of the median curve of the
-    neighbouring arm scaled to each mouse's day-0 volume.
+    Real measurements (Eigenmann 2016); the score is the CRPS in cm3 beside the CRPS of the median curve of
+    the neighbouring arm scaled to each mouse's day-0 volume.
     """
     from digital_twins.samples import erlotinib
     from digital_twins.treatment_simulation import forecast_arm
