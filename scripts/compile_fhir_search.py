@@ -21,13 +21,13 @@ from typing import Any
 LICENCE = "Derived from the HL7 FHIR R4 (4.0.1) definitions, Creative Commons CC0 1.0; FHIR is a mark of HL7."
 STRING = "http://hl7.org/fhirpath/System.String"
 KINDS = {
-    "token": "CodeableConcept Coding Identifier ContactPoint code boolean string id uri canonical".split(),
-    "reference": "Reference canonical uri Resource".split(),
-    "string": "string markdown HumanName Address code id CodeableConcept.text".split(),
-    "date": "date dateTime instant Period Timing".split(),
-    "quantity": "Quantity Money Age Duration Count Distance Range SimpleQuantity MoneyQuantity".split(),
-    "number": "integer decimal positiveInt unsignedInt Range".split(),
-    "uri": "uri url canonical oid uuid".split(),
+    "token": "CodeableConcept Coding Identifier ContactPoint code boolean string id uri canonical",
+    "reference": "Reference canonical uri Resource",
+    "string": "string markdown HumanName Address code id",
+    "date": "date dateTime instant Period Timing",
+    "quantity": "Quantity Money Age Duration Count Distance Range SimpleQuantity MoneyQuantity",
+    "number": "integer decimal positiveInt unsignedInt Range",
+    "uri": "uri url canonical oid uuid",
 }
 STEP = re.compile(
     r"(?P<name>\w+)(?:\[(?P<index>\d)\])?"
@@ -102,7 +102,7 @@ def summary_table(definitions: list[dict[str, Any]]) -> dict[str, list[str]]:
     return found
 
 
-class Uncompilable(ValueError):
+class UncompilableError(ValueError):
     """The expression is outside of what the splitter covers."""
 
 
@@ -119,14 +119,14 @@ class Compiler:
             return [(name, rows[name][2])]
         found = [(n, r[2]) for n, r in rows.items() if len(r) > 3 and r[3] == name]
         if not found:
-            raise Uncompilable(f"{kind} has no element {name}")
+            raise UncompilableError(f"{kind} has no element {name}")
         return found
 
     def walk(self, kind: str, rest: str, cast: str | None) -> list[tuple[str, str]]:
         """Return ``(path, leaf type)`` for the part of an expression behind the type's name."""
         match = STEP.match(rest)
         if not match:
-            raise Uncompilable(rest)
+            raise UncompilableError(rest)
         tail = rest[match.end() :]
         wanted = match["cast"] or (cast if not tail else None)
         found: list[tuple[str, str]] = []
@@ -159,7 +159,7 @@ class Compiler:
             return [f"{match[1]}?:exists"]
         owner, _, rest = text.partition(".")
         if owner not in {base, "Resource", "DomainResource"} or not rest:
-            raise Uncompilable(text)
+            raise UncompilableError(text)
         if after:
             return [f"{path}.{after}:string" for path, _ in self.walk(base, rest, cast)]
         return [f"{path}:{leaf}" for path, leaf in self.walk(base, rest, cast)]
@@ -193,7 +193,7 @@ def parameter_table(
             for part in alternatives_for(base, parameter["expression"]):
                 try:
                     paths.extend(compiler.expression(base, part))
-                except Uncompilable as error:
+                except UncompilableError as error:
                     refused.append(f"{where}: {part.strip()}: {error}")
             usable = [p for p in paths if keep(kind, p)]
             refused.extend(f"{where}: {p} is not a {kind}" for p in paths if p not in usable)
@@ -210,7 +210,7 @@ def parameter_table(
 def keep(kind: str, path: str) -> bool:
     """Whether a leaf type can be indexed for a kind of parameter."""
     leaf = path.rpartition(":")[2].partition("(")[0]
-    return leaf == "exists" or leaf in KINDS[kind]
+    return leaf == "exists" or leaf in KINDS[kind].split()
 
 
 def main() -> None:

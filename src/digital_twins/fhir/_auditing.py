@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from digital_twins.audit import AuditEvent, stage
 
@@ -40,13 +40,13 @@ class Auditor:
     def record(
         self,
         cursor: apsw.Cursor,
-        action: str,
+        action: Literal["C", "R", "U", "D", "E"],
         kind: str,
         *,
         agent: str,
         entity: str | None = None,
         patient: str | None = None,
-        outcome: str = "success",
+        outcome: Literal["success", "refused", "failure"] = "success",
         detail: Mapping[str, str | int] | None = None,
     ) -> None:
         """Stage one event, e.g. ``record(cursor, "C", "fhir.create", agent="dr.x", entity="Patient/1")``."""

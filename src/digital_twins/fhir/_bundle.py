@@ -100,17 +100,14 @@ def _parse_entry(number: int, entry: Mapping[str, Any]) -> Entry:
         raise bad_request("request.url must name a resource type.", location=f"{where}.request.url")
     if name and not ID.fullmatch(name):
         raise bad_request("The id has characters that FHIR does not allow.", location=f"{where}.request.url")
-    if method in {"POST", "PUT"}:
-        if not isinstance(resource, dict) or resource.get("resourceType") != kind:
-            raise bad_request(f"A resource of type {kind} is needed.", location=f"{where}.resource")
-        if method == "POST":
-            name = new_id()
-        elif query or not name:
-            raise bad_request("PUT needs an id; conditional update is not supported.", location=where)
-        elif resource.get("id", name) != name:
-            raise bad_request("The id in the resource differs from the id in the url.", location=where)
-    elif method == "DELETE" and not name:
-        raise bad_request("DELETE needs an id; conditional delete is not supported.", location=where)
+    if method in {"POST", "PUT"} and (not isinstance(resource, dict) or resource.get("resourceType") != kind):
+        raise bad_request(f"A resource of type {kind} is needed.", location=f"{where}.resource")
+    if method == "POST":
+        name = new_id()
+    elif method != "GET" and (query or not name):
+        raise bad_request(f"{method} needs an id and no condition.", location=f"{where}.request.url")
+    elif method == "PUT" and resource is not None and resource.get("id", name) != name:
+        raise bad_request("The id in the resource differs from the id in the url.", location=where)
     if_match = request.get("ifMatch")
     return Entry(
         number=number,
@@ -178,7 +175,8 @@ class _Transaction:
                     raise bad_request("Two entries change the same resource.", location=entry.where)
                 touched.add((entry.type, name))
             if entry.full_url and entry.method in {"POST", "PUT"}:
-                if self.targets.setdefault(entry.full_url, f"{entry.type}/{name}") != f"{entry.type}/{name}":
+                reference = f"{entry.type}/{name}"
+                if self.targets.setdefault(entry.full_url, reference) != reference:
                     raise bad_request("Two entries have the same fullUrl.", location=entry.where)
 
     def resolve(self, entry: Entry) -> Callable[[str], str]:

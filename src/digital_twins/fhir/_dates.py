@@ -90,7 +90,7 @@ def period_range(period: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def date_ranges(value: Any, kind: str) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of a value of type date, dateTime, instant, Period or Timing; skips what is no date."""
+    """Yield the ranges of a date, dateTime, instant, Period or Timing; what is no date is passed over."""
     try:
         if isinstance(value, str):
             yield date_range(value)

@@ -134,7 +134,7 @@ def _date(rows: IndexRows, parameter: SearchParameter, value: Any, path: Path) -
 
 def _string(rows: IndexRows, parameter: SearchParameter, value: Any, path: Path) -> None:
     if isinstance(value, str):
-        texts = [value]
+        texts: list[Any] = [value]
     elif isinstance(value, dict):
         parts = _NAME_PARTS if path.leaf == "HumanName" else _ADDRESS_PARTS
         texts = []
@@ -172,7 +172,7 @@ def _quantity(rows: IndexRows, parameter: SearchParameter, value: Any, path: Pat
         rows.quantity.add(row)
 
 
-def _uri(rows: IndexRows, parameter: SearchParameter, value: Any, path: Path) -> None:  # noqa: ARG001  (one signature)
+def _uri(rows: IndexRows, parameter: SearchParameter, value: Any, path: Path) -> None:
     if isinstance(value, str):
         rows.uri.add((parameter.number, value))
 

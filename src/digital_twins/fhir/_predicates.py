@@ -121,7 +121,7 @@ def _reference(parameter: SearchParameter, text: str, modifier: str) -> Test:
     if len(targets) == 1:
         return Test("fhir_reference", "param=? AND target=?", (parameter.number, targets[0]), ordered=True)
     marks = ",".join("?" * len(targets))
-    return Test("fhir_reference", f"param=? AND target IN ({marks})", (parameter.number, *targets))  # noqa: S608  (question marks only)
+    return Test("fhir_reference", f"param=? AND target IN ({marks})", (parameter.number, *targets))
 
 
 _DATE_SQL: dict[str, tuple[str, Callable[[int, int], tuple[int, ...]]]] = {
@@ -157,7 +157,7 @@ def date_condition(text: str) -> tuple[str, tuple[int, ...]]:
     return sql, arguments(low, high)
 
 
-def _date(parameter: SearchParameter, text: str, modifier: str) -> Test:  # noqa: ARG001  (one signature)
+def _date(parameter: SearchParameter, text: str, modifier: str) -> Test:
     try:
         sql, arguments = date_condition(text)
     except InputError:
@@ -211,7 +211,7 @@ def number_range(text: str) -> tuple[float, float, float]:
     return float(value), float(value - half), float(value + half)
 
 
-def _quantity(parameter: SearchParameter, text: str, modifier: str) -> Test:  # noqa: ARG001  (one signature)
+def _quantity(parameter: SearchParameter, text: str, modifier: str) -> Test:
     number, _, unit = text.partition("|")
     match = _PREFIX.fullmatch(number)
     prefix, body = (match[1] or "eq", match[2]) if match else ("eq", number)

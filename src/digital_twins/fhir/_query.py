@@ -200,6 +200,18 @@ class _Parser:
                 continue
             self.query.sort.append(SortKey(name, entry.startswith("-"), parameter))
 
+    def count(self, text: str) -> None:
+        if not text.isdigit() or len(text) > 9:
+            raise bad_request("_count must be a whole number of zero or more.", code="value")
+        self.query.count = min(int(text), MAX_COUNT)
+        if self.query.count == 0:
+            self.query.summary = "count"
+
+    def summary(self, text: str) -> None:
+        if text not in {"true", "false", "text", "data", "count"}:
+            raise bad_request("_summary must be true, false, text, data or count.", code="value")
+        self.query.summary = text
+
     def control(self, name: str, text: str) -> bool:
         """Take one of the parameters that shape the answer; False when it is none of them."""
         query = self.query
@@ -207,18 +219,13 @@ class _Parser:
         if head in {"_include", "_revinclude"}:
             self.include(name, text)
         elif name == "_count":
-            if not text.isdigit() or len(text) > 9:
-                raise bad_request("_count must be a whole number of zero or more.", code="value")
-            query.count = min(int(text), MAX_COUNT)
-            query.summary = "count" if query.count == 0 else query.summary
+            self.count(text)
         elif name == "_sort":
             self.sort(text)
         elif name == "_total":
             query.total = text in {"accurate", "estimate"}
         elif name == "_summary":
-            if text not in {"true", "false", "text", "data", "count"}:
-                raise bad_request("_summary must be true, false, text, data or count.", code="value")
-            query.summary = text
+            self.summary(text)
         elif name == "_elements":
             query.elements = [v for v in split_values(text) if v.isalnum()]
         elif name == "_cursor":

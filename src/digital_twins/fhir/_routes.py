@@ -40,7 +40,7 @@ _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _FORM = "application/x-www-form-urlencoded"
 
 
-def _anonymous(request: Request) -> str:  # noqa: ARG001  (the signature that a caller's function has)
+def _anonymous(request: Request) -> str:
     return "anonymous"
 
 

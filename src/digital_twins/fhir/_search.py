@@ -132,10 +132,9 @@ def _sort_column(key: SortKey) -> str:
     else:
         last = "''" if key.descending else f"'{_LAST_TEXT}'"
     # The index has no key by resource: the values of the parameter are gathered once and joined.
-    gathered = (
-        f"SELECT rid, {low}({column}) AS value FROM {table} WHERE param={parameter.number} GROUP BY rid"  # noqa: S608  (names and numbers of ours)
-    )
-    return f"coalesce((SELECT g.value FROM ({gathered}) g WHERE g.rid=r.rid),{last})"
+    where = f"param={parameter.number}"
+    gathered = f"SELECT rid, {low}({column}) AS value FROM {table} WHERE {where} GROUP BY rid"  # noqa: S608  (names and numbers of ours)
+    return f"coalesce((SELECT g.value FROM ({gathered}) g WHERE g.rid=r.rid),{last})"  # noqa: S608  (as above)
 
 
 def _after(sort: Sequence[SortKey], cursor: Sequence[Any]) -> tuple[str, list[Any]]:

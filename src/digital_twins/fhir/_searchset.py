@@ -61,9 +61,9 @@ def searchset(query: Query, page: SearchPage, base_url: str) -> bytes:
     entries = []
     for hit in page.hits:
         body = _subset(hit.body, query) if cut else hit.body
-        url = f"{base_url}/{hit.type}/{hit.id}".encode()
+        place = f"{base_url}/{hit.type}/{hit.id}".encode()
         mode = hit.mode.encode()
-        entries.append(b'{"fullUrl":"%b","resource":%b,"search":{"mode":"%b"}}' % (url, body, mode))
+        entries.append(b'{"fullUrl":"%b","resource":%b,"search":{"mode":"%b"}}' % (place, body, mode))
     if query.warnings:
         warning = {"resource": outcome(query.warnings), "search": {"mode": "outcome"}}
         entries.append(orjson.dumps(warning))

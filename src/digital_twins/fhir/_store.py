@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from digital_twins._errors import DigitalTwinError, NotFoundError
 from digital_twins.fhir._auditing import Auditor, patient_of
@@ -87,7 +87,14 @@ class FhirStore:
         self._auditor = Auditor(pseudonym) if audited else None
 
     def _audit(
-        self, cursor: apsw.Cursor, saved: Saved, action: str, *, kind: str, agent: str, patient: str | None
+        self,
+        cursor: apsw.Cursor,
+        saved: Saved,
+        action: Literal["C", "R", "U", "D", "E"],
+        *,
+        kind: str,
+        agent: str,
+        patient: str | None,
     ) -> None:
         if self._auditor is not None:
             self._auditor.record(
@@ -255,7 +262,14 @@ class FhirStore:
             self._read_event("R", "fhir.history", agent, f"{kind}/{name}", patient)
         return found
 
-    def _read_event(self, action: str, kind: str, agent: str, entity: str, patient: str | None) -> None:
+    def _read_event(
+        self,
+        action: Literal["C", "R", "U", "D", "E"],
+        kind: str,
+        agent: str,
+        entity: str,
+        patient: str | None,
+    ) -> None:
         """Queue the event of a read: it joins the next commit, and the reader does not wait for it."""
         auditor = self._auditor
         if auditor is not None:
@@ -399,11 +413,11 @@ class FhirStore:
         reference = f"Patient/{name}"
         with self.database.read() as connection:
             rows = connection.execute(
-                "SELECT type, body FROM fhir_resource WHERE deleted=0 AND rid IN ("
-                " SELECT rid FROM fhir_reference WHERE target=? AND param IN (SELECT value FROM json_each(?))"
-                ") ORDER BY rid",
+                "SELECT body FROM fhir_resource WHERE deleted=0 AND rid IN (SELECT rid FROM fhir_reference "
+                "WHERE target=? AND param IN (SELECT value FROM json_each(?))) ORDER BY rid",
                 (reference, _subject_parameters()),
             ).fetchall()
+            bodies = [cast("bytes", body) for (body,) in rows]
             try:
                 first = load(connection, "Patient", name)
             except DigitalTwinError:
@@ -413,7 +427,7 @@ class FhirStore:
                     "Search for the patient first.",
                 ) from None
         self._read_event("R", "fhir.patient-record", agent, reference, name)
-        return [first.resource, *(loads(bytes(body)) for _, body in rows)]
+        return [first.resource, *(loads(body) for body in bodies)]
 
 
 def _settled(future: Future[EntryAnswer]) -> EntryAnswer | DigitalTwinError:

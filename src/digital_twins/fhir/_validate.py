@@ -117,9 +117,8 @@ class _Walk:
                 self.element(value, known[1], known[0], where, name)
             elif name[:1] == "_" and name[1:] in shape.elements:
                 self.companion(value, f"{where}.{name[1:]}")
-            elif name != "resourceType" or "." in kind or kind not in definitions().types:
-                if not (name == "fhir_comments"):
-                    self.add("structure", "Unknown element.", f"{where}.{_safe(name)}")
+            elif name != "resourceType" or kind not in definitions().types:
+                self.add("structure", "Unknown element.", f"{where}.{_safe(name)}")
         self.presence(node, shape, where)
 
     def presence(self, node: Mapping[str, Any], shape: _Shape, where: str) -> None:
@@ -133,7 +132,7 @@ class _Walk:
             elif needed and not count and not any(f"_{n}" in node for n in names):
                 self.add("required", f"The element '{stem}[x]' is required.", f"{where}.{stem}")
 
-    def element(self, value: Any, kind: str, top: int, where: str, name: str) -> None:  # noqa: PLR0913  (hot path)
+    def element(self, value: Any, kind: str, top: int, where: str, name: str) -> None:
         where = f"{where}.{name}"
         if top == 1:
             self.value(value, kind, where)

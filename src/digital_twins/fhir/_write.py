@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _EMPTY = IndexRows()
 _NAMES = {table: table.removeprefix("fhir_") for table in INDEX_TABLES}
 _INSERT = {
-    table: f"INSERT OR IGNORE INTO {table}({','.join(columns)}) VALUES({','.join('?' * len(columns))})"  # noqa: S608  (names of ours)
+    table: f"INSERT OR IGNORE INTO {table}({','.join(columns)}) VALUES({','.join('?' * len(columns))})"
     for table, columns in INDEX_TABLES.items()
 }
 _DELETE = {
@@ -148,7 +148,10 @@ def _find(cursor: Executes, kind: str, name: str) -> _Current | None:
         "WHERE type=? AND id=?",
         (kind, name),
     ).fetchone()
-    return None if row is None else _Current(*row[:3], bool(row[3]), *row[4:])
+    if row is None:
+        return None
+    rid, version, updated, deleted, method, index_version, body = row
+    return _Current(rid, version, updated, bool(deleted), method, index_version, body)
 
 
 def insert(cursor: Executes, resource: Mapping[str, Any], name: str, *, method: str = "POST") -> Saved:
@@ -172,7 +175,8 @@ def _supersede(cursor: Executes, current: _Current, updated: int, new: tuple[int
         (current.rid, current.version, current.updated, int(current.deleted), current.method, current.body),
     )
     cursor.execute(
-        "UPDATE fhir_resource SET version=?, updated=?, deleted=?, method=?, index_version=?, body=? WHERE rid=?",
+        "UPDATE fhir_resource SET version=?, updated=?, deleted=?, method=?, index_version=?, body=? "
+        "WHERE rid=?",
         (current.version + 1, updated, deleted, method, definitions().index_version, body, current.rid),
     )
 

@@ -58,8 +58,8 @@ def erlotinib() -> XenograftStudy:
     arms: dict[str, tuple[XenograftMouse, ...]] = {}
     plasma: list[PlasmaSample] = []
     for arm, name in _FILES.items():
-        with folder.joinpath(name).open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream))
+        text = folder.joinpath(name).read_text("utf-8")
+        rows = list(csv.DictReader(text.splitlines()))
         mice: list[XenograftMouse] = []
         for mouse in sorted({row["ID"] for row in rows}, key=int):
             own = [row for row in rows if row["ID"] == mouse]

@@ -33,8 +33,10 @@ _OMEGA_SCALE = np.array([0.3, 0.5, 0.3])
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """Draws of the population: ``shared`` [draw, 4] logs of SHARED; ``mean``, ``slope``, ``omega`` [draw, 3]
-    of the logs of RANDOM, where ``slope`` multiplies the log of the day-0 volume over ``reference_cm3``.
+    """Draws of the population.
+
+    ``shared`` [draw, 4] are logs of SHARED; ``mean``, ``slope`` and ``omega`` [draw, 3] describe the logs of
+    RANDOM, where ``slope`` multiplies the log of the day-0 volume over ``reference_cm3``.
     """
 
     shared: FloatArray
@@ -95,11 +97,12 @@ class _Sampler:
         """Log likelihood of each mouse under the combined proportional and additive error."""
         variance = (np.exp(shared[2]) * predicted) ** 2 + np.exp(2.0 * shared[3])
         terms = -0.5 * ((self.observed - predicted) ** 2 / variance + np.log(variance))
-        return np.bincount(self.index, weights=terms, minlength=self.x.size)
+        summed = np.bincount(self.index, weights=terms, minlength=self.x.size)
+        return np.asarray(summed, dtype=np.float64)
 
     def _log_prior_mouse(self, logs: FloatArray) -> FloatArray:
         centre = self.mean + self.slope * self.x[:, None]
-        return -0.5 * (((logs[:, 1:] - centre) / self.omega) ** 2).sum(axis=1)
+        return np.asarray(-0.5 * (((logs[:, 1:] - centre) / self.omega) ** 2).sum(axis=1))
 
     def update_mice(self, *, adapt: bool) -> None:
         """Random-walk step of every mouse at once (they are independent given the population)."""

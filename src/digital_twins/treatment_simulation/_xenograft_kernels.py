@@ -13,7 +13,7 @@ TRANSITS = 3
 """Transit compartments of damaged cells on their way to death (Simeoni 2004)."""
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]  # numba is untyped
+@numba.njit(cache=True)
 def oral_concentration(dose_steps: Any, doses: Any, constants: Any, n_steps: int, step_days: float) -> Any:
     """Plasma concentration after oral doses, one compartment with saturable elimination.
 
@@ -41,7 +41,7 @@ def oral_concentration(dose_steps: Any, doses: Any, constants: Any, n_steps: int
     return out
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]  # numba is untyped
+@numba.njit(cache=True)
 def tumour_volumes(mice: Any, drive: Any, transit_per_day: float, step_days: float) -> Any:
     """Tumour volumes of many mice under growth and kill.
 
