@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import apsw
 
 _DRAIN_ROWS = 1000
+_HEAD_INTERVAL_S = 0.05
+"""Least time between two checkpoints, so that a busy trail does not sync twice for each commit."""
 
 _MIGRATIONS = (
     Migration(
@@ -58,7 +60,7 @@ class AuditTrail:
 
     Row n holds ``leaf = SHA-256(0x00 || body)`` (the leaf hash of RFC 6962 section 2.1) and
     ``chain = SHA-256(chain of row n-1 || leaf)``. Triggers abort UPDATE and DELETE. Beside the file stands
-    ``<name>.head``, which a thread of its own rewrites and syncs after each commit.
+    ``<name>.head``, which a thread of its own rewrites and syncs within a twentieth of a second.
 
     What this finds and what it cannot find is said at `verify_trail`.
 
@@ -166,6 +168,8 @@ class AuditTrail:
                 self._written = head
                 with contextlib.suppress(OSError):  # a failing disk delays the checkpoint to the next commit
                     self._head_file.advance(head)
+                with self._changed:
+                    self._changed.wait_for(lambda: self._closing, timeout=_HEAD_INTERVAL_S)
             elif closing:
                 return
 

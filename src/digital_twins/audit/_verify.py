@@ -58,7 +58,7 @@ def verify_trail(path: str | os.PathLike[str]) -> VerifyReport:
     Not found, because there is no anchor outside of this folder: both files put back together to an older
     state; a trail recomputed from some row on together with its head file; events appended with right
     hashes by somebody who can write the file; events cut off that the head file does not tell of yet (it
-    follows each commit by one sync). Keep `VerifyReport.chain` elsewhere to find the first two.
+    follows within a twentieth of a second). Keep `VerifyReport.chain` elsewhere to find the first two.
 
     Raises
     ------
