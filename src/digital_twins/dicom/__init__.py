@@ -1,17 +1,27 @@
-"""DICOM: documents and the handler; network services join them."""
+"""DICOM: the node's port, the image store, DICOMweb, and clients of both protocols."""
 
 from typing import TYPE_CHECKING
 
 from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
+    from digital_twins.dicom._association import Limits as Limits
+    from digital_twins.dicom._attributes import Level as Level
     from digital_twins.dicom._documents import DocumentIdentity as DocumentIdentity
     from digital_twins.dicom._documents import Software as Software
     from digital_twins.dicom._encapsulated import encapsulate_pdf as encapsulate_pdf
     from digital_twins.dicom._handler import DICOMHandler as DICOMHandler
+    from digital_twins.dicom._header import ObjectRefusedError as ObjectRefusedError
+    from digital_twins.dicom._listener import Listener as Listener
+    from digital_twins.dicom._listener import start_listener as start_listener
     from digital_twins.dicom._measurement_report import MeasurementGroup as MeasurementGroup
     from digital_twins.dicom._measurement_report import SegmentReference as SegmentReference
     from digital_twins.dicom._measurement_report import measurement_report as measurement_report
+    from digital_twins.dicom._query import Query as Query
+    from digital_twins.dicom._schema import MIGRATIONS as MIGRATIONS
+    from digital_twins.dicom._store import DicomStore as DicomStore
+    from digital_twins.dicom._store import Instance as Instance
+    from digital_twins.dicom._store import Stored as Stored
     from digital_twins.dicom._twin_codes import DATA_STATUS as DATA_STATUS
     from digital_twins.dicom._twin_codes import GROWTH_RATE as GROWTH_RATE
     from digital_twins.dicom._twin_codes import LONGEST_DIAMETER as LONGEST_DIAMETER
@@ -26,6 +36,16 @@ if TYPE_CHECKING:
     from digital_twins.dicom._twin_codes import response_code as response_code
 
 _WHERE = {
+    "DicomStore": "digital_twins.dicom._store",
+    "Instance": "digital_twins.dicom._store",
+    "Level": "digital_twins.dicom._attributes",
+    "Limits": "digital_twins.dicom._association",
+    "Listener": "digital_twins.dicom._listener",
+    "MIGRATIONS": "digital_twins.dicom._schema",
+    "ObjectRefusedError": "digital_twins.dicom._header",
+    "Query": "digital_twins.dicom._query",
+    "Stored": "digital_twins.dicom._store",
+    "start_listener": "digital_twins.dicom._listener",
     **dict.fromkeys(("DocumentIdentity", "Software"), "digital_twins.dicom._documents"),
     **dict.fromkeys(("encapsulate_pdf",), "digital_twins.dicom._encapsulated"),
     **dict.fromkeys(("DICOMHandler",), "digital_twins.dicom._handler"),

@@ -50,6 +50,18 @@ if TYPE_CHECKING:
     from digital_twins.records._treatment import (
         TreatmentKind as TreatmentKind,
     )
+    from digital_twins.records._treatment_drugs import (
+        DRUG_KINDS as DRUG_KINDS,
+    )
+    from digital_twins.records._treatment_drugs import (
+        canonical_drug as canonical_drug,
+    )
+    from digital_twins.records._treatment_parse import (
+        parse_history as parse_history,
+    )
+    from digital_twins.records._treatment_parse import (
+        parse_treatment as parse_treatment,
+    )
 
 _WHERE = {
     **dict.fromkeys(
@@ -60,6 +72,8 @@ _WHERE = {
     **dict.fromkeys(
         ("DrugDose", "Fraction", "Treatment", "TreatmentKind"), "digital_twins.records._treatment"
     ),
+    **dict.fromkeys(("DRUG_KINDS", "canonical_drug"), "digital_twins.records._treatment_drugs"),
+    **dict.fromkeys(("parse_history", "parse_treatment"), "digital_twins.records._treatment_parse"),
 }
 
 __getattr__, __dir__ = exports(__name__, _WHERE)

@@ -70,6 +70,11 @@ class PatientRecord:
     """Codes of ``meta.security``, e.g. ``"HTEST"`` for test data."""
 
     @property
+    def id(self) -> str:
+        """The medical record number: what imaging queries take as ``patient_id``."""
+        return self.patient_id
+
+    @property
     def diagnosis(self) -> str | None:
         """Text of the first condition: by convention the primary cancer."""
         return self.conditions[0].text if self.conditions else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ class Treatment:
 
     ``label`` is short and readable ("paclitaxel 175 mg/m2 every 3 weeks x6"); ``source`` names the FHIR
     resource it came from, if any; ``as_given`` keeps the caller's own dictionary for provenance.
+    ``assumptions`` lists, in words, every value that the caller did not give (an assumed body surface, an
+    assumed start weekday): whoever shows a result of the treatment shows them too. ``day`` is the day of
+    a treatment without doses or fractions (surgery).
     """
 
     kind: TreatmentKind
@@ -46,3 +49,36 @@ class Treatment:
     start: datetime | None = None
     source: str | None = None
     as_given: Mapping[str, Any] = field(default_factory=dict)
+    assumptions: tuple[str, ...] = ()
+    day: float | None = None
+
+    @property
+    def first_day(self) -> float | None:
+        """Day of the first administration, or None for a treatment without any."""
+        days = [d.day for d in self.doses] + [f.day for f in self.fractions]
+        return min(days) if days else self.day
+
+    @property
+    def last_day(self) -> float | None:
+        """Day of the last administration, or None for a treatment without any."""
+        days = [d.day for d in self.doses] + [f.day for f in self.fractions]
+        return max(days) if days else self.day
+
+    @property
+    def total_dose_gy(self) -> float:
+        """Sum of the prescribed fraction doses in gray (physical dose, not equivalent dose)."""
+        return float(sum(f.dose_gy for f in self.fractions))
+
+    @property
+    def total_dose_mg(self) -> float:
+        """Sum of the drug doses in milligrams."""
+        return float(sum(d.dose_mg for d in self.doses))
+
+    def shifted(self, days: float) -> Treatment:
+        """Return the same protocol ``days`` later: from days after its own start to days after a baseline."""
+        return replace(
+            self,
+            doses=tuple(replace(d, day=d.day + days) for d in self.doses),
+            fractions=tuple(replace(f, day=f.day + days) for f in self.fractions),
+            day=None if self.day is None else self.day + days,
+        )
