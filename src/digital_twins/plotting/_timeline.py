@@ -14,6 +14,7 @@ from digital_twins.plotting._style import (
     PALETTE,
     ImageFormat,
     add_note,
+    cut,
     dress,
     new_figure,
     render,
