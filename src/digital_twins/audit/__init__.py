@@ -1,1 +1,29 @@
-"""The audit trail: append-only events in a hash chain."""
+"""The audit trail: append-only events in a hash chain, fed through an outbox."""
+
+from typing import TYPE_CHECKING
+
+from digital_twins._lazy import exports
+
+if TYPE_CHECKING:
+    from digital_twins.audit._auditor import Auditor as Auditor
+    from digital_twins.audit._event import AuditEvent as AuditEvent
+    from digital_twins.audit._outbox import OUTBOX_MIGRATIONS as OUTBOX_MIGRATIONS
+    from digital_twins.audit._outbox import stage as stage
+    from digital_twins.audit._pseudonym import load_pseudonym_key as load_pseudonym_key
+    from digital_twins.audit._pseudonym import pseudonym as pseudonym
+    from digital_twins.audit._trail import AuditRow as AuditRow
+    from digital_twins.audit._trail import AuditTrail as AuditTrail
+    from digital_twins.audit._verify import Problem as Problem
+    from digital_twins.audit._verify import VerifyReport as VerifyReport
+    from digital_twins.audit._verify import verify_trail as verify_trail
+
+_WHERE = {
+    "Auditor": "digital_twins.audit._auditor",
+    "AuditEvent": "digital_twins.audit._event",
+    **dict.fromkeys(("OUTBOX_MIGRATIONS", "stage"), "digital_twins.audit._outbox"),
+    **dict.fromkeys(("load_pseudonym_key", "pseudonym"), "digital_twins.audit._pseudonym"),
+    **dict.fromkeys(("AuditRow", "AuditTrail"), "digital_twins.audit._trail"),
+    **dict.fromkeys(("Problem", "VerifyReport", "verify_trail"), "digital_twins.audit._verify"),
+}
+
+__getattr__, __dir__ = exports(__name__, _WHERE)

@@ -1,1 +1,24 @@
 """Connections, group commit, blobs, the job queue and migrations."""
+
+from typing import TYPE_CHECKING
+
+from digital_twins._lazy import exports
+
+if TYPE_CHECKING:
+    from digital_twins.storage._blobs import BlobStore as BlobStore
+    from digital_twins.storage._database import Database as Database
+    from digital_twins.storage._database import WriteCounts as WriteCounts
+    from digital_twins.storage._jobs import MIGRATIONS as MIGRATIONS
+    from digital_twins.storage._jobs import Job as Job
+    from digital_twins.storage._jobs import JobQueue as JobQueue
+    from digital_twins.storage._jobs import JobState as JobState
+    from digital_twins.storage._migrations import Migration as Migration
+
+_WHERE = {
+    "BlobStore": "digital_twins.storage._blobs",
+    **dict.fromkeys(("Database", "WriteCounts"), "digital_twins.storage._database"),
+    **dict.fromkeys(("MIGRATIONS", "Job", "JobQueue", "JobState"), "digital_twins.storage._jobs"),
+    "Migration": "digital_twins.storage._migrations",
+}
+
+__getattr__, __dir__ = exports(__name__, _WHERE)

@@ -1,0 +1,101 @@
+"""One audit event and its canonical bytes."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+from digital_twins._errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_ACTIONS = frozenset("CRUDE")
+_OUTCOMES = frozenset({"success", "refused", "failure"})
+_PSEUDONYM = re.compile(r"[0-9a-f]{64}")
+
+
+def _now() -> str:
+    return datetime.now(tz=UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """Who did what to which object of which patient, with what outcome.
+
+    The fields follow FHIR R4 AuditEvent; an event holds no patient data in clear.
+
+    Parameters
+    ----------
+    action
+        Create, Read, Update, Delete or Execute (FHIR ``audit-event-action``).
+    kind
+        What happened, e.g. ``"dicom.store"``, ``"fhir.create"``, ``"twin.calibrate"``.
+    outcome
+        ``"refused"`` for what the node declined (bad input, no right), ``"failure"`` for what went wrong.
+    agent
+        Who asked: an AE title, a user id, or ``"node"``.
+    entity
+        Object concerned: a UID or a resource reference such as ``"DiagnosticReport/7"``.
+    patient
+        What `pseudonym` returns for the patient, or None; anything else is refused.
+    detail
+        Further facts without patient data: strings and whole numbers.
+    node
+        Which node wrote the event.
+    event_id
+        Unique; an event with a known id is never recorded twice.
+    at_utc
+        Time in ISO 8601, UTC, e.g. ``"2026-11-22T08:00:00.000000Z"``.
+
+    Raises
+    ------
+    InputError
+        A field has a value outside of what is said above.
+    """
+
+    action: Literal["C", "R", "U", "D", "E"]
+    kind: str
+    outcome: Literal["success", "refused", "failure"]
+    agent: str
+    entity: str | None = None
+    patient: str | None = None
+    detail: Mapping[str, str | int] = field(default_factory=dict)
+    node: str = ""
+    event_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    at_utc: str = field(default_factory=_now)
+
+    def __post_init__(self) -> None:
+        if self.action not in _ACTIONS or self.outcome not in _OUTCOMES:
+            raise _refused("its action or outcome is none of the known codes")
+        if self.patient is not None and not _PSEUDONYM.fullmatch(self.patient):
+            raise _refused("its patient is not a pseudonym")
+        for key, value in self.detail.items():
+            if not isinstance(key, str) or not isinstance(value, str | int) or isinstance(value, bool):
+                raise _refused("its detail holds something else than strings and whole numbers")
+
+    def to_json(self) -> str:
+        """Return the canonical form: keys sorted, no spaces, UTF-8 (RFC 8785 for strings and integers)."""
+        return json.dumps(
+            {name: getattr(self, name) for name in self.__slots__} | {"detail": dict(self.detail)},
+            sort_keys=True,
+            separators=(",", ":"),
+            ensure_ascii=False,
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> AuditEvent:
+        """Return the event of a canonical form."""
+        return cls(**json.loads(text))
+
+
+def _refused(why: str) -> InputError:
+    return InputError(
+        "The audit event was refused.",
+        f"The event cannot be recorded: {why}.",
+        "Use the documented codes, pass patients through pseudonym(), and keep details plain.",
+    )

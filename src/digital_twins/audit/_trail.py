@@ -1,0 +1,198 @@
+"""The trail itself: an append-only table whose rows are chained by SHA-256."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from digital_twins.audit import _outbox
+from digital_twins.audit._event import AuditEvent
+from digital_twins.audit._head import START, Head, HeadFile
+from digital_twins.audit._verify import VerifyReport, verify_trail
+from digital_twins.storage import Database, Migration
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Sequence
+    from types import TracebackType
+
+    import apsw
+
+_DRAIN_ROWS = 1000
+
+_MIGRATIONS = (
+    Migration(
+        "audit.0002.trail",
+        """
+        CREATE TABLE audit_event(
+            seq INTEGER PRIMARY KEY,
+            event_id TEXT NOT NULL UNIQUE,
+            body TEXT NOT NULL,
+            leaf BLOB NOT NULL,
+            chain BLOB NOT NULL
+        );
+        CREATE TRIGGER audit_event_no_update BEFORE UPDATE ON audit_event
+            BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END;
+        CREATE TRIGGER audit_event_no_delete BEFORE DELETE ON audit_event
+            BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END;
+        """,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """An event with its place in the trail (from 1) and the chain hash up to it, in hex."""
+
+    seq: int
+    chain: str
+    event: AuditEvent
+
+
+class AuditTrail:
+    """Append-only events in a SQLite file of their own.
+
+    Row n holds ``leaf = SHA-256(0x00 || body)`` (the leaf hash of RFC 6962 section 2.1) and
+    ``chain = SHA-256(chain of row n-1 || leaf)``. Triggers abort UPDATE and DELETE. Beside the file stands
+    ``<name>.head``, which a thread of its own rewrites and syncs after each commit.
+
+    What this finds and what it cannot find is said at `verify_trail`.
+
+    Parameters
+    ----------
+    path
+        The trail's file, e.g. ``audit.db``; the checkpoint is then ``audit.head``.
+
+    Raises
+    ------
+    StorageError
+        The file or its folder cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._database = Database(self.path, migrations=_MIGRATIONS)
+        self._head_file = HeadFile(self.path.with_suffix(".head"))
+        self._wanted: Head | None = None
+        self._written: Head | None = None
+        self._changed = threading.Condition()
+        self._closing = False
+        self._resume()
+        self._thread = threading.Thread(target=self._follow, name="audit head", daemon=True)
+        self._thread.start()
+
+    def append(self, events: Iterable[AuditEvent]) -> int:
+        """Record events durably, in order, and return how many were new; known event ids are left out.
+
+        Raises
+        ------
+        StorageError
+            Disk full, read-only volume, device error or closed trail; none of the events was recorded.
+        """
+        return self._append([(event.event_id, event.to_json()) for event in events])
+
+    def drain(self, database: Database) -> int:
+        """Move staged events from the outbox of `database` into the trail and return how many were moved.
+
+        They are recorded in the order of their commits, each exactly once: a row leaves the outbox after it
+        is durable here, and one that a crash left behind is known by its event id.
+        """
+        moved = 0
+        while rows := _outbox.waiting(database, _DRAIN_ROWS):
+            moved += self._append([(event_id, body) for _, event_id, body in rows])
+            _outbox.remove(database, rows)
+        return moved
+
+    def verify(self) -> VerifyReport:
+        """Recompute every hash; see `verify_trail`."""
+        return verify_trail(self.path)
+
+    def tail(self, n: int = 20) -> tuple[AuditRow, ...]:
+        """Return the last `n` events, oldest first."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT seq, chain, body FROM audit_event ORDER BY seq DESC LIMIT ?", (n,)
+            ).fetchall()
+        return tuple(
+            AuditRow(int(str(seq)), bytes(chain).hex(), AuditEvent.from_json(str(body)))
+            for seq, chain, body in reversed(rows)
+        )
+
+    def close(self) -> None:
+        """Write the last checkpoint and close the file."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+        self._database.close()
+
+    def __enter__(self) -> AuditTrail:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _append(self, events: Sequence[tuple[str, str]]) -> int:
+        before, head = self._database.write(lambda cursor: _insert(cursor, events))
+        with self._changed:
+            if self._wanted is None or self._wanted.size < head.size:
+                self._wanted = head
+                self._changed.notify()
+        return head.size - before
+
+    def _resume(self) -> None:
+        """Compare the checkpoint with the trail; one that contradicts it is kept as evidence."""
+        with self._database.read() as connection:
+            present = _last(connection.cursor())
+            known = self._head_file.read()
+            size = 0 if known is None else known.size
+            agrees = _chain_at(connection.cursor(), size) == (START if known is None else known.chain)
+        if not agrees or (known is None and present.size > 0):
+            self._head_file.set_aside()
+        self._head_file.advance(present)
+
+    def _follow(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closing or self._wanted is not self._written)
+                head, closing = self._wanted, self._closing
+            if head is not None and head is not self._written:
+                self._written = head
+                with contextlib.suppress(OSError):  # a failing disk delays the checkpoint to the next commit
+                    self._head_file.advance(head)
+            elif closing:
+                return
+
+
+def _last(cursor: apsw.Cursor) -> Head:
+    row = cursor.execute("SELECT seq, chain FROM audit_event ORDER BY seq DESC LIMIT 1").fetchone()
+    return Head(0, START) if row is None else Head(row[0], row[1])
+
+
+def _chain_at(cursor: apsw.Cursor, seq: int) -> bytes | None:
+    if seq == 0:
+        return START
+    row = cursor.execute("SELECT chain FROM audit_event WHERE seq = ?", (seq,)).fetchone()
+    return None if row is None else row[0]
+
+
+def _insert(cursor: apsw.Cursor, events: Sequence[tuple[str, str]]) -> tuple[int, Head]:
+    start = _last(cursor)
+    size, chain = start.size, start.chain
+    for event_id, body in events:
+        if cursor.execute("SELECT 1 FROM audit_event WHERE event_id = ?", (event_id,)).fetchone():
+            continue
+        size += 1
+        leaf = hashlib.sha256(b"\0" + body.encode()).digest()
+        chain = hashlib.sha256(chain + leaf).digest()
+        cursor.execute(
+            "INSERT INTO audit_event(seq, event_id, body, leaf, chain) VALUES (?, ?, ?, ?, ?)",
+            (size, event_id, body, leaf, chain),
+        )
+    return start.size, Head(size, chain)

@@ -1,0 +1,248 @@
+"""Content-addressed files: what `put` has returned is on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from digital_twins._errors import InputError, NotFoundError, StorageError
+from digital_twins.storage._failures import from_os_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_OPEN_FILES = 256
+"""Files that `put_many` holds open at once, well below the usual limit of 1024."""
+
+_WHAT = "The bytes could not be stored."
+
+
+class BlobStore:
+    """Immutable bytes under their SHA-256, as files ``root/ab/cdef...``.
+
+    A blob is written to a temporary file, synced, renamed to its name and its folder synced, so that a name
+    that exists always holds whole bytes. Threads and processes may share a root. Temporary files of
+    processes that died are removed when a store opens.
+
+    Parameters
+    ----------
+    root
+        Folder of the store; made when missing.
+    verify_on_read
+        Compare the SHA-256 of every blob that `get` reads with its name.
+
+    Raises
+    ------
+    StorageError
+        The folder cannot be made or written.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], *, verify_on_read: bool = False) -> None:
+        self.root = Path(root)
+        self._verify = verify_on_read
+        try:
+            (self.root / "tmp").mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(self.root / "tmp")
+            self._scratch, lock = _own_folder(self.root / "tmp")
+            _sync_folder(self.root)
+        except OSError as error:
+            raise from_os_error(error, "The blob store could not be opened.") from error
+        weakref.finalize(self, _give_up_folder, self._scratch, lock, os.getpid())
+
+    def put(self, data: bytes) -> str:
+        """Store `data` durably and return its SHA-256 in hex; bytes already stored are not written again.
+
+        Raises
+        ------
+        StorageError
+            Disk full, quota used up, read-only volume or device error; nothing of `data` is left behind.
+        """
+        return self.put_many([data])[0]
+
+    def put_many(self, blobs: Iterable[bytes]) -> list[str]:
+        """Store several blobs durably with one pass of syncs and return their SHA-256 in order.
+
+        All files are written before they are synced, and each folder is synced once, which lets the file
+        system commit its journal once for many files. Names appear only when every file is on disk.
+
+        Raises
+        ------
+        StorageError
+            As for `put`.
+        """
+        digests: list[str] = []
+        temporary: dict[str, Path] = {}
+        unsynced: list[int] = []
+        try:
+            for data in blobs:
+                digest = hashlib.sha256(data).hexdigest()
+                digests.append(digest)
+                if digest not in temporary and not self._holds(digest, len(data)):
+                    temporary[digest] = self._scratch / secrets.token_hex(8)
+                    unsynced.append(_open_new(temporary[digest]))
+                    _write_all(unsynced[-1], data)
+                if len(unsynced) >= _OPEN_FILES:
+                    _sync_and_close(unsynced)
+            _sync_and_close(unsynced)
+            for digest, path in temporary.items():
+                self._publish(digest, path)
+            # A blob found in place may have been renamed there a moment ago by another thread: sync it too.
+            for folder in sorted({self.path(digest).parent for digest in digests}):
+                _sync_folder(folder)
+        except OSError as error:
+            raise from_os_error(error, _WHAT) from error
+        finally:
+            _discard(unsynced, temporary.values())
+        return digests
+
+    def get(self, digest: str) -> bytes:
+        """Return the bytes of a blob.
+
+        Raises
+        ------
+        InputError
+            `digest` is not 64 hexadecimal digits.
+        NotFoundError
+            No blob has that SHA-256.
+        StorageError
+            The device failed, or (with `verify_on_read`) the bytes no longer match their name.
+        """
+        try:
+            data = self.path(digest).read_bytes()
+        except FileNotFoundError:
+            raise NotFoundError(
+                f"The blob {digest} is not stored.",
+                "It was never put into this store, or its file was removed from outside.",
+                "Send the object again, or restore the blob folder from the backup.",
+            ) from None
+        except OSError as error:
+            raise from_os_error(error, f"The blob {digest} could not be read.") from error
+        if self._verify and hashlib.sha256(data).hexdigest() != digest:
+            raise _damaged(digest)
+        return data
+
+    def verify(self, digest: str) -> None:
+        """Read a blob and compare it with its name.
+
+        Raises
+        ------
+        NotFoundError, StorageError
+            It is missing, or its bytes have changed.
+        """
+        if hashlib.sha256(self.get(digest)).hexdigest() != digest:
+            raise _damaged(digest)
+
+    def path(self, digest: str) -> Path:
+        """Return the path at which a blob lies or would lie."""
+        if not _DIGEST.fullmatch(digest):
+            raise InputError(
+                "The blob name cannot be used.",
+                "A blob is named by the 64 lower-case hexadecimal digits of its SHA-256.",
+                "Pass the name that put() returned.",
+            )
+        return self.root / digest[:2] / digest[2:]
+
+    def exists(self, digest: str) -> bool:
+        """Whether a blob is stored."""
+        return self.path(digest).is_file()
+
+    def _holds(self, digest: str, size: int) -> bool:
+        try:
+            return self.path(digest).stat().st_size == size
+        except FileNotFoundError:
+            return False
+
+    def _publish(self, digest: str, temporary: Path) -> None:
+        target = self.path(digest)
+        if not target.parent.is_dir():
+            target.parent.mkdir(exist_ok=True)
+            _sync_folder(self.root)
+        temporary.replace(target)
+
+
+def _open_new(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _sync_and_close(descriptors: list[int]) -> None:
+    while descriptors:
+        os.fsync(descriptors[-1])
+        os.close(descriptors.pop())
+
+
+def _discard(descriptors: Iterable[int], paths: Iterable[Path]) -> None:
+    """Remove what is left after a failure; on a failing device that waits for the next start."""
+    for descriptor in descriptors:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _damaged(digest: str) -> StorageError:
+    return StorageError(
+        f"The blob {digest} is damaged.",
+        "The SHA-256 of its bytes is no longer its name.",
+        "Restore this file from the backup and check the disk.",
+    )
+
+
+def _own_folder(parent: Path) -> tuple[Path, int]:
+    """Make a folder for this process and lock it; the kernel drops the lock when the process ends."""
+    while True:
+        folder = parent / secrets.token_hex(8)
+        folder.mkdir()
+        try:
+            lock = os.open(folder / "lock", os.O_RDONLY | os.O_CREAT, 0o640)
+        except FileNotFoundError:
+            continue  # another process that was just starting took it for a leftover
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if os.fstat(lock).st_nlink:
+            return folder, lock
+        os.close(lock)
+
+
+def _remove_leftovers(parent: Path) -> None:
+    for folder in parent.iterdir():
+        try:
+            lock = os.open(folder / "lock", os.O_RDONLY | os.O_CREAT, 0o640)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(lock)
+
+
+def _give_up_folder(folder: Path, lock: int, process: int) -> None:
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

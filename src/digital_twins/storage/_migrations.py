@@ -1,0 +1,83 @@
+"""Schema steps, each applied once, by name."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from digital_twins._errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import apsw
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One schema step of a room.
+
+    Parameters
+    ----------
+    name
+        Unique over all rooms and never reused, e.g. ``"storage.0001.job"``.
+    sql
+        One or more plain SQL statements, without BEGIN or COMMIT. Once released it is never edited: a change
+        is a further migration.
+    """
+
+    name: str
+    sql: str
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the SQL text, to find an edited migration."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+def apply(connection: apsw.Connection, migrations: Sequence[Migration]) -> None:
+    """Apply what is missing, in order, in one transaction.
+
+    The transaction takes the write lock before it looks, so of two processes that start at once the second
+    waits and then finds everything done. A failing step leaves the database as it was.
+
+    Raises
+    ------
+    StorageError
+        A migration's text differs from the text that was applied under its name.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS migration("
+            "name TEXT PRIMARY KEY, digest TEXT NOT NULL, applied_utc TEXT NOT NULL)"
+        )
+        applied = {
+            str(row[0]): str(row[1]) for row in connection.execute("SELECT name, digest FROM migration")
+        }
+        for migration in migrations:
+            _apply_one(connection, migration, applied)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _apply_one(connection: apsw.Connection, migration: Migration, applied: dict[str, str]) -> None:
+    digest = applied.setdefault(migration.name, migration.digest)
+    if digest != migration.digest:
+        raise StorageError(
+            f"The database cannot be opened: its schema step '{migration.name}' is another one.",
+            "The text of a migration was changed after this database had applied it.",
+            "Use the version of digital-twins that wrote this data folder, or start with a new data_dir.",
+        )
+    known = connection.execute("SELECT 1 FROM migration WHERE name = ?", (migration.name,)).fetchone()
+    if known is None:
+        connection.execute(migration.sql)
+        connection.execute(
+            "INSERT INTO migration(name, digest, applied_utc) VALUES (?, ?, ?)",
+            (migration.name, digest, datetime.now(tz=UTC).isoformat()),
+        )
