@@ -87,7 +87,14 @@ class FhirStore:
         self._auditor = Auditor(pseudonym) if audited else None
 
     def _audit(
-        self, cursor: apsw.Cursor, saved: Saved, action: Literal["C", "R", "U", "D", "E"], *, kind: str, agent: str, patient: str | None
+        self,
+        cursor: apsw.Cursor,
+        saved: Saved,
+        action: Literal["C", "R", "U", "D", "E"],
+        *,
+        kind: str,
+        agent: str,
+        patient: str | None,
     ) -> None:
         if self._auditor is not None:
             self._auditor.record(
@@ -255,7 +262,14 @@ class FhirStore:
             self._read_event("R", "fhir.history", agent, f"{kind}/{name}", patient)
         return found
 
-    def _read_event(self, action: Literal["C", "R", "U", "D", "E"], kind: str, agent: str, entity: str, patient: str | None) -> None:
+    def _read_event(
+        self,
+        action: Literal["C", "R", "U", "D", "E"],
+        kind: str,
+        agent: str,
+        entity: str,
+        patient: str | None,
+    ) -> None:
         """Queue the event of a read: it joins the next commit, and the reader does not wait for it."""
         auditor = self._auditor
         if auditor is not None:
