@@ -24,10 +24,12 @@ def _empty() -> FloatArray:
 class Forcing:
     """Jumps and kill rate that act on every tumour cell alike; it knows no drug and no plan.
 
-    At each ``jump_days[i]`` the density is multiplied by ``exp(jump_log_survival[i])`` (a radiation fraction).
-    Between jumps the density N is killed at the rate ``c(t) N`` with::
+    At each ``jump_days[i]`` the density is multiplied by ``exp(jump_log_survival[i])`` (a radiation
+    fraction). Between jumps the density N is killed at the rate ``c(t) N`` with::
 
-        c(t) = sum_i amplitude_per_day[i] * exp(-decay_per_day[i] * (t - dose_days[i]))   over dose_days[i] <= t
+        c(t) = sum_i amplitude_per_day[i] * exp(-decay_per_day[i] * (t - dose_days[i]))
+
+    over the terms with ``dose_days[i] <= t``,
 
     so a bolus is one term a compartment, an oral dose has a negative term for its absorption, an infusion a
     term that starts and one that stops, and constant dosing a term with decay 0. The integral of ``c`` is a
@@ -98,9 +100,9 @@ class Forcing:
         terms = np.where(active, np.exp(-self.decay_per_day * np.where(active, elapsed, 0.0)), 0.0)
         return np.asarray(terms @ self.amplitude_per_day)
 
-    def log_jumps(self, after_day: float, up_to_day: float) -> float:
-        """Return the summed log survival of the jumps in ``after_day < day <= up_to_day``."""
-        inside = (self.jump_days > after_day) & (self.jump_days <= up_to_day)
+    def log_jumps(self, from_day: float, before_day: float) -> float:
+        """Return the summed log survival of the jumps in ``from_day <= day < before_day``."""
+        inside = (self.jump_days >= from_day) & (self.jump_days < before_day)
         return float(self.jump_log_survival[inside].sum())
 
     def shifted(self, days: float) -> Forcing:

@@ -12,10 +12,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
-def lq_log_survival(
-    dose_gy: ArrayLike, alpha_per_gy: float, alpha_beta_gy: float
-) -> NDArray[np.float64]:
-    """Natural logarithm of the surviving fraction, ``-(alpha d + beta d^2)`` with ``beta = alpha/(alpha/beta)``.
+def lq_log_survival(dose_gy: ArrayLike, alpha_per_gy: float, alpha_beta_gy: float) -> NDArray[np.float64]:
+    """Natural logarithm of the surviving fraction, ``-(alpha d + beta d^2)``, beta = alpha/(alpha/beta).
 
     One acute exposure with full repair before the next. Fowler, Br J Radiol 1989;62:679,
     doi:10.1259/0007-1285-62-740-679.

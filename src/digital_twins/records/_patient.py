@@ -72,6 +72,11 @@ class PatientRecord:
     """What could not be used or contradicts itself, with the source, e.g. an order for an unknown drug."""
 
     @property
+    def id(self) -> str:
+        """The medical record number: what imaging queries take as ``patient_id``."""
+        return self.patient_id
+
+    @property
     def diagnosis(self) -> str | None:
         """Text of the first condition: by convention the primary cancer."""
         return self.conditions[0].text if self.conditions else None
