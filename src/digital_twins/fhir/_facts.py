@@ -79,7 +79,7 @@ def moment(value: Any) -> datetime | None:
 
 
 def effective(resource: Mapping[str, Any], stem: str = "effective") -> datetime | None:
-    """Return when a resource applies: ``effectiveDateTime``, ``effectiveInstant`` or the start of a period."""
+    """Return when a resource applies: ``effectiveDateTime``, ``effectiveInstant`` or a period's start."""
     period = resource.get(f"{stem}Period")
     start = period.get("start") if isinstance(period, dict) else None
     return moment(resource.get(f"{stem}DateTime") or resource.get(f"{stem}Instant") or start)

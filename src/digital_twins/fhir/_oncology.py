@@ -37,8 +37,8 @@ _STAGE = re.compile(
 )
 _ARABIC = {"1": "I", "2": "II", "3": "III", "4": "IV"}
 _CANCER = re.compile(
-    r"\b(cancer|carcinoma|malignan\w*|neoplasm|sarcoma|glioma|glioblastoma|astrocytoma|melanoma|lymphoma|leuk\w+"
-    r"|myeloma|mesothelioma|blastoma|tumou?r)\b",
+    r"\b(cancer|carcinoma|malignan\w*|neoplasm|sarcoma|glioma|glioblastoma|astrocytoma|melanoma|lymphoma"
+    r"|leuk\w+|myeloma|mesothelioma|blastoma|tumou?r)\b",
     re.IGNORECASE,
 )
 _SECONDARY = re.compile(r"\b(secondary|metasta\w+)\b", re.IGNORECASE)
@@ -46,17 +46,18 @@ _NOT_CANCER = re.compile(r"\b(benign|suspected|history of|family history|screeni
 _ICD10_PRIMARY = re.compile(r"C(?!7[789])\d\d|D4[0-8]")
 _UNTRUE = {"refuted", "entered-in-error"}
 _MARKERS = (
-    "EGFR", "ALK", "ROS1", "KRAS", "NRAS", "BRAF", "HER2", "ERBB2", "MET", "RET", "NTRK", "PD-L1", "TP53", "PTEN",
-    "PIK3CA", "BRCA1", "BRCA2", "IDH1", "IDH2", "IDH", "MGMT", "1p/19q", "TERT", "ATRX", "Ki-67", "MSI", "TMB", "CEA",
-    "PSA", "CA 19-9", "CA 125", "AFP", "STK11", "KEAP1",
+    "EGFR", "ALK", "ROS1", "KRAS", "NRAS", "BRAF", "HER2", "ERBB2", "MET", "RET", "NTRK", "PD-L1", "TP53",
+    "PTEN", "PIK3CA", "BRCA1", "BRCA2", "IDH1", "IDH2", "IDH", "MGMT", "1p/19q", "TERT", "ATRX", "Ki-67", "MSI", "TMB",
+    "CEA", "PSA", "CA 19-9", "CA 125", "AFP", "STK11", "KEAP1",
 )  # fmt: skip
 _MARKER = re.compile(r"(?<![\w-])(" + "|".join(re.escape(m) for m in _MARKERS) + r")(?![\w])", re.IGNORECASE)
 _CANONICAL = {m.upper(): m for m in _MARKERS} | {"ERBB2": "HER2"}
+_RESULTS = {"present": "positive", "detected": "positive", "absent": "negative", "not detected": "negative"}
 _MARKER_PROFILES = ("tumor-marker", "genomic-variant", "molecular-biomarker", "genomics")
 
 
 def stage_text(words: str) -> str | None:
-    """Return a stage group such as ``"IIIA"`` from words such as ``"AJCC stage IIIA (qualifier)"``; or None."""
+    """Return a stage group such as ``"IIIA"`` from words such as ``"AJCC stage IIIA"``; or None."""
     match = _STAGE.search(words)
     if match is None:
         return None
@@ -72,11 +73,13 @@ def _condition_stage(condition: Mapping[str, Any]) -> str | None:
         for text in words:
             if found := stage_text(str(text)):
                 return found
+        if words and any(words):
+            return str(next(w for w in words if w))
     return None
 
 
 def cancer_rank(condition: Mapping[str, Any]) -> int:
-    """Return 0 for a primary cancer by profile, 1 by code or words, 2 for a metastasis, 3 for anything else."""
+    """Return 0 for a primary cancer by profile, 1 by code or words, 2 for a metastasis, else 3."""
     stated, words = profiles(condition), all_text(condition.get("code"))
     if "secondary-cancer-condition" in stated:
         return 2
@@ -146,6 +149,7 @@ def read_stages(resources: Iterable[Mapping[str, Any]]) -> list[StageFact]:
         concept = resource.get("valueCodeableConcept") or {"text": resource.get("valueString", "")}
         words = [text_of(concept), *(str(c.get("display") or c.get("code") or "") for c in codings(concept))]
         stage = next((s for s in map(stage_text, words) if s), None)
+        stage = stage or next((w for w in words if w), None)
         if stage:
             focus = next((f.get("reference") for f in resource.get("focus", ()) if isinstance(f, dict)), None)
             found.append(StageFact(stage, source(resource), focus, effective(resource)))
@@ -183,6 +187,7 @@ def _value_text(resource: Mapping[str, Any]) -> str:
         unit = number[1]
         return f"{number[0]:g} {unit}".strip() if unit != "%" else f"{number[0]:g}%"
     words = text_of(resource.get("valueCodeableConcept")) or str(resource.get("valueString", ""))
+    words = _RESULTS.get(words.strip().lower(), words)
     if not words and isinstance(resource.get("valueBoolean"), bool):
         words = "positive" if resource["valueBoolean"] else "negative"
     return words

@@ -356,9 +356,9 @@ class FhirStore:
     ) -> bytes:
         """Run a transaction or batch bundle and return the response bundle as JSON.
 
-        A transaction is one unit: all of it is stored or nothing. References by ``urn:uuid`` to other entries,
-        and conditional references such as ``Patient?identifier=MR|1``, are resolved. A batch runs each entry by
-        itself.
+        A transaction is one unit: all of it is stored or nothing. References by ``urn:uuid`` to other
+        entries, and conditional references such as ``Patient?identifier=MR|1``, are resolved. A batch runs
+        each entry by itself.
 
         Raises
         ------

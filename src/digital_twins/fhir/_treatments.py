@@ -25,6 +25,7 @@ _RADIATION = re.compile(
 _PER_AREA = {"mg/m2", "mg/m^2", "mg/m²", "mg/m*2"}
 _MG = {"mg": 1.0, "g": 1000.0, "ug": 0.001}
 _DAYS = {"d": 1.0, "wk": 7.0, "mo": 30.4375, "h": 1 / 24, "a": 365.25}
+_WEEKLY = {1: "weekly", 5: "weekdays", 7: "daily", 10: "twice_daily"}
 _TO_GY = {"Gy": 1.0, "cGy": 0.01}
 
 
@@ -116,6 +117,11 @@ def _order(resource: Mapping[str, Any], words: str, area_m2: float | None) -> Tr
     )
     if len(events) > 1:
         given["days"] = [(event - events[0]).total_seconds() / 86400 for event in events]
+    repeat = first.get("timing", {}).get("repeat", {})
+    if repeat.get("duration") and repeat.get("durationUnit") in {"h", "min"}:
+        given["infusion_hours"] = float(repeat["duration"]) / (
+            60.0 if repeat["durationUnit"] == "min" else 1.0
+        )
     treatment = parse_treatment(given, body_surface_area_m2=area_m2)
     return replace(treatment, start=start, source=source(resource))
 
@@ -137,6 +143,10 @@ def _radiation_keys(resource: Mapping[str, Any]) -> dict[str, Any]:
         if amount and amount[1] in _TO_GY:
             field = "dose_per_fraction_gy" if "fraction" in spoken else "total_dose_gy"
             keys.setdefault(field, amount[0] * _TO_GY[amount[1]])
+        elif "fractionsperweek" in spoken:
+            schedule = _WEEKLY.get(value)
+            if schedule:
+                keys.setdefault("schedule", schedule)
         elif "fraction" in spoken and isinstance(value, int) and not isinstance(value, bool):
             keys.setdefault("fractions", value)
         elif spoken.endswith("technique"):
