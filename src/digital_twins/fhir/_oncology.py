@@ -47,7 +47,8 @@ _ICD10_PRIMARY = re.compile(r"C(?!7[789])\d\d|D4[0-8]")
 _UNTRUE = {"refuted", "entered-in-error"}
 _MARKERS = (
     "EGFR", "ALK", "ROS1", "KRAS", "NRAS", "BRAF", "HER2", "ERBB2", "MET", "RET", "NTRK", "PD-L1", "TP53",
-    "PTEN", "PIK3CA", "BRCA1", "BRCA2", "IDH1", "IDH2", "IDH", "MGMT", "1p/19q", "TERT", "ATRX", "Ki-67", "MSI", "TMB",
+    "PTEN", "PIK3CA",
+    "BRCA1", "BRCA2", "IDH1", "IDH2", "IDH", "MGMT", "1p/19q", "TERT", "ATRX", "Ki-67", "MSI", "TMB",
     "CEA", "PSA", "CA 19-9", "CA 125", "AFP", "STK11", "KEAP1",
 )  # fmt: skip
 _MARKER = re.compile(r"(?<![\w-])(" + "|".join(re.escape(m) for m in _MARKERS) + r")(?![\w])", re.IGNORECASE)
