@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from digital_twins import InputError
-from digital_twins.records import DRUG_KINDS, parse_treatment
+from digital_twins.records import DRUG_KINDS, Treatment, parse_treatment
 
 WORDS = st.sampled_from(
     [
@@ -33,8 +33,28 @@ VALUES: st.SearchStrategy[Any] = st.one_of(
     WORDS, NUMBERS, st.text(max_size=12), st.none(), st.booleans(), st.lists(NUMBERS, max_size=4)
 )
 KEYS = st.sampled_from(
-    "type drug dose_mg dose_mg_m2 dose_auc gfr_ml_min day start_day days schedule cycles duration_days "
-    "infusion_hours start_weekday total_dose_gy dose_per_fraction_gy fractions technique margin_mm typo".split()
+    [
+        "type",
+        "drug",
+        "dose_mg",
+        "dose_mg_m2",
+        "dose_auc",
+        "gfr_ml_min",
+        "day",
+        "start_day",
+        "days",
+        "schedule",
+        "cycles",
+        "duration_days",
+        "infusion_hours",
+        "start_weekday",
+        "total_dose_gy",
+        "dose_per_fraction_gy",
+        "fractions",
+        "technique",
+        "margin_mm",
+        "typo",
+    ]
 )
 SKELETONS = st.sampled_from(
     [
@@ -46,19 +66,25 @@ SKELETONS = st.sampled_from(
 )
 
 
+def _sane(treatment: Treatment) -> bool:
+    days = [d.day for d in treatment.doses] + [f.day for f in treatment.fractions]
+    return (
+        len(days) <= 5000
+        and all(math.isfinite(day) and day >= 0 for day in days)
+        and all(d.dose_mg > 0 and d.duration_hours >= 0 for d in treatment.doses)
+        and all(f.dose_gy > 0 for f in treatment.fractions)
+        and bool(treatment.label)
+    )
+
+
 @given(SKELETONS, st.dictionaries(KEYS, VALUES, max_size=4))
 @settings(max_examples=400, deadline=None)
 def test_every_dictionary_is_laid_out_or_refused(skeleton: dict[str, Any], change: dict[str, Any]) -> None:
     try:
         treatment = parse_treatment({**skeleton, **change})
-    except InputError as error:
-        assert error.what
-        assert error.why
-        assert error.fix
-        return
-    days = [d.day for d in treatment.doses] + [f.day for f in treatment.fractions]
-    assert len(days) <= 5000
-    assert all(math.isfinite(day) and day >= 0 for day in days)
-    assert all(d.dose_mg > 0 and d.duration_hours >= 0 for d in treatment.doses)
-    assert all(f.dose_gy > 0 for f in treatment.fractions)
-    assert treatment.label
+    except InputError as refusal:
+        told = refusal.to_dict()
+        complete = bool(told["what"] and told["why"] and told["fix"])
+    else:
+        complete = _sane(treatment)
+    assert complete
