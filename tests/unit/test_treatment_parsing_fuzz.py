@@ -41,7 +41,6 @@ KEYS = st.sampled_from(
         "dose_auc",
         "gfr_ml_min",
         "day",
-        "start_day",
         "days",
         "schedule",
         "cycles",
@@ -51,7 +50,6 @@ KEYS = st.sampled_from(
         "total_dose_gy",
         "dose_per_fraction_gy",
         "fractions",
-        "technique",
         "margin_mm",
         "typo",
     ]
