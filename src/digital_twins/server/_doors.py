@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
-def node_app(  # noqa: PLR0913  (one callable for each thing that the doors tell the node)
+def node_app(
     services: Services,
     *,
     health: Callable[[], Health],
@@ -34,9 +34,7 @@ def node_app(  # noqa: PLR0913  (one callable for each thing that the doors tell
     from digital_twins.fhir import fhir_routes
 
     def audit(action: Literal["R", "U"], kind: str, entity: str, patient_id: str | None) -> None:
-        services.audit(
-            services.event(action, kind, agent="web", entity=entity, patient_id=patient_id)
-        )
+        services.audit(services.event(action, kind, agent="web", entity=entity, patient_id=patient_id))
 
     services.metrics.gauge("twin_jobs", services.job_counts)
     app = create_app(

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-    import uvicorn
-
     from digital_twins.audit import AuditTrail
     from digital_twins.config import Settings
     from digital_twins.dicom import Listener
@@ -151,7 +149,9 @@ class Node:
     async def _start_audit(self) -> None:
         from digital_twins.audit import AuditTrail
 
-        self._trail: AuditTrail = await asyncio.to_thread(AuditTrail, self._services.data_dir / "audit.sqlite")
+        self._trail: AuditTrail = await asyncio.to_thread(
+            AuditTrail, self._services.data_dir / "audit.sqlite"
+        )
         self._stack.callback(self._trail.close)
         task = asyncio.create_task(self._drain())
 
@@ -261,7 +261,9 @@ class Node:
         except StorageError as error:
             parts["database"] = error.why
         alive = self._workers.alive
-        parts["workers"] = "ok" if alive == self.settings.workers else f"{alive} of {self.settings.workers} run"
+        parts["workers"] = (
+            "ok" if alive == self.settings.workers else f"{alive} of {self.settings.workers} run"
+        )
         well = all(text.startswith("ok") for text in parts.values())
         return Health(status="ok" if well else "degraded", version=digital_twins.__version__, parts=parts)
 
