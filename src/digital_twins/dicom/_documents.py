@@ -149,6 +149,9 @@ def stamp(dataset: Dataset, identity: DocumentIdentity, software: Software) -> N
     dataset.ManufacturerModelName = software.name[:64]
     dataset.SoftwareVersions = software.version[:64]
     dataset.DeviceSerialNumber = software.version[:64]
+    for item in dataset.get("ContributingEquipmentSequence", ()):
+        if "ContributionDateTime" in item:
+            item.ContributionDateTime = identity.created.strftime("%Y%m%d%H%M%S")
 
 
 def identify_coding_scheme(dataset: Dataset) -> None:

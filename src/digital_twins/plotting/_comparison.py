@@ -14,6 +14,7 @@ from digital_twins.plotting._style import (
     PALETTE,
     ImageFormat,
     add_note,
+    cut,
     dress,
     new_figure,
     render,
@@ -92,11 +93,12 @@ def treatment_comparison(
             (change.value, row),
             xytext=(0, 6),
             textcoords="offset points",
-            fontsize=FONT - 1,
+            fontsize=FONT - 1.5,
             color=INK,
             ha="center",
         )
-    labels = [textwrap.fill(textwrap.shorten(o.label, 48, placeholder="..."), 20) for o in outcomes]
+    lines = 2 if len(outcomes) <= 4 else 1
+    labels = [textwrap.fill(cut(o.label, 24 * lines), 26) for o in outcomes]
     axes.set_yticks(range(len(outcomes)), labels)
     axes.set_ylim(len(outcomes) - 0.5, -0.6)
     dress(axes, xlabel=f"predicted change of volume on day {horizon_days:g} (%)", ylabel="")

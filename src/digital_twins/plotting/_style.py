@@ -35,6 +35,12 @@ def new_figure(size_mm: tuple[float, float]) -> Figure:
     return figure
 
 
+def cut(text: str, most: int) -> str:
+    """Return the text in one line, cut to ``most`` characters (a long word is cut, never dropped)."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1].rstrip() + "…"
+
+
 def dress(axes: Axes, *, xlabel: str, ylabel: str) -> None:
     """Label the axes with quantity and unit, and take away what carries no information."""
     axes.set_xlabel(xlabel, fontsize=FONT, color=INK)

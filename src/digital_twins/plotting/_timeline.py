@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from digital_twins._errors import InputError
@@ -15,6 +14,7 @@ from digital_twins.plotting._style import (
     PALETTE,
     ImageFormat,
     add_note,
+    cut,
     dress,
     new_figure,
     render,
@@ -106,7 +106,7 @@ def volume_timeline(
             color=colour,
             linestyle=line,
             linewidth=1.2,
-            label=shorten(curve.label, 34, placeholder="..."),
+            label=cut(curve.label, 34),
         )
     _points(axes, [p for p in observed if not p.simulated], "measured", filled=True)
     _points(axes, [p for p in observed if p.simulated], "simulated follow-up", filled=False)

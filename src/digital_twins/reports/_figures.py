@@ -33,8 +33,13 @@ def figures(report: TwinReport) -> dict[str, str]:
 
         last = options[0].predicted[-1] if options[0].predicted else None
         predicted = as_mask(twin.image, resample(last[1], twin.image).array) if last else None
+        height_mm = 64.0 if len(options) <= 3 else 48.0  # more rows in the table, less room for the figure
         found["slice"] = slice_triptych(
-            twin.image, twin.lesion, predicted, predicted_day=last[0] if last else None
+            twin.image,
+            twin.lesion,
+            predicted,
+            predicted_day=last[0] if last else None,
+            size_mm=(186.0, height_mm),
         ).decode()
         found["slice_caption"] = (
             f"Measured contour solid; predicted contour dashed: {options[0].label}" if last else ""

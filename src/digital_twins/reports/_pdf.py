@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from digital_twins.plotting import cut
 from digital_twins.reports._figures import figures
 from digital_twins.reports._model import PRELIMINARY, RESEARCH_USE
 
@@ -231,4 +231,4 @@ def _unit(unit: str) -> str:
 
 
 def _short(text: str, most: int) -> str:
-    return textwrap.shorten(text, most, placeholder="...") if text.strip() else "-"
+    return cut(text, most) or "-"
