@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from digital_twins.reports._model import TwinReport as TwinReport
     from digital_twins.reports._model import TwinSummary as TwinSummary
     from digital_twins.reports._pdf import render_pdf as render_pdf
+    from digital_twins.reports._summary import summarise as summarise
+    from digital_twins.reports._summary import summarise_response as summarise_response
+    from digital_twins.reports._summary import summarise_twin as summarise_twin
 
 _WHERE = {
     **dict.fromkeys(
