@@ -174,7 +174,7 @@ def _options(report: TwinReport) -> dict[str, Any]:
     note = f"Medians with {100 * shown[0].change.level:g} % intervals; response category by {criteria}."
     if len(report.options) > len(shown):
         note += f" {len(report.options) - len(shown)} more options are in the structured report."
-    assumptions = " ".join(dict.fromkeys(text for option in shown for text in option.assumptions))
+    assumptions = "; ".join(dict.fromkeys(text for option in shown for text in option.assumptions))
     note += f" Assumed: {cut(assumptions, 420)}" if assumptions else ""
     return {"head": head, "rows": rows, "note": note}
 
@@ -187,7 +187,7 @@ def _parameters(report: TwinReport) -> dict[str, Any]:
         interval = "held fixed" if parameter.fixed else _limits(q)
         if not parameter.fixed and parameter.source != "calibrated":
             interval += " (prior)"
-        name = _PARAMETERS.get(parameter.name, parameter.name.replace("_", " "))
+        name = _PARAMETERS.get(parameter.name, parameter.name.replace("_", " ").capitalize())
         rows.append([_short(name, 34), number(q.value), interval, _unit(q.unit) or "-"])
     note = "95 % intervals. A prior was not informed by this patient; a fixed value is from the literature."
     if len(parameters) > _MOST_PARAMETERS:
