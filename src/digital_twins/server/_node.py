@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-    import uvicorn
-
     from digital_twins.audit import AuditTrail
     from digital_twins.config import Settings
     from digital_twins.dicom import Listener
@@ -136,7 +134,9 @@ class Node:
         listening = _listen(settings.host, settings.http_port)
         self._stack.callback(listening.close)
         self.http_port = int(listening.getsockname()[1])
-        self._services = await asyncio.to_thread(open_services, folder.path, boot_id=self.boot_id)
+        self._services = await asyncio.to_thread(
+            open_services, folder.path, boot_id=self.boot_id, node=settings.ae_title
+        )
         self._stack.callback(self._services.close)
         self._services.jobs.release_stale()
         await self._start_audit()
@@ -151,7 +151,9 @@ class Node:
     async def _start_audit(self) -> None:
         from digital_twins.audit import AuditTrail
 
-        self._trail: AuditTrail = await asyncio.to_thread(AuditTrail, self._services.data_dir / "audit.sqlite")
+        self._trail: AuditTrail = await asyncio.to_thread(
+            AuditTrail, self._services.data_dir / "audit.sqlite"
+        )
         self._stack.callback(self._trail.close)
         task = asyncio.create_task(self._drain())
 
@@ -188,7 +190,7 @@ class Node:
             port=settings.dicom_port,
             ae_title=settings.ae_title,
             on_stored=self._scheduler.stored,
-            limits=Limits(),
+            limits=Limits(max_associations=settings.max_associations, max_pdu_bytes=settings.max_pdu_bytes),
         )
         self.dicom_port = listener.port
         self._stack.push_async_callback(listener.close)
@@ -261,7 +263,9 @@ class Node:
         except StorageError as error:
             parts["database"] = error.why
         alive = self._workers.alive
-        parts["workers"] = "ok" if alive == self.settings.workers else f"{alive} of {self.settings.workers} run"
+        parts["workers"] = (
+            "ok" if alive == self.settings.workers else f"{alive} of {self.settings.workers} run"
+        )
         well = all(text.startswith("ok") for text in parts.values())
         return Health(status="ok" if well else "degraded", version=digital_twins.__version__, parts=parts)
 

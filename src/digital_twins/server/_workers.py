@@ -65,7 +65,7 @@ class WorkerPool:
         while not self._closing:
             started = asyncio.get_running_loop().time()
             # Started from the loop's own thread: the parent-death signal is tied to the starting thread.
-            process = subprocess.Popen(self._command, stdin=subprocess.PIPE)  # noqa: ASYNC220, S603  (own command)
+            process = subprocess.Popen(self._command, stdin=subprocess.PIPE)  # noqa: S603  (own command)
             self._processes[slot] = process
             code = None
             while code is None:
