@@ -81,6 +81,13 @@ def test_a_check_that_breaks_does_not_hide_the_others():
     assert (check.ok, check.why) == (False, "ZeroDivisionError: division by zero")
 
 
+# pynetdicom leaves the socket of a refused connection to the garbage collector.
+refused_socket = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@refused_socket
 def test_a_node_that_does_not_answer():
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -106,6 +113,7 @@ def test_doctor_starts_a_node_and_finds_everything_in_order(capsys):
     assert {"versions", "storage", "clock", "keys", "solver", "DICOM echo", "FHIR metadata"} <= names
 
 
+@refused_socket
 def test_doctor_fails_in_words(capsys):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
