@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -13,10 +14,13 @@ from digital_twins.audit import load_pseudonym_key
 from digital_twins.cli import _checks, _node_checks, main
 from digital_twins.config import Settings
 
+SRC = Path(__file__).parents[2] / "src"
+
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(SRC))  # the node's workers are processes of their own
     for name in [name for name in os.environ if name.startswith("TWIN_")]:
         monkeypatch.delenv(name)
 
