@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from starlette.routing import Mount
+
 from digital_twins.server._api import ApiParts
 from digital_twins.server._app import create_app
 
@@ -33,8 +35,10 @@ def node_app(
     from digital_twins.dicom import dicomweb_routes
     from digital_twins.fhir import fhir_routes
 
+    web = services.auditor.acting("web")
+
     def audit(action: Literal["R", "U"], kind: str, entity: str, patient_id: str | None) -> None:
-        services.audit(services.event(action, kind, agent="web", entity=entity, patient_id=patient_id))
+        services.audit(web.event(action, kind, entity=entity, patient_id=patient_id))
 
     services.metrics.gauge("twin_jobs", services.job_counts)
     app = create_app(
@@ -43,7 +47,7 @@ def node_app(
         health=health,
         routes=[
             *fhir_routes(services.fhir, base="/fhir"),
-            *dicomweb_routes(services.dicom, on_stored=on_stored),
+            Mount("/dicom-web", routes=dicomweb_routes(services.dicom, on_stored=on_stored)),
         ],
         hosts=() if host in {"0.0.0.0", "::"} else (host,),  # noqa: S104  (compared, not bound)
     )

@@ -134,7 +134,9 @@ class Node:
         listening = _listen(settings.host, settings.http_port)
         self._stack.callback(listening.close)
         self.http_port = int(listening.getsockname()[1])
-        self._services = await asyncio.to_thread(open_services, folder.path, boot_id=self.boot_id)
+        self._services = await asyncio.to_thread(
+            open_services, folder.path, boot_id=self.boot_id, node=settings.ae_title
+        )
         self._stack.callback(self._services.close)
         self._services.jobs.release_stale()
         await self._start_audit()
@@ -188,7 +190,7 @@ class Node:
             port=settings.dicom_port,
             ae_title=settings.ae_title,
             on_stored=self._scheduler.stored,
-            limits=Limits(),
+            limits=Limits(max_associations=settings.max_associations, max_pdu_bytes=settings.max_pdu_bytes),
         )
         self.dicom_port = listener.port
         self._stack.push_async_callback(listener.close)
