@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -54,11 +55,8 @@ def test_rows_are_chained_as_the_docstring_says(tmp_path, trail):
     assert trail.append(events[:2]) == 2
     assert trail.append(events[2:]) == 3
     chain = bytes(32)
-    rows = (
-        sqlite3.connect(tmp_path / "audit.db")
-        .execute("SELECT seq, body, leaf, chain FROM audit_event")
-        .fetchall()
-    )
+    with contextlib.closing(sqlite3.connect(tmp_path / "audit.db")) as connection:
+        rows = connection.execute("SELECT seq, body, leaf, chain FROM audit_event").fetchall()
     assert [row[0] for row in rows] == [1, 2, 3, 4, 5]
     for row, given_event in zip(rows, events, strict=True):
         leaf = hashlib.sha256(b"\0" + row[1].encode()).digest()

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from digital_twins.audit import _outbox
-from digital_twins.audit._event import AuditEvent
 from digital_twins.audit._head import START, Head, HeadFile
+from digital_twins.audit._reading import AuditRow, last_rows
 from digital_twins.audit._verify import VerifyReport, verify_trail
 from digital_twins.storage import Database, Migration
 
@@ -22,7 +21,11 @@ if TYPE_CHECKING:
 
     import apsw
 
+    from digital_twins.audit._event import AuditEvent
+
 _DRAIN_ROWS = 1000
+_HEAD_INTERVAL_S = 0.05
+"""Least time between two checkpoints, so that a busy trail does not sync twice for each commit."""
 
 _MIGRATIONS = (
     Migration(
@@ -44,21 +47,12 @@ _MIGRATIONS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class AuditRow:
-    """An event with its place in the trail (from 1) and the chain hash up to it, in hex."""
-
-    seq: int
-    chain: str
-    event: AuditEvent
-
-
 class AuditTrail:
     """Append-only events in a SQLite file of their own.
 
     Row n holds ``leaf = SHA-256(0x00 || body)`` (the leaf hash of RFC 6962 section 2.1) and
     ``chain = SHA-256(chain of row n-1 || leaf)``. Triggers abort UPDATE and DELETE. Beside the file stands
-    ``<name>.head``, which a thread of its own rewrites and syncs after each commit.
+    ``<name>.head``, which a thread of its own rewrites and syncs within a twentieth of a second.
 
     What this finds and what it cannot find is said at `verify_trail`.
 
@@ -114,13 +108,7 @@ class AuditTrail:
     def tail(self, n: int = 20) -> tuple[AuditRow, ...]:
         """Return the last `n` events, oldest first."""
         with self._database.read() as connection:
-            rows = connection.execute(
-                "SELECT seq, chain, body FROM audit_event ORDER BY seq DESC LIMIT ?", (n,)
-            ).fetchall()
-        return tuple(
-            AuditRow(int(str(seq)), bytes(chain).hex(), AuditEvent.from_json(str(body)))
-            for seq, chain, body in reversed(rows)
-        )
+            return last_rows(connection, n)
 
     def close(self) -> None:
         """Write the last checkpoint and close the file."""
@@ -166,6 +154,8 @@ class AuditTrail:
                 self._written = head
                 with contextlib.suppress(OSError):  # a failing disk delays the checkpoint to the next commit
                     self._head_file.advance(head)
+                with self._changed:
+                    self._changed.wait_for(lambda: self._closing, timeout=_HEAD_INTERVAL_S)
             elif closing:
                 return
 

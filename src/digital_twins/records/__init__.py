@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from digital_twins.records._patient import (
         PatientRecord as PatientRecord,
     )
+    from digital_twins.records._quantity import (
+        Quantity as Quantity,
+    )
     from digital_twins.records._treatment import (
         DrugDose as DrugDose,
     )
@@ -65,6 +68,7 @@ _WHERE = {
         ("DCM", "FHIR_SYSTEM", "LOINC", "NEOPLASM", "SCT", "UCUM", "Code"), "digital_twins.records._codes"
     ),
     **dict.fromkeys(("Condition", "Observation", "PatientRecord"), "digital_twins.records._patient"),
+    "Quantity": "digital_twins.records._quantity",
     **dict.fromkeys(
         ("DrugDose", "Fraction", "Treatment", "TreatmentKind"), "digital_twins.records._treatment"
     ),

@@ -30,12 +30,14 @@ class TreatmentSimulator:
     patient_twin
         The twin; its last calibrated version is used.
     body_surface_area_m2
-        Of the patient, for doses per square metre; when None, 1.8 m2 is assumed and the response says so.
+        Of the patient, for doses per square metre; by default the twin's clinical data. Where neither knows
+        it, 1.8 m2 is assumed and the response says so.
     """
 
     def __init__(self, patient_twin: PatientTwin, *, body_surface_area_m2: float | None = None) -> None:
         self.patient_twin = patient_twin
-        self.body_surface_area_m2 = body_surface_area_m2
+        known = patient_twin.clinical_data.get("body_surface_area_m2")
+        self.body_surface_area_m2 = known if body_surface_area_m2 is None else body_surface_area_m2
 
     def predict_response(
         self,

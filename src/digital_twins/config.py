@@ -1,0 +1,223 @@
+"""Settings of a node: flag over environment over ``twin.toml`` over default."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from digital_twins._errors import InputError, NotFoundError
+from digital_twins._logging import get_logger
+
+_PREFIX = "TWIN_"
+_FILE = "twin.toml"
+_LOG = get_logger(__name__)
+
+
+class Settings(BaseSettings):
+    """What an operator may set; every field is a key of ``twin.toml`` and a variable ``TWIN_<NAME>``.
+
+    Read them with `load_settings`, which also reads the file and tells mistakes in words.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX,
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        validate_default=True,
+    )
+
+    data_dir: Path = Path("node-data")
+    """Folder that holds everything the node keeps: databases, blobs, keys and the audit trail."""
+
+    host: str = "127.0.0.1"
+    """Address on which the DICOM and HTTP ports listen. Another one than this machine's own (127.0.0.1, ::1,
+    localhost) needs `allow_unauthenticated_network`."""
+
+    dicom_port: int = Field(default=11112, ge=0, le=65535)
+    """TCP port of the DICOM listener; 0 takes a free one."""
+
+    http_port: int = Field(default=8042, ge=0, le=65535)
+    """TCP port of web pages, FHIR, DICOMweb and API; 0 takes a free one."""
+
+    ae_title: str = "TWIN"
+    """DICOM application entity title of the node: 1 to 16 characters (PS3.5 section 6.2, VR AE)."""
+
+    study_stable_seconds: float = Field(default=2.0, gt=0, le=3600)
+    """Seconds without a new instance after which a study counts as complete and work on it begins."""
+
+    workers: int = Field(default=1, ge=1, le=64)
+    """Worker processes that build twins and reports."""
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Least level of the log lines on standard error."""
+
+    max_associations: int = Field(default=64, ge=1, le=4096)
+    """DICOM associations open at once; a further one is rejected as transient."""
+
+    max_pdu_bytes: int = Field(default=131072, ge=4096, le=4194304)
+    """Longest DICOM protocol data unit that the listener accepts (PS3.8 annex D.1)."""
+
+    max_object_bytes: int = Field(default=2**30, ge=1024)
+    """Largest object or request body that is accepted, on DICOM and HTTP."""
+
+    allow_unauthenticated_network: bool = False
+    """Listen on an address that other machines reach although nobody has to sign in. Only for a network
+    that is closed by other means; the node logs a warning at each start."""
+
+    @property
+    def audit_file(self) -> Path:
+        """File of the audit trail."""
+        return self.data_dir / "audit.sqlite"
+
+    @property
+    def pseudonym_key_file(self) -> Path:
+        """File of the key for patient pseudonyms."""
+        return self.data_dir / "pseudonym.key"
+
+    @field_validator("ae_title")
+    @classmethod
+    def _check_ae_title(cls, value: str) -> str:
+        title = value.strip(" ")
+        if not 1 <= len(title) <= 16 or "\\" in title or not title.isascii() or not title.isprintable():
+            raise ValueError("must be 1 to 16 printable ASCII characters without a backslash")
+        return title
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check_network(self) -> Settings:
+        if is_loopback(self.host):
+            return self
+        if not self.allow_unauthenticated_network:
+            raise InputError(
+                f"The node does not listen on '{self.host}'.",
+                "Other machines reach that address, and nobody has to sign in to this node.",
+                'Use host = "127.0.0.1" behind a proxy that authenticates, or, on a network that is closed by'
+                " other means, set allow_unauthenticated_network = true.",
+            )
+        _LOG.warning(
+            "config.network.unauthenticated", host=self.host, setting="allow_unauthenticated_network"
+        )
+        return self
+
+
+class Origin(NamedTuple):
+    """A setting's value and where it comes from: ``"flag"``, ``"default"``, a variable or a file."""
+
+    value: Any
+    origin: str
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def load_settings(*, config_file: str | os.PathLike[str] | None = None, **flags: Any) -> Settings:
+    """Return the settings in force; flags that are None count as not given.
+
+    Parameters
+    ----------
+    config_file
+        The file to read instead of ``twin.toml`` in the working folder (which may be missing); the variable
+        ``TWIN_CONFIG`` does the same.
+    **flags
+        Fields of `Settings` from the command line.
+
+    Raises
+    ------
+    InputError
+        An unknown key, an impossible value, a file that is not TOML, or an address open to the network.
+    NotFoundError
+        The named file does not exist.
+    """
+    return load_with_origins(config_file=config_file, **flags)[0]
+
+
+def load_with_origins(
+    *, config_file: str | os.PathLike[str] | None = None, **flags: Any
+) -> tuple[Settings, dict[str, Origin]]:
+    """Return the settings and, for each, its value and origin; see `load_settings`."""
+    file, from_file = _read_file(config_file)
+    given: dict[str, Origin] = {name: Origin(value, str(file)) for name, value in from_file.items()}
+    for name in Settings.model_fields:
+        variable = f"{_PREFIX}{name.upper()}"
+        if variable in os.environ:
+            given[name] = Origin(os.environ[variable], f"environment {variable}")
+    given |= {name: Origin(value, "flag") for name, value in flags.items() if value is not None}
+    for name, origin in given.items():
+        if name not in Settings.model_fields:
+            raise _unknown(name, origin.origin)
+    try:
+        settings = Settings(**{name: origin.value for name, origin in given.items()})
+    except ValidationError as error:
+        raise _impossible(error, given) from None
+    return settings, {
+        name: Origin(getattr(settings, name), given[name].origin if name in given else "default")
+        for name in Settings.model_fields
+    }
+
+
+def _read_file(config_file: str | os.PathLike[str] | None) -> tuple[Path, dict[str, Any]]:
+    named = config_file or os.environ.get(f"{_PREFIX}CONFIG")
+    path = Path(named or _FILE)
+    try:
+        return path, tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if named is None:
+            return path, {}
+        raise NotFoundError(
+            f"The settings file '{path}' does not exist.",
+            "It was named by --config or TWIN_CONFIG.",
+            "Correct the name, or leave it out to use twin.toml in the working folder.",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"The settings file '{path}' cannot be read.",
+            f"The system answered {type(error).__name__}.",
+            "Make it a readable text file in UTF-8.",
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(
+            f"The settings file '{path}' cannot be read.",
+            f"It is not TOML: {error}.",
+            'Write one setting a line, e.g. http_port = 8042 or host = "127.0.0.1".',
+        ) from error
+
+
+def _unknown(name: str, origin: str) -> InputError:
+    close = difflib.get_close_matches(name, Settings.model_fields, n=1)
+    hint = f"Did you mean '{close[0]}'?" if close else "Remove it."
+    return InputError(
+        f"The setting '{name}' ({origin}) is unknown.",
+        "A setting that is misspelt would silently have no effect.",
+        f"{hint} 'twin config' lists every setting.",
+    )
+
+
+def _impossible(error: ValidationError, given: dict[str, Origin]) -> InputError:
+    first = error.errors(include_url=False, include_input=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else "?"
+    origin = given[name].origin if name in given else "default"
+    field = Settings.model_fields[name]
+    return InputError(
+        f"The setting '{name}' ({origin}) cannot be used.",
+        f"{first['msg'].removeprefix('Value error, ')}.",
+        f"{' '.join((field.description or '').split())} Default: {field.default}.",
+    )

@@ -1,0 +1,206 @@
+"""From a byte stream to whole PDUs and whole DIMSE messages, with memory bounds at every step."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from digital_twins.dicom._dimse import MAX_COMMAND_BYTES, NO_DATASET, DimseError, Tag, decode_command
+from digital_twins.dicom._pdu import HEADER, AbortReason, PduError, PduType, pdvs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from digital_twins.dicom._contexts import AcceptedContext
+    from digital_twins.dicom._dimse import Command
+
+MAX_ASSOCIATE_BYTES = 2**20
+_FIRST_BUFFER_BYTES = 4096
+_DATA_BUFFER_BYTES = 2**18
+
+
+class Framer:
+    """Cuts the stream into PDUs inside a buffer that grows only as bytes really arrive.
+
+    Parameters
+    ----------
+    max_pdu_bytes
+        Largest P-DATA-TF that is accepted; a longer declared length raises `PduError` before any byte of
+        it is stored.
+    """
+
+    def __init__(self, max_pdu_bytes: int) -> None:
+        self._limits = {
+            PduType.ASSOCIATE_RQ: MAX_ASSOCIATE_BYTES,
+            PduType.ASSOCIATE_AC: MAX_ASSOCIATE_BYTES,
+            PduType.P_DATA_TF: max_pdu_bytes,
+        }
+        self._buffer = bytearray(_FIRST_BUFFER_BYTES)
+        self._start = 0
+        self._end = 0
+        self._needed = 0
+
+    def buffer(self) -> memoryview:
+        """Return the free part of the buffer for the transport to fill; never empty."""
+        if self._end == len(self._buffer):
+            if self._start:
+                kept = self._end - self._start
+                self._buffer[:kept] = self._buffer[self._start : self._end]
+                self._start, self._end = 0, kept
+            else:
+                grown = bytearray(min(len(self._buffer) * 2, max(self._needed, _DATA_BUFFER_BYTES)))
+                grown[: self._end] = self._buffer
+                self._buffer = grown
+        return memoryview(self._buffer)[self._end :]
+
+    def received(self, count: int) -> Iterator[tuple[PduType, memoryview]]:
+        """Take ``count`` new bytes and yield each whole PDU; a body is valid until the next buffer call.
+
+        Raises
+        ------
+        PduError
+            Unknown type (at its first byte) or a length beyond the limit (at its header).
+        """
+        self._end += count
+        while self._start < self._end:
+            first = self._buffer[self._start]
+            if not PduType.ASSOCIATE_RQ <= first <= PduType.ABORT:
+                raise PduError("the first byte is that of no DICOM PDU", AbortReason.UNRECOGNIZED_PDU)
+            if self._end - self._start < HEADER.size:
+                break
+            kind, length = PduType(first), HEADER.unpack_from(self._buffer, self._start)[1]
+            if length > self._limits.get(kind, 4):
+                raise PduError(f"a PDU of type {kind} declares {length} bytes")
+            self._needed = HEADER.size + length
+            if self._end - self._start < self._needed:
+                break
+            begin = self._start + HEADER.size
+            self._start += self._needed
+            yield kind, memoryview(self._buffer)[begin : self._start]
+        if self._start == self._end:
+            self._start = self._end = 0
+
+
+class Budget:
+    """Bytes that all associations together may hold in unfinished objects."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.used_bytes = 0
+
+    def take(self, count: int) -> bool:
+        """Reserve ``count`` bytes; False when the budget is spent."""
+        if self.used_bytes + count > self.limit_bytes:
+            return False
+        self.used_bytes += count
+        return True
+
+    def give(self, count: int) -> None:
+        """Hand ``count`` bytes back."""
+        self.used_bytes -= count
+
+
+@dataclass(slots=True)
+class Message:
+    """One DIMSE request as it came: command, presentation context, data set bytes.
+
+    ``refused`` says why the data set was dropped while it arrived (too big), or is empty.
+    """
+
+    command: Command
+    context: AcceptedContext
+    dataset: bytearray = field(default_factory=bytearray)
+    refused: str = ""
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Assembler:
+    """Joins presentation data values into messages (PS3.7 section 6.3, PS3.8 annex E).
+
+    Parameters
+    ----------
+    contexts
+        The accepted presentation contexts by identifier.
+    max_object_bytes
+        A data set beyond this is read to its end and dropped.
+    budget
+        Shared with all associations; a data set that it cannot hold is dropped in the same way.
+    """
+
+    def __init__(
+        self, contexts: Mapping[int, AcceptedContext], max_object_bytes: int, budget: Budget
+    ) -> None:
+        self._contexts = contexts
+        self._max_object_bytes = max_object_bytes
+        self._budget = budget
+        self._command = bytearray()
+        self._context_id: int | None = None
+        self._open: Message | None = None
+
+    def add(self, body: memoryview) -> Iterator[Message]:
+        """Take the body of one P-DATA-TF and yield the messages that it completes.
+
+        Raises
+        ------
+        PduError, DimseError
+            Unknown context, mixed contexts, a data set without command, a bad command.
+        """
+        for context_id, control, fragment in pdvs(body):
+            if context_id not in self._contexts:
+                raise PduError("data came on a presentation context that was not accepted")
+            if self._context_id not in {None, context_id}:
+                raise PduError("a message changes its presentation context")
+            self._context_id = context_id
+            message = (
+                self._command_part(context_id, fragment, last=bool(control & 2))
+                if control & 1
+                else self._dataset_part(fragment, last=bool(control & 2))
+            )
+            if message is not None:
+                self._context_id = None
+                yield message
+
+    def drop(self) -> None:
+        """Give the bytes of an unfinished message back to the budget."""
+        if self._open is not None:
+            self._budget.give(len(self._open.dataset))
+            self._open = None
+
+    def _command_part(self, context_id: int, fragment: memoryview, *, last: bool) -> Message | None:
+        if self._open is not None:
+            raise DimseError("a command starts before the data set of the last one ended")
+        self._command += fragment
+        if len(self._command) > MAX_COMMAND_BYTES:
+            raise DimseError("a command set is too long")
+        if not last:
+            return None
+        command = decode_command(self._command)
+        self._command = bytearray()
+        message = Message(command, self._contexts[context_id])
+        if command[Tag.DATASET_TYPE] == NO_DATASET:
+            return message
+        self._open = message
+        return None
+
+    def _dataset_part(self, fragment: memoryview, *, last: bool) -> Message | None:
+        message = self._open
+        if message is None:
+            raise DimseError("a data set came without its command")
+        if not message.refused:
+            self._keep(message, fragment)
+        if not last:
+            return None
+        self._open = None
+        return message
+
+    def _keep(self, message: Message, fragment: memoryview) -> None:
+        if len(message.dataset) + len(fragment) > self._max_object_bytes:
+            message.refused = f"object is larger than {self._max_object_bytes} bytes"
+        elif not self._budget.take(len(fragment)):
+            message.refused = "the node's receive memory is in use, send again later"
+        else:
+            message.dataset += fragment
+            return
+        self._budget.give(len(message.dataset))
+        message.dataset = bytearray()

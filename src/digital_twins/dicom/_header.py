@@ -1,0 +1,155 @@
+"""What the index needs of an arriving object, read from its raw elements."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from digital_twins._errors import InputError
+from digital_twins.dicom._attributes import SPECIFIC_CHARACTER_SET, Level, ingested, wanted_tags
+from digital_twins.dicom._contexts import DEFLATED, EXPLICIT_BE, IMPLICIT_LE
+from digital_twins.dicom._dimse import Status
+from digital_twins.dicom._part10 import inflate
+from digital_twins.dicom._text import (
+    decode_text,
+    name_groups,
+    name_key,
+    normal_date,
+    normal_time,
+    python_encodings,
+)
+from digital_twins.dicom._walk import LayoutError, walk
+
+if TYPE_CHECKING:
+    from digital_twins.dicom._attributes import Attribute
+    from digital_twins.dicom._walk import Layout
+
+Row = dict[str, str | int | None]
+_UID = re.compile(r"[0-9][0-9.]{0,63}")
+_MAX_TEXT = 1024
+
+
+class ObjectRefusedError(InputError):
+    """An object cannot be stored.
+
+    Parameters
+    ----------
+    why
+        The reason, without patient data; the first 64 characters travel as the DIMSE error comment.
+    status
+        The C-STORE status of PS3.4 table B.2-1.
+    """
+
+    def __init__(self, why: str, *, status: int = Status.CANNOT_UNDERSTAND, fix: str = "") -> None:
+        super().__init__(
+            "The object was refused.", why, fix or "Repair the object at its source and resend it."
+        )
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Index values of one object.
+
+    Attributes
+    ----------
+    rows
+        Column to value for each level.
+    pixel_offset, pixel_length
+        Position of the pixel data value inside the data set as `digital_twins.dicom._walk.Layout` has it.
+    """
+
+    rows: dict[Level, Row]
+    transfer_syntax: str
+    pixel_offset: int | None
+    pixel_length: int | None
+
+    @property
+    def sop_uid(self) -> str:
+        """SOP Instance UID."""
+        return str(self.rows[Level.INSTANCE]["sop_uid"])
+
+    @property
+    def sop_class_uid(self) -> str:
+        """SOP Class UID."""
+        return str(self.rows[Level.INSTANCE]["sop_class_uid"])
+
+    @property
+    def series_uid(self) -> str:
+        """Series Instance UID."""
+        return str(self.rows[Level.SERIES]["series_uid"])
+
+    @property
+    def study_uid(self) -> str:
+        """Study Instance UID."""
+        return str(self.rows[Level.STUDY]["study_uid"])
+
+    @property
+    def patient_id(self) -> str:
+        """PatientID, '' when the object has none."""
+        return str(self.rows[Level.PATIENT]["patient_id"])
+
+
+def read_header(dataset: bytes | bytearray | memoryview, transfer_syntax: str) -> Header:
+    """Check the framing of a whole data set and read its index values.
+
+    Raises
+    ------
+    ObjectRefusedError
+        Truncated, not in the stated transfer syntax, or without a UID that identifies it.
+    """
+    try:
+        plain = inflate(dataset, transfer_syntax)
+        layout = walk(
+            plain,
+            implicit=transfer_syntax == IMPLICIT_LE,
+            big_endian=transfer_syntax == EXPLICIT_BE,
+            wanted=wanted_tags(),
+        )
+    except LayoutError as error:
+        raise ObjectRefusedError(f"data set: {error}") from None
+    encodings = python_encodings(layout.values.get(SPECIFIC_CHARACTER_SET, b""))
+    order = "big" if transfer_syntax == EXPLICIT_BE else "little"
+    rows = {level: _row(level, layout, encodings, big_endian=order == "big") for level in Level}
+    for level, column in (
+        (Level.STUDY, "study_uid"),
+        (Level.SERIES, "series_uid"),
+        (Level.INSTANCE, "sop_uid"),
+        (Level.INSTANCE, "sop_class_uid"),
+    ):
+        if not _UID.fullmatch(str(rows[level][column])):
+            raise ObjectRefusedError(f"{column} is missing or no UID", status=Status.DOES_NOT_MATCH)
+    hidden = transfer_syntax in DEFLATED
+    return Header(
+        rows,
+        transfer_syntax,
+        None if hidden else layout.pixel_offset,
+        None if hidden else layout.pixel_length,
+    )
+
+
+def _row(level: Level, layout: Layout, encodings: list[str], *, big_endian: bool) -> Row:
+    row: Row = {}
+    for attribute in ingested(level):
+        raw = layout.values.get(attribute.tag, b"")
+        row[attribute.sql] = _value(attribute, raw, encodings, big_endian=big_endian)
+        if attribute.vr == "PN":
+            groups = name_groups(str(row[attribute.sql]))
+            for kind, group in zip(("alphabetic", "ideographic", "phonetic"), groups, strict=True):
+                row[f"{attribute.sql}_{kind}"] = name_key(group)
+    return row
+
+
+def _value(attribute: Attribute, raw: bytes, encodings: list[str], *, big_endian: bool) -> str | int | None:
+    if attribute.vr == "US":
+        return int.from_bytes(raw[:2], "big" if big_endian else "little") if len(raw) >= 2 else None
+    if attribute.vr in {"LO", "SH", "PN"}:
+        return decode_text(raw, encodings)[:_MAX_TEXT]
+    text = raw.decode("ascii", "replace").strip(" \0")
+    if attribute.vr == "IS":
+        match = re.fullmatch(r"[+-]?\d{1,10}", text.split("\\", maxsplit=1)[0].strip())
+        return int(match[0]) if match else None
+    if attribute.vr == "DA":
+        return normal_date(text)
+    return normal_time(text) if attribute.vr == "TM" else text[:_MAX_TEXT]

@@ -1,0 +1,202 @@
+"""One matcher for C-FIND and QIDO-RS: DICOM matching (PS3.4 section C.2.2.2) as parameterised SQL."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from digital_twins._errors import InputError
+from digital_twins.dicom._attributes import ATTRIBUTES, NUMBERS, TABLES, Level, by_keyword
+from digital_twins.dicom._text import glob, has_wildcard, name_groups, name_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from digital_twins.dicom._attributes import Attribute
+    from digital_twins.storage import Database
+
+Match = dict[str, str | int | None]
+_ALIAS = {Level.PATIENT: "p", Level.STUDY: "s", Level.SERIES: "e", Level.INSTANCE: "i"}
+_FROM = {
+    Level.PATIENT: "dicom_patient p",
+    Level.STUDY: "dicom_study s JOIN dicom_patient p ON p.id = s.patient",
+    Level.SERIES: "dicom_series e JOIN dicom_study s ON s.id = e.study"
+    " JOIN dicom_patient p ON p.id = s.patient",
+    Level.INSTANCE: "dicom_instance i JOIN dicom_series e ON e.id = i.series"
+    " JOIN dicom_study s ON s.id = e.study JOIN dicom_patient p ON p.id = s.patient",
+}
+_PAGE = 200
+_MAX_VALUES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question to the index.
+
+    Attributes
+    ----------
+    level
+        What one match is: a patient, study, series or instance.
+    conditions
+        Keyword to matching value as DICOM writes it: wildcards, ``a-b`` ranges of dates and times, values
+        separated by a backslash; '' and '*' match all. Keywords below `level` or not indexed raise.
+    returning
+        Computed attributes to work out (`ModalitiesInStudy`, `NumberOfStudyRelatedInstances`, ...); the
+        columns of the level and of those above it come anyway.
+    """
+
+    level: Level
+    conditions: Mapping[str, str] = field(default_factory=dict)
+    returning: frozenset[str] = frozenset()
+
+
+def supported(level: Level) -> frozenset[str]:
+    """Return the keywords that a query of this level may match on."""
+    return frozenset(
+        a.keyword
+        for a in ATTRIBUTES
+        if a.level <= level and (not a.computed or a.keyword == "ModalitiesInStudy")
+    )
+
+
+def find(database: Database, query: Query, *, limit: int, offset: int = 0) -> list[Match]:
+    """Return at most ``limit`` matches in the order of their arrival.
+
+    Raises
+    ------
+    InputError
+        A condition on an attribute that is not indexed at this level, or a malformed date, time or number.
+    """
+    return [match for _id, match in _page(database, query, after=0, limit=limit, offset=offset)]
+
+
+def find_all(database: Database, query: Query) -> Iterator[Match]:
+    """Yield every match page by page, holding no snapshot between pages; raises as `find` does."""
+    after = 0
+    while page := _page(database, query, after=after, limit=_PAGE, offset=0):
+        after = page[-1][0]
+        for _id, match in page:
+            yield match
+
+
+def _page(
+    database: Database, query: Query, *, after: int, limit: int, offset: int
+) -> list[tuple[int, Match]]:
+    key = f"{_ALIAS[query.level]}.id"
+    columns = [
+        a for a in ATTRIBUTES if a.level <= query.level and (not a.computed or a.keyword in query.returning)
+    ]
+    where = [f"{key} > ?"]
+    values: list[str | int] = [after]
+    for keyword, value in query.conditions.items():
+        clause, parameters = _condition(keyword, value, query.level)
+        if clause:
+            where.append(clause)
+            values += parameters
+    chosen = ", ".join([key, *(_expression(a) for a in columns)])
+    sql = (
+        f"SELECT {chosen} FROM {_FROM[query.level]} WHERE {' AND '.join(where)}"  # noqa: S608  (own names; values bound)
+        f" ORDER BY {key} LIMIT ? OFFSET ?"
+    )
+    names = [a.keyword for a in columns]
+    with database.read() as connection:
+        rows: list[Any] = connection.execute(sql, (*values, limit, offset)).fetchall()
+    return [(row[0], dict(zip(names, row[1:], strict=True))) for row in rows]
+
+
+def _expression(attribute: Attribute) -> str:
+    return attribute.sql if attribute.computed else f"{_ALIAS[attribute.level]}.{attribute.sql}"
+
+
+def _condition(keyword: str, value: str, level: Level) -> tuple[str, list[str | int]]:
+    if keyword not in supported(level):
+        raise InputError(
+            f"The query cannot match on {keyword}.",
+            f"It is not indexed at the {level.name.lower()} level.",
+            "Leave this key out or query a level below.",
+        )
+    attribute = by_keyword()[keyword]
+    parts = [part.strip(" \0") for part in value.split("\\")]
+    if all(part in {"", "*"} for part in parts):
+        return "", []
+    if len(parts) > _MAX_VALUES:
+        raise _malformed(attribute)
+    if keyword == "ModalitiesInStudy":
+        clause, parameters = _any_of("x.modality", parts)
+        return f"EXISTS (SELECT 1 FROM dicom_series x WHERE x.study = s.id AND {clause})", parameters  # noqa: S608
+    column = _expression(attribute)
+    if attribute.vr == "PN":
+        return _name(column, value)
+    if attribute.vr in {"DA", "TM"}:
+        clauses = [_range(attribute, column, part) for part in parts]
+        return _join([c for c, _ in clauses]), [p for _, values in clauses for p in values]
+    if attribute.vr in NUMBERS:
+        if not all(re.fullmatch(r"[+-]?\d{1,10}", part) for part in parts):
+            raise _malformed(attribute)
+        return f"{column} IN ({', '.join('?' * len(parts))})", [int(part) for part in parts]
+    return _any_of(column, parts, wildcards=attribute.vr != "UI")
+
+
+def _any_of(column: str, parts: list[str], *, wildcards: bool = True) -> tuple[str, list[str | int]]:
+    """Equal to one of the values, or matching one of the patterns."""
+    patterns = [part for part in parts if wildcards and has_wildcard(part)]
+    exact = [part for part in parts if part not in patterns]
+    clauses = [f"{column} GLOB ?"] * len(patterns)
+    if exact:
+        clauses.append(f"{column} IN ({', '.join('?' * len(exact))})")
+    return _join(clauses), [*(glob(pattern) for pattern in patterns), *exact]
+
+
+def _name(column: str, value: str) -> tuple[str, list[str | int]]:
+    """A name without '=' may match any component group; with it, each group matches its own."""
+    columns = [f"{column}_{kind}" for kind in ("alphabetic", "ideographic", "phonetic")]
+    if "=" not in value:
+        key = name_key(value.rstrip("^ "))
+        tests = [_any_of(one, [key]) for one in columns]
+        return _join([clause for clause, _ in tests]), [p for _, values in tests for p in values]
+    groups = [name_key(group) for group in name_groups(value)]
+    tests = [_any_of(one, [key]) for one, key in zip(columns, groups, strict=True) if key not in {"", "*"}]
+    return " AND ".join(clause for clause, _ in tests), [p for _, values in tests for p in values]
+
+
+def _range(attribute: Attribute, column: str, value: str) -> tuple[str, list[str | int]]:
+    """Single value or range; an open end is open, and a time stands for all times of its precision."""
+    shape = (
+        r"\d{8}|\d{4}\.\d{2}\.\d{2}" if attribute.vr == "DA" else r"\d{2}(?:\d{2}(?:\d{2}(?:\.\d{1,6})?)?)?"
+    )
+    match = re.fullmatch(rf"({shape})?\s*(-)?\s*({shape})?", value.replace(":", ""))
+    if match is None or not (match[1] or match[3]):
+        raise _malformed(attribute)
+    low, dash, high = (match[1] or "").replace(".", "" if attribute.vr == "DA" else "."), match[2], match[3]
+    high = low if dash is None else (high or "")
+    if attribute.vr == "DA":
+        high = high.replace(".", "")
+    clauses, values = [f"{column} <> ''"], []
+    if low:
+        clauses.append(f"{column} >= ?")
+        values.append(low)
+    if high:
+        clauses.append(f"{column} <= ?")
+        values.append(high if attribute.vr == "DA" else high + "~")
+    return f"({' AND '.join(clauses)})", list(values)
+
+
+def _join(clauses: list[str]) -> str:
+    return clauses[0] if len(clauses) == 1 else f"({' OR '.join(clauses)})"
+
+
+def _malformed(attribute: Attribute) -> InputError:
+    return InputError(
+        f"The query value for {attribute.keyword} cannot be used.",
+        f"It does not follow the rules of its value representation {attribute.vr}.",
+        "Write dates as YYYYMMDD, times as HHMMSS, ranges with a hyphen, whole numbers as digits.",
+    )
+
+
+def count(database: Database, level: Level) -> int:
+    """Return how many patients, studies, series or instances are stored."""
+    with database.read() as connection:
+        row = connection.execute(f"SELECT count(*) FROM {TABLES[level]}").fetchone()  # noqa: S608  (own names)
+    assert row is not None
+    return int(row[0])

@@ -1,0 +1,97 @@
+"""Tables of the DICOM index."""
+
+from __future__ import annotations
+
+from digital_twins.storage import Migration
+
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(
+        "dicom-1-index",
+        """
+CREATE TABLE dicom_patient (
+    id INTEGER PRIMARY KEY,
+    patient_id TEXT NOT NULL,
+    issuer TEXT NOT NULL,
+    namespace TEXT NOT NULL, -- the issuer; for an object without PatientID its study, so that none are mixed
+    name TEXT NOT NULL,
+    name_alphabetic TEXT NOT NULL,
+    name_ideographic TEXT NOT NULL,
+    name_phonetic TEXT NOT NULL,
+    birth_date TEXT NOT NULL,
+    sex TEXT NOT NULL,
+    UNIQUE (patient_id, namespace)
+);
+CREATE INDEX dicom_patient_alphabetic ON dicom_patient (name_alphabetic);
+CREATE INDEX dicom_patient_ideographic ON dicom_patient (name_ideographic);
+CREATE INDEX dicom_patient_phonetic ON dicom_patient (name_phonetic);
+CREATE TABLE dicom_study (
+    id INTEGER PRIMARY KEY,
+    patient INTEGER NOT NULL REFERENCES dicom_patient (id),
+    study_uid TEXT NOT NULL UNIQUE,
+    study_date TEXT NOT NULL,
+    study_time TEXT NOT NULL,
+    accession_number TEXT NOT NULL,
+    study_id TEXT NOT NULL,
+    description TEXT NOT NULL,
+    referring TEXT NOT NULL,
+    referring_alphabetic TEXT NOT NULL,
+    referring_ideographic TEXT NOT NULL,
+    referring_phonetic TEXT NOT NULL,
+    received_utc TEXT NOT NULL
+);
+CREATE INDEX dicom_study_patient ON dicom_study (patient);
+CREATE INDEX dicom_study_date ON dicom_study (study_date);
+CREATE INDEX dicom_study_accession ON dicom_study (accession_number);
+CREATE TABLE dicom_series (
+    id INTEGER PRIMARY KEY,
+    study INTEGER NOT NULL REFERENCES dicom_study (id),
+    series_uid TEXT NOT NULL UNIQUE,
+    modality TEXT NOT NULL,
+    series_number INTEGER,
+    description TEXT NOT NULL,
+    series_date TEXT NOT NULL,
+    series_time TEXT NOT NULL,
+    body_part TEXT NOT NULL,
+    laterality TEXT NOT NULL,
+    protocol TEXT NOT NULL,
+    manufacturer TEXT NOT NULL,
+    institution TEXT NOT NULL,
+    station TEXT NOT NULL,
+    frame_of_reference_uid TEXT NOT NULL,
+    performed_date TEXT NOT NULL,
+    performed_time TEXT NOT NULL,
+    instances INTEGER NOT NULL
+);
+CREATE INDEX dicom_series_study ON dicom_series (study, modality);
+CREATE TABLE dicom_instance (
+    id INTEGER PRIMARY KEY,
+    series INTEGER NOT NULL REFERENCES dicom_series (id),
+    sop_uid TEXT NOT NULL UNIQUE,
+    sop_class_uid TEXT NOT NULL,
+    instance_number INTEGER,
+    content_date TEXT NOT NULL,
+    content_time TEXT NOT NULL,
+    acquisition_date TEXT NOT NULL,
+    acquisition_time TEXT NOT NULL,
+    acquisition_number INTEGER,
+    rows INTEGER,
+    columns INTEGER,
+    bits_allocated INTEGER,
+    frames INTEGER,
+    transfer_syntax TEXT NOT NULL,
+    blob TEXT NOT NULL,         -- SHA-256 of the Part 10 file
+    dataset_offset INTEGER NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    pixel_offset INTEGER,       -- of the pixel data value in the file; NULL: none, or deflated
+    pixel_length INTEGER,       -- NULL with an offset: encapsulated
+    source TEXT NOT NULL,
+    received_utc TEXT NOT NULL
+);
+CREATE INDEX dicom_instance_series ON dicom_instance (series, instance_number);
+CREATE TABLE dicom_json (
+    instance INTEGER PRIMARY KEY REFERENCES dicom_instance (id),
+    json BLOB NOT NULL          -- DICOM JSON model (PS3.18 annex F), zlib
+);
+""",
+    ),
+)

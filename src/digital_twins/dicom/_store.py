@@ -1,0 +1,412 @@
+"""The image store: received bytes as files, an index of them, and success only when both are on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from digital_twins._errors import NotFoundError
+from digital_twins.audit import AuditEvent, stage
+from digital_twins.dicom._attributes import Level
+from digital_twins.dicom._dimse import Status
+from digital_twins.dicom._header import ObjectRefusedError, read_header
+from digital_twins.dicom._part10 import file_header, split_file
+from digital_twins.dicom._text import quiet_pydicom
+from digital_twins.dicom._walk import LayoutError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from concurrent.futures import Future
+    from pathlib import Path
+
+    import apsw
+    from pydicom.dataset import Dataset
+
+    from digital_twins.dicom._header import Header, Row
+    from digital_twins.storage import BlobStore, Database
+
+NEW, IDENTICAL, DIFFERENT = "new", "identical", "different"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object that is on disk.
+
+    Attributes
+    ----------
+    outcome
+        ``"new"``; ``"identical"``: the same bytes were stored before; ``"different"``: another object with
+        this SOP Instance UID was stored before and is kept, these bytes are not (PS3.4 section B.2.3 leaves
+        the choice; first come is kept, counted and audited).
+    """
+
+    patient_id: str = field(repr=False)
+    study_uid: str
+    series_uid: str
+    sop_uid: str
+    sop_class_uid: str
+    digest: str
+    size_bytes: int
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """Where one stored object lies and what it is."""
+
+    id: int
+    study_uid: str
+    series_uid: str
+    sop_uid: str
+    sop_class_uid: str
+    instance_number: int | None
+    frames: int
+    transfer_syntax: str
+    digest: str
+    dataset_offset: int
+    size_bytes: int
+    pixel_offset: int | None
+    pixel_length: int | None
+    rows: int
+    columns: int
+    bits_allocated: int
+    patient_id: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An object whose file is on disk and whose index rows are not yet."""
+
+    header: Header
+    digest: str
+    dataset_offset: int
+    size_bytes: int
+    source: str
+
+
+_INSTANCE = (
+    "SELECT i.id, s.study_uid, e.series_uid, i.sop_uid, i.sop_class_uid, i.instance_number,"
+    " coalesce(i.frames, 1), i.transfer_syntax, i.blob, i.dataset_offset, i.size_bytes, i.pixel_offset,"
+    " i.pixel_length, coalesce(i.rows, 0), coalesce(i.columns, 0), coalesce(i.bits_allocated, 0), p.patient_id"
+    " FROM dicom_instance i JOIN dicom_series e ON e.id = i.series JOIN dicom_study s ON s.id = e.study"
+    " JOIN dicom_patient p ON p.id = s.patient"
+)
+
+
+def _no_pseudonym(patient_id: str) -> None:
+    del patient_id
+
+
+class DicomStore:
+    """DICOM objects of this node.
+
+    What arrives is kept byte for byte behind our own file header. `prepare` and `commit` are the two halves
+    of `ingest`: the first costs CPU and a file sync, the second one shared transaction.
+
+    Parameters
+    ----------
+    database
+        Opened with `digital_twins.dicom.MIGRATIONS` and those of the audit outbox.
+    blobs
+        Where the files go.
+    pseudonym
+        Turns a PatientID into what the audit trail may hold, e.g. a keyed hash; by default nothing.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        blobs: BlobStore,
+        *,
+        pseudonym: Callable[[str], str | None] = _no_pseudonym,
+    ) -> None:
+        self.database = database
+        self.blobs = blobs
+        self._pseudonym = pseudonym
+
+    def prepare(
+        self,
+        dataset: bytes | bytearray | memoryview,
+        transfer_syntax: str,
+        *,
+        expected: tuple[str, str] | None = None,
+        study_uid: str | None = None,
+        source: str = "",
+    ) -> Prepared:
+        """Check an encoded data set and write its file durably.
+
+        Parameters
+        ----------
+        dataset
+            Without preamble and file meta information, exactly as it came.
+        expected
+            SOP class and instance UID that its carrier (the C-STORE command) stated.
+        study_uid
+            The study that it must belong to, when its carrier names one.
+        source
+            Who sent it (an AE title or host), for the index and the audit trail.
+
+        Raises
+        ------
+        ObjectRefusedError
+            Truncated, unreadable, other UIDs than stated, or of another patient than its study or series.
+        StorageError
+            The disk is full or cannot be written; nothing is left behind.
+        """
+        header = read_header(dataset, transfer_syntax)
+        if expected is not None and (header.sop_class_uid, header.sop_uid) != expected:
+            raise ObjectRefusedError(
+                "SOP class or instance UID differs from the command", status=Status.DOES_NOT_MATCH
+            )
+        if study_uid not in {None, header.study_uid}:
+            raise ObjectRefusedError("the object belongs to another study", status=Status.DOES_NOT_MATCH)
+        head = file_header(header.sop_class_uid, header.sop_uid, transfer_syntax)
+        with self.database.read() as connection:
+            _check_family(connection.cursor(), header)
+        digest = self.blobs.put(b"".join((head, dataset)))
+        return Prepared(header, digest, len(head), len(head) + len(dataset), source)
+
+    def commit(self, prepared: Prepared) -> Future[Stored]:
+        """Write the index rows and the audit event; the future resolves when they are on disk.
+
+        The future raises `ObjectRefusedError` or `StorageError` as `prepare` does.
+        """
+        return self.database.submit(lambda cursor: self._index(cursor, prepared))
+
+    def ingest(self, data: bytes, *, source: str = "", study_uid: str | None = None) -> Stored:
+        """Store a DICOM file (PS3.10); it is on disk when this returns.
+
+        Parameters
+        ----------
+        study_uid
+            The study that it must belong to.
+
+        Raises
+        ------
+        ObjectRefusedError, StorageError
+            As `prepare` does, and for an object of another study.
+        """
+        return self.commit(self._prepare_file(data, source, study_uid)).result()
+
+    def ingest_many(self, files: Iterable[bytes], *, source: str = "") -> list[Stored]:
+        """Store several DICOM files with few commits; raises at the first that is refused."""
+        futures = [self.commit(self._prepare_file(data, source)) for data in files]
+        return [future.result() for future in futures]
+
+    def instances(self, study_uid: str, series_uid: str | None = None) -> list[Instance]:
+        """Return the instances of a study or series, ordered by series and instance number.
+
+        Raises
+        ------
+        NotFoundError
+            Nothing of that study or series is stored.
+        """
+        where, values = " WHERE s.study_uid = ?", [study_uid]
+        if series_uid is not None:
+            where += " AND e.series_uid = ?"
+            values.append(series_uid)
+        found = select_instances(
+            self, where + " ORDER BY e.series_number, e.id, i.instance_number, i.id", values
+        )
+        if not found:
+            raise _not_found("study" if series_uid is None else "series")
+        return found
+
+    def instance(self, sop_uid: str) -> Instance:
+        """Return one instance by its SOP Instance UID; raises NotFoundError."""
+        found = select_instances(self, " WHERE i.sop_uid = ?", (sop_uid,))
+        if not found:
+            raise _not_found("instance")
+        return found[0]
+
+    def path(self, instance: Instance) -> Path:
+        """Return the DICOM file of an instance."""
+        return self.blobs.path(instance.digest)
+
+    def read(self, sop_uid: str) -> bytes:
+        """Return the DICOM file of an instance as bytes; raises NotFoundError."""
+        return self.blobs.get(self.instance(sop_uid).digest)
+
+    def dataset(self, sop_uid: str) -> Dataset:
+        """Return an instance as a pydicom data set; raises NotFoundError."""
+        return self._load(self.instance(sop_uid))
+
+    def series_datasets(self, series_uid: str) -> list[Dataset]:
+        """Return a series as pydicom data sets in the order of their instance numbers.
+
+        Raises
+        ------
+        NotFoundError
+            No such series is stored.
+        """
+        found = select_instances(
+            self, " WHERE e.series_uid = ? ORDER BY i.instance_number, i.id", (series_uid,)
+        )
+        if not found:
+            raise _not_found("series")
+        return [self._load(instance) for instance in found]
+
+    def record(self, event: AuditEvent) -> Future[None]:
+        """Queue an audit event of its own (a refusal, a query, a retrieval)."""
+        return self.database.submit(lambda cursor: stage(cursor, event))
+
+    def pseudonym(self, patient_id: str) -> str | None:
+        """Return what the audit trail may hold of a PatientID."""
+        return self._pseudonym(patient_id) if patient_id else None
+
+    def _load(self, instance: Instance) -> Dataset:
+        from pydicom import dcmread
+
+        with quiet_pydicom():
+            return dcmread(self.path(instance))
+
+    def _prepare_file(self, data: bytes, source: str, study_uid: str | None = None) -> Prepared:
+        try:
+            file = split_file(data)
+        except LayoutError as error:
+            raise ObjectRefusedError(str(error)) from None
+        expected = (file.sop_class_uid, file.sop_instance_uid)
+        return self.prepare(
+            memoryview(data)[file.dataset_offset :],
+            file.transfer_syntax,
+            expected=expected if all(expected) else None,
+            study_uid=study_uid,
+            source=source,
+        )
+
+    def _index(self, cursor: apsw.Cursor, prepared: Prepared) -> Stored:
+        header = prepared.header
+        known = cursor.execute(
+            "SELECT blob FROM dicom_instance WHERE sop_uid = ?", (header.sop_uid,)
+        ).fetchone()
+        if known is not None:
+            outcome = IDENTICAL if known[0] == prepared.digest else DIFFERENT
+        else:
+            outcome = NEW
+            _insert_object(cursor, prepared)
+        stage(
+            cursor,
+            AuditEvent(
+                action="C",
+                kind="dicom.store",
+                outcome="success",
+                agent=prepared.source,
+                entity=header.sop_uid,
+                patient=self.pseudonym(header.patient_id),
+                detail={"outcome": outcome, "series": header.series_uid, "bytes": prepared.size_bytes},
+            ),
+        )
+        return Stored(
+            header.patient_id,
+            header.study_uid,
+            header.series_uid,
+            header.sop_uid,
+            header.sop_class_uid,
+            prepared.digest,
+            prepared.size_bytes,
+            outcome,
+        )
+
+
+def select_instances(store: DicomStore, where: str, values: Sequence[str | int]) -> list[Instance]:
+    """Return the instances that an SQL condition over the aliases p, s, e, i chooses."""
+    with store.database.read() as connection:
+        rows: list[Any] = connection.execute(_INSTANCE + where, tuple(values)).fetchall()
+    return [Instance(*row) for row in rows]
+
+
+def _insert_object(cursor: apsw.Cursor, prepared: Prepared) -> None:
+    header = prepared.header
+    now = datetime.now(tz=UTC).isoformat()
+    patient, study, series = _check_family(cursor, header)
+    if study is None:
+        patient = patient or _insert(cursor, "dicom_patient", _patient_row(header))
+        row: Row = {**header.rows[Level.STUDY], "patient": patient, "received_utc": now}
+        study = _insert(cursor, "dicom_study", row)
+    if series is None:
+        series = _insert(
+            cursor, "dicom_series", {**header.rows[Level.SERIES], "study": study, "instances": 0}
+        )
+    cursor.execute("UPDATE dicom_series SET instances = instances + 1 WHERE id = ?", (series,))
+    offset = prepared.dataset_offset
+    pixels = None if header.pixel_offset is None else header.pixel_offset + offset
+    _insert(
+        cursor,
+        "dicom_instance",
+        {
+            **header.rows[Level.INSTANCE],
+            "series": series,
+            "transfer_syntax": header.transfer_syntax,
+            "blob": prepared.digest,
+            "dataset_offset": offset,
+            "size_bytes": prepared.size_bytes,
+            "pixel_offset": pixels,
+            "pixel_length": header.pixel_length,
+            "source": prepared.source,
+            "received_utc": now,
+        },
+    )
+
+
+def _patient_row(header: Header) -> Row:
+    return {**header.rows[Level.PATIENT], "namespace": _namespace(header)}
+
+
+def _namespace(header: Header) -> str:
+    issuer = str(header.rows[Level.PATIENT]["issuer"])
+    return issuer if header.patient_id else f"study {header.study_uid}"
+
+
+def _check_family(cursor: apsw.Cursor, header: Header) -> tuple[int | None, int | None, int | None]:
+    """Return the rows of patient, study and series that exist; refuse an object that contradicts them."""
+    study = cursor.execute(
+        "SELECT s.id, s.patient, p.patient_id, p.namespace FROM dicom_study s"
+        " JOIN dicom_patient p ON p.id = s.patient WHERE s.study_uid = ?",
+        (header.study_uid,),
+    ).fetchone()
+    series = cursor.execute(
+        "SELECT e.id, e.study, s.study_uid FROM dicom_series e JOIN dicom_study s ON s.id = e.study"
+        " WHERE e.series_uid = ?",
+        (header.series_uid,),
+    ).fetchone()
+    if study is not None and not _same_patient(header, study[2], study[3]):
+        raise ObjectRefusedError(
+            "patient ID conflict: study or series belongs to another patient",
+            status=Status.DOES_NOT_MATCH,
+            fix="Correct the PatientID (or its issuer) at the source, or send the study under a new UID.",
+        )
+    if series is not None and series[2] != header.study_uid:
+        raise ObjectRefusedError(
+            "the series is stored under another study", status=Status.DOES_NOT_MATCH, fix="Correct the UIDs."
+        )
+    if study is not None:
+        return study[1], study[0], series[0] if series else None
+    patient = cursor.execute(
+        "SELECT id FROM dicom_patient WHERE patient_id = ? AND namespace = ?",
+        (header.patient_id, _namespace(header)),
+    ).fetchone()
+    return patient[0] if patient else None, None, None
+
+
+def _same_patient(header: Header, patient_id: str, namespace: str) -> bool:
+    issuers = {namespace, _namespace(header)} - {""}
+    return patient_id == header.patient_id and len(issuers) <= 1
+
+
+def _insert(cursor: apsw.Cursor, table: str, row: Row) -> int:
+    columns = ", ".join(row)
+    marks = ", ".join("?" * len(row))
+    cursor.execute(
+        f"INSERT INTO {table} ({columns}) VALUES ({marks})",  # noqa: S608  (names come from our own tables)
+        tuple(row.values()),
+    )
+    return int(cursor.connection.last_insert_rowid())
+
+
+def _not_found(what: str) -> NotFoundError:
+    return NotFoundError(
+        f"The {what} is not stored here.",
+        "No object with that UID has been received.",
+        "Check the UID, or send the study to this node first.",
+    )

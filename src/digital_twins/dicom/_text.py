@@ -1,0 +1,84 @@
+"""Character sets, person names and matching keys (PS3.5 chapter 6, PS3.4 section C.2.2.2)."""
+
+from __future__ import annotations
+
+import re
+import threading
+import unicodedata
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_PYDICOM_LOCK = threading.Lock()
+_TERM = re.compile(r"ISO[ _](?P<kind>IR|2022)[ _-]?(?:IR)?[ _-]?(?P<number>\d+)", re.IGNORECASE)
+
+
+@contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """Silence pydicom's warnings, which quote values of patients; one thread at a time may be inside."""
+    with _PYDICOM_LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def python_encodings(specific_character_set: bytes) -> list[str]:
+    """Return Python codec names for a raw Specific Character Set; an unknown term reads as Latin-1."""
+    from pydicom.charset import python_encoding
+
+    encodings: list[str] = []
+    for raw in specific_character_set.decode("ascii", "replace").split("\\"):
+        term = raw.strip(" \0")
+        match = _TERM.fullmatch(term)
+        if match and term not in python_encoding:
+            kind = "ISO_IR" if match["kind"].upper() == "IR" else "ISO 2022 IR"
+            term = f"{kind} {match['number']}"
+        encodings.append(python_encoding.get(term, "latin_1"))
+    return encodings
+
+
+def decode_text(raw: bytes, encodings: Sequence[str]) -> str:
+    """Decode a text value with code extensions; what cannot be decoded becomes U+FFFD, never an error."""
+    if b"\x1b" not in raw:
+        text = raw.decode(encodings[0], "replace")
+    else:
+        from pydicom.charset import decode_bytes
+
+        with quiet_pydicom():
+            text = decode_bytes(raw, list(encodings), {0x5E, 0x3D, 0x5C})
+    return text.strip(" \0")
+
+
+def name_groups(name: str) -> tuple[str, str, str]:
+    """Return the alphabetic, ideographic and phonetic groups of a PN, '' where absent."""
+    groups = [group.rstrip("^ ").strip() for group in name.split("=", 2)] + ["", ""]
+    return groups[0], groups[1], groups[2]
+
+
+def name_key(text: str) -> str:
+    """Return the form in which names are compared: folded case and width, single spaces."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def glob(pattern: str) -> str:
+    """Turn DICOM's ``*`` and ``?`` into an SQLite GLOB pattern in which nothing else is special."""
+    return pattern.replace("[", "[[]")
+
+
+def has_wildcard(pattern: str) -> bool:
+    """Whether a matching value holds ``*`` or ``?``."""
+    return "*" in pattern or "?" in pattern
+
+
+def normal_date(text: str) -> str:
+    """Return YYYYMMDD also for the older ``YYYY.MM.DD``, '' when it is no date."""
+    digits = re.sub(r"[.\-/]", "", text.strip())
+    return digits if re.fullmatch(r"\d{8}", digits) else ""
+
+
+def normal_time(text: str) -> str:
+    """Return HH[MM[SS[.F]]] also for the older ``HH:MM:SS``, '' when it is no time."""
+    digits = text.strip().replace(":", "")
+    return digits if re.fullmatch(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?", digits) else ""
