@@ -50,7 +50,9 @@ def listening(store: dicom.DicomStore, **options: Any) -> Iterator[dicom.Listene
         thread.close()
 
 
-def ct_slice(number: int, *, patient: str = "P1", study: str = "1", series: str = "1.1", size: int = 64) -> FileDataset:
+def ct_slice(
+    number: int, *, patient: str = "P1", study: str = "1", series: str = "1.1", size: int = 64
+) -> FileDataset:
     """A synthetic CT slice under the example root 1.2.3."""
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian

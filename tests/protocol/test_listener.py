@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-from dicom_support import ct_slice, file_bytes, listening, open_store
-from pydicom import dcmread
-from pydicom.data import get_testdata_files
-from pynetdicom import AE, build_context
+from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage, Verification
+
+from dicom_support import ct_slice, listening, open_store
 
 
 def test_echo(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from digital_twins.dicom._text import quiet_pydicom
 from digital_twins.dicom._walk import LayoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -41,7 +41,7 @@ class Stored:
         the choice; first come is kept, counted and audited).
     """
 
-    patient_id: str
+    patient_id: str = field(repr=False)
     study_uid: str
     series_uid: str
     sop_uid: str
@@ -68,6 +68,10 @@ class Instance:
     size_bytes: int
     pixel_offset: int | None
     pixel_length: int | None
+    rows: int
+    columns: int
+    bits_allocated: int
+    patient_id: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +88,9 @@ class Prepared:
 _INSTANCE = (
     "SELECT i.id, s.study_uid, e.series_uid, i.sop_uid, i.sop_class_uid, i.instance_number,"
     " coalesce(i.frames, 1), i.transfer_syntax, i.blob, i.dataset_offset, i.size_bytes, i.pixel_offset,"
-    " i.pixel_length FROM dicom_instance i JOIN dicom_series e ON e.id = i.series"
-    " JOIN dicom_study s ON s.id = e.study"
+    " i.pixel_length, coalesce(i.rows, 0), coalesce(i.columns, 0), coalesce(i.bits_allocated, 0), p.patient_id"
+    " FROM dicom_instance i JOIN dicom_series e ON e.id = i.series JOIN dicom_study s ON s.id = e.study"
+    " JOIN dicom_patient p ON p.id = s.patient"
 )
 
 
@@ -126,6 +131,7 @@ class DicomStore:
         transfer_syntax: str,
         *,
         expected: tuple[str, str] | None = None,
+        study_uid: str | None = None,
         source: str = "",
     ) -> Prepared:
         """Check an encoded data set and write its file durably.
@@ -136,6 +142,8 @@ class DicomStore:
             Without preamble and file meta information, exactly as it came.
         expected
             SOP class and instance UID that its carrier (the C-STORE command) stated.
+        study_uid
+            The study that it must belong to, when its carrier names one.
         source
             Who sent it (an AE title or host), for the index and the audit trail.
 
@@ -151,6 +159,8 @@ class DicomStore:
             raise ObjectRefusedError(
                 "SOP class or instance UID differs from the command", status=Status.DOES_NOT_MATCH
             )
+        if study_uid not in {None, header.study_uid}:
+            raise ObjectRefusedError("the object belongs to another study", status=Status.DOES_NOT_MATCH)
         head = file_header(header.sop_class_uid, header.sop_uid, transfer_syntax)
         with self.database.read() as connection:
             _check_family(connection.cursor(), header)
@@ -164,9 +174,20 @@ class DicomStore:
         """
         return self.database.submit(lambda cursor: self._index(cursor, prepared))
 
-    def ingest(self, data: bytes, *, source: str = "") -> Stored:
-        """Store a DICOM file (PS3.10); it is on disk when this returns. Raises as `prepare` does."""
-        return self.commit(self._prepare_file(data, source)).result()
+    def ingest(self, data: bytes, *, source: str = "", study_uid: str | None = None) -> Stored:
+        """Store a DICOM file (PS3.10); it is on disk when this returns.
+
+        Parameters
+        ----------
+        study_uid
+            The study that it must belong to.
+
+        Raises
+        ------
+        ObjectRefusedError, StorageError
+            As `prepare` does, and for an object of another study.
+        """
+        return self.commit(self._prepare_file(data, source, study_uid)).result()
 
     def ingest_many(self, files: Iterable[bytes], *, source: str = "") -> list[Stored]:
         """Store several DICOM files with few commits; raises at the first that is refused."""
@@ -185,21 +206,19 @@ class DicomStore:
         if series_uid is not None:
             where += " AND e.series_uid = ?"
             values.append(series_uid)
-        with self.database.read() as connection:
-            rows: list[Any] = connection.execute(
-                _INSTANCE + where + " ORDER BY e.series_number, e.id, i.instance_number, i.id", values
-            ).fetchall()
-        if not rows:
+        found = select_instances(
+            self, where + " ORDER BY e.series_number, e.id, i.instance_number, i.id", values
+        )
+        if not found:
             raise _not_found("study" if series_uid is None else "series")
-        return [Instance(*row) for row in rows]
+        return found
 
     def instance(self, sop_uid: str) -> Instance:
         """Return one instance by its SOP Instance UID; raises NotFoundError."""
-        with self.database.read() as connection:
-            row: Any = connection.execute(_INSTANCE + " WHERE i.sop_uid = ?", (sop_uid,)).fetchone()
-        if row is None:
+        found = select_instances(self, " WHERE i.sop_uid = ?", (sop_uid,))
+        if not found:
             raise _not_found("instance")
-        return Instance(*row)
+        return found[0]
 
     def path(self, instance: Instance) -> Path:
         """Return the DICOM file of an instance."""
@@ -221,13 +240,12 @@ class DicomStore:
         NotFoundError
             No such series is stored.
         """
-        with self.database.read() as connection:
-            rows: list[Any] = connection.execute(
-                _INSTANCE + " WHERE e.series_uid = ? ORDER BY i.instance_number, i.id", (series_uid,)
-            ).fetchall()
-        if not rows:
+        found = select_instances(
+            self, " WHERE e.series_uid = ? ORDER BY i.instance_number, i.id", (series_uid,)
+        )
+        if not found:
             raise _not_found("series")
-        return [self._load(Instance(*row)) for row in rows]
+        return [self._load(instance) for instance in found]
 
     def record(self, event: AuditEvent) -> Future[None]:
         """Queue an audit event of its own (a refusal, a query, a retrieval)."""
@@ -243,7 +261,7 @@ class DicomStore:
         with quiet_pydicom():
             return dcmread(self.path(instance))
 
-    def _prepare_file(self, data: bytes, source: str) -> Prepared:
+    def _prepare_file(self, data: bytes, source: str, study_uid: str | None = None) -> Prepared:
         try:
             file = split_file(data)
         except LayoutError as error:
@@ -253,6 +271,7 @@ class DicomStore:
             memoryview(data)[file.dataset_offset :],
             file.transfer_syntax,
             expected=expected if all(expected) else None,
+            study_uid=study_uid,
             source=source,
         )
 
@@ -288,6 +307,13 @@ class DicomStore:
             prepared.size_bytes,
             outcome,
         )
+
+
+def select_instances(store: DicomStore, where: str, values: Sequence[str | int]) -> list[Instance]:
+    """Return the instances that an SQL condition over the aliases p, s, e, i chooses."""
+    with store.database.read() as connection:
+        rows: list[Any] = connection.execute(_INSTANCE + where, tuple(values)).fetchall()
+    return [Instance(*row) for row in rows]
 
 
 def _insert_object(cursor: apsw.Cursor, prepared: Prepared) -> None:

@@ -67,7 +67,7 @@ def _finish(density, second, gain, saturation):  # type: ignore[no-untyped-def]
 def diffuse_and_react(density, scratch, geometry, scale, repeats, gain, saturation):  # type: ignore[no-untyped-def]
     """Advance ``density`` in place: per step ``repeats`` RK2 diffusions, then one Moebius map.
 
-    Arrays are padded by one empty voxel on every side and flat within a slice: ``density[slice, row*column]``.
+    Arrays are padded by one empty voxel on every side and flat within a slice: ``density[slice, pixel]``.
     ``scratch`` has four slices. ``geometry`` is (faces, spans, stride): ``faces[axis]`` the conductance to
     the next slice, row or column, ``spans[slice]`` the first and last + 1 flat index of the domain. Step
     ``s`` applies SSP RK2 with ``scale[s] L`` ``repeats[s]`` times and then

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import FastAPI, Query, Request, Response
 from starlette.responses import FileResponse, StreamingResponse
@@ -40,12 +40,14 @@ Version = Annotated[int | None, Query(description="Version of the twin; the late
 class ApiParts:
     """What the API needs of the node: the tests hand in their own.
 
-    ``audit(action, kind, entity, patient_id)`` writes exactly one event for an access that touches a patient.
+    ``audit(action, kind, entity, patient_id)`` writes exactly one event for an access that touches a patient;
+    ``stopping`` tells open event streams that the node is going down.
     """
 
     catalogue: Catalogue
     jobs: JobQueue
-    audit: Callable[[str, str, str, str | None], None]
+    audit: Callable[[Literal["R", "U"], str, str, str | None], None]
+    stopping: Callable[[], bool] = lambda: False
 
 
 def create_api(parts: ApiParts) -> FastAPI:
@@ -253,7 +255,7 @@ async def _events(request: Request, parts: ApiParts) -> AsyncIterator[str]:
     seen: dict[str, str] = {}
     quiet_s = 0.0
     yield "retry: 2000\n\n"
-    while not await request.is_disconnected():
+    while not (parts.stopping() or await request.is_disconnected()):
         for job in reversed(await asyncio.to_thread(parts.jobs.list, limit=50)):
             data = job_view(job).model_dump_json()
             if seen.get(job.job_id) != data:

@@ -133,6 +133,7 @@ class Scenario(_Model):
     criterion: str
     nadir_day: float
     nadir_volume_cm3: float
+    assumptions: list[str] = Field(default_factory=list)
 
 
 class Version(_Model):
@@ -176,6 +177,8 @@ class TwinDetail(_Model):
     labels: list[str]
     research_use: str = RESEARCH_USE
     current_volume: Interval
+    current_day: float = 0.0
+    """Day of the last observation: predictions start there, planned treatments begin there."""
     parameters: list[Parameter]
     observed: list[ObservedPoint]
     scenarios: list[Scenario]
@@ -183,6 +186,7 @@ class TwinDetail(_Model):
     documents: list[Document]
     image: ImageInfo
     provenance: Provenance
+    notes: list[str] = Field(default_factory=list)
 
 
 class Problem(_Model):

@@ -10,7 +10,7 @@ from digital_twins.server._metrics import Metrics
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from digital_twins.audit import AuditEvent
+    from digital_twins.audit import AuditEvent, Auditor
     from digital_twins.dicom import DicomStore
     from digital_twins.fhir import FhirStore
     from digital_twins.patient_modeling import TwinRegistry
@@ -33,20 +33,25 @@ class Services:
     dicom: DicomStore
     fhir: FhirStore
     registry: TwinRegistry
+    auditor: Auditor
     metrics: Metrics = field(default_factory=Metrics)
 
     def audit(self, event: AuditEvent) -> None:
         """Make one audit event durable by way of the outbox."""
-        from digital_twins.audit import stage
+        self.database.write(lambda cursor: self.auditor.stage(cursor, event))
 
-        self.database.write(lambda cursor: stage(cursor, event))
+    def job_counts(self) -> dict[str, float]:
+        """Return the number of jobs by state, with labels for the metrics."""
+        with self.database.read() as connection:
+            rows = connection.execute("SELECT state, count(*) FROM job GROUP BY state").fetchall()
+        return {f'state="{state}"': float(str(count)) for state, count in rows}
 
     def close(self) -> None:
         """Close the database after the writes that wait."""
         self.database.close()
 
 
-def open_services(data_dir: Path, *, boot_id: str) -> Services:
+def open_services(data_dir: Path, *, boot_id: str, node: str = "node") -> Services:
     """Open the database, the blobs and the rooms over them.
 
     Parameters
@@ -55,6 +60,8 @@ def open_services(data_dir: Path, *, boot_id: str) -> Services:
         Folder of the node; `DataFolder` holds it.
     boot_id
         Names this start of the node, for the job queue.
+    node
+        Names the node in the audit trail, e.g. its AE title.
 
     Raises
     ------
@@ -76,13 +83,15 @@ def open_services(data_dir: Path, *, boot_id: str) -> Services:
         ),
     )
     blobs = storage.BlobStore(data_dir / "blobs")
+    auditor = audit.Auditor(node, audit.load_pseudonym_key(data_dir / "pseudonym.key"))
     return Services(
         data_dir=data_dir,
         database=database,
         blobs=blobs,
         jobs=storage.JobQueue(database, boot_id=boot_id),
         catalogue=_catalogue.Catalogue(database, blobs),
-        dicom=dicom.DicomStore(database, blobs),
-        fhir=fhir.FhirStore(database),
+        dicom=dicom.DicomStore(database, blobs, pseudonym=auditor.patient),
+        fhir=fhir.FhirStore(database, pseudonym=auditor.patient),
         registry=patient_modeling.TwinRegistry(database, blobs),
+        auditor=auditor,
     )

@@ -1,0 +1,105 @@
+"""DICOM JSON model of stored objects (PS3.18 annex F), built once an object and kept compressed."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from digital_twins.dicom._text import quiet_pydicom
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import apsw
+    from pydicom.dataset import Dataset
+
+    from digital_twins.dicom._store import DicomStore, Instance
+
+BASE_MARK = b"@@dicomweb-base@@"
+"""Stands for the DICOMweb root in kept JSON; replaced by the real one in each answer."""
+_BULK_BYTES = 4096
+_BINARY = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
+_PIXELS = 0x7FE00010
+_ZLIB_LEVEL = 1
+_PAGE = 100
+
+
+def instance_url(instance: Instance) -> str:
+    """Return the WADO-RS path of an instance below the DICOMweb root, with the mark for the root."""
+    return (
+        f"{BASE_MARK.decode()}/studies/{instance.study_uid}/series/{instance.series_uid}"
+        f"/instances/{instance.sop_uid}"
+    )
+
+
+def build_json(store: DicomStore, instance: Instance) -> bytes:
+    """Return the DICOM JSON object of a stored instance; long binary values become BulkDataURI."""
+    from pydicom import dcmread
+
+    url = instance_url(instance)
+    with quiet_pydicom():
+        dataset = dcmread(store.path(instance), stop_before_pixels=True)
+        bulk = _take_bulk(dataset, url)
+        model: dict[str, Any] = dataset.to_json_dict(suppress_invalid_tags=True)
+    model = {tag: value for tag, value in model.items() if not tag.endswith("0000")}
+    model.update(bulk)
+    if instance.pixel_length is not None or instance.pixel_offset is not None or instance.rows:
+        native = instance.bits_allocated > 8 and instance.pixel_length is not None
+        model["7FE00010"] = {"vr": "OW" if native else "OB", "BulkDataURI": f"{url}/bulkdata/7FE00010"}
+    model["00083002"] = {"vr": "UI", "Value": [instance.transfer_syntax]}
+    return orjson.dumps(model, option=orjson.OPT_SORT_KEYS)
+
+
+def _take_bulk(dataset: Dataset, url: str) -> dict[str, Any]:
+    """Remove long binary values of the top level and return their JSON."""
+    bulk: dict[str, Any] = {}
+    for element in [*dataset]:
+        if element.VR in _BINARY and isinstance(element.value, bytes) and len(element.value) > _BULK_BYTES:
+            tag = f"{int(element.tag):08X}"
+            bulk[tag] = {"vr": element.VR, "BulkDataURI": f"{url}/bulkdata/{tag}"}
+            del dataset[element.tag]
+    return bulk
+
+
+def metadata(store: DicomStore, instances: Sequence[Instance]) -> list[bytes]:
+    """Return the DICOM JSON of each instance, building and keeping what is missing."""
+    kept: dict[int, bytes] = {}
+    with store.database.read() as connection:
+        for start in range(0, len(instances), _PAGE):
+            ids = [instance.id for instance in instances[start : start + _PAGE]]
+            rows: list[Any] = connection.execute(
+                f"SELECT instance, json FROM dicom_json WHERE instance IN ({','.join('?' * len(ids))})",  # noqa: S608  (marks only)
+                ids,
+            ).fetchall()
+            kept.update(rows)
+    missing = [instance for instance in instances if instance.id not in kept]
+    for start in range(0, len(missing), _PAGE):
+        kept.update(_build(store, missing[start : start + _PAGE]))
+    return [zlib.decompress(kept[instance.id]) for instance in instances]
+
+
+def _build(store: DicomStore, instances: Sequence[Instance]) -> dict[int, bytes]:
+    built = {i.id: zlib.compress(build_json(store, i), _ZLIB_LEVEL) for i in instances}
+
+    def keep(cursor: apsw.Cursor) -> None:
+        cursor.executemany("INSERT OR IGNORE INTO dicom_json (instance, json) VALUES (?, ?)", built.items())
+
+    store.database.submit(keep)
+    return built
+
+
+def build_pending(store: DicomStore, *, limit: int = 500) -> int:
+    """Build the JSON of at most ``limit`` objects that have none yet and return how many were built.
+
+    For a background worker, once a study is stable: the first viewer then waits for nothing.
+    """
+    from digital_twins.dicom._store import select_instances
+
+    missing = select_instances(
+        store, " WHERE NOT EXISTS (SELECT 1 FROM dicom_json j WHERE j.instance = i.id) LIMIT ?", (limit,)
+    )
+    for start in range(0, len(missing), _PAGE):
+        _build(store, missing[start : start + _PAGE])
+    return len(missing)

@@ -1,0 +1,175 @@
+"""QIDO-RS (PS3.18 section 10.6): search parameters to a query, matches to DICOM JSON."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from digital_twins._errors import InputError
+from digital_twins.dicom._attributes import ATTRIBUTES, NUMBERS, Level, by_keyword
+from digital_twins.dicom._json import BASE_MARK, metadata
+from digital_twins.dicom._query import Query, find, supported
+from digital_twins.dicom._text import name_groups
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from digital_twins.dicom._query import Match
+    from digital_twins.dicom._store import DicomStore
+
+MAX_RESULTS = 5000
+_TAG = re.compile(r"[0-9A-Fa-f]{8}")
+
+
+@dataclass(slots=True)
+class Search:
+    """A QIDO-RS request: what to match, what to return, and which parameters were ignored."""
+
+    query: Query
+    extra_tags: frozenset[str] = frozenset()
+    everything: bool = False
+    limit: int = MAX_RESULTS
+    offset: int = 0
+    ignored: list[str] = field(default_factory=list)
+
+
+def parse_search(level: Level, path: Mapping[str, str], parameters: Iterable[tuple[str, str]]) -> Search:
+    """Read the parameters of a search.
+
+    Parameters
+    ----------
+    path
+        Keyword to UID for the resources that the URL names.
+    parameters
+        The query string's names and values in their order.
+
+    Raises
+    ------
+    InputError
+        An unknown attribute, a malformed number, or a value that its attribute cannot have.
+    """
+    search = Search(Query(level))
+    conditions: dict[str, str] = dict(path)
+    fields: set[str] = set()
+    for name, value in parameters:
+        if name == "includefield":
+            fields.update(item.strip() for item in value.split(",") if item.strip())
+        elif name in {"limit", "offset"}:
+            if not re.fullmatch(r"\d{1,9}", value):
+                raise _bad(f"'{name}' is no whole number")
+            setattr(search, name, int(value))
+        elif name == "fuzzymatching":
+            if value.lower() == "true":
+                search.ignored.append(name)
+        else:
+            keyword = _keyword(name)
+            if keyword in supported(level):
+                conditions[keyword] = _list_value(keyword, value)
+            else:
+                search.ignored.append(name)
+    search.limit = min(search.limit, MAX_RESULTS)
+    search.everything = "all" in fields
+    named = {_keyword(item) for item in fields - {"all"}}
+    search.extra_tags = frozenset(_tag(keyword) for keyword in named if keyword not in by_keyword())
+    computed = {a.keyword for a in ATTRIBUTES if a.computed and (a.default or search.everything)} | named
+    search.query = Query(level, conditions, frozenset(computed))
+    return search
+
+
+def run_search(store: DicomStore, search: Search) -> list[dict[str, Any]]:
+    """Return the matches as DICOM JSON objects whose URLs start with the mark for the DICOMweb root."""
+    level = search.query.level
+    shown = [
+        a
+        for a in ATTRIBUTES
+        if a.level <= level
+        and (a.default or search.everything or a.keyword in search.query.returning)
+        and (
+            a.level >= Level.STUDY
+            or level <= Level.STUDY
+            or "StudyInstanceUID" not in search.query.conditions
+        )
+    ]
+    tags = [(f"{a.tag:08X}", a.keyword, a.vr) for a in shown]
+    answers: list[dict[str, Any]] = []
+    for match in find(store.database, search.query, limit=search.limit, offset=search.offset):
+        model: dict[str, Any] = {tag: element(vr, match[keyword]) for tag, keyword, vr in tags}
+        model["00080005"] = {"vr": "CS", "Value": ["ISO_IR 192"]}
+        model["00081190"] = {"vr": "UR", "Value": [_url(level, match)]}
+        model["00080056"] = {"vr": "CS", "Value": ["ONLINE"]}
+        if search.extra_tags or (search.everything and level is Level.INSTANCE):
+            _add_from_object(store, search, match, model)
+        answers.append(model)
+    return answers
+
+
+def element(vr: str, value: str | int | None) -> dict[str, Any]:
+    """Return one JSON element; empty values have no Value member (PS3.18 section F.2.5)."""
+    if value is None or value == "":
+        return {"vr": vr}
+    if vr in NUMBERS:
+        return {"vr": vr, "Value": [int(value)]}
+    values = str(value).split("\\")
+    if vr != "PN":
+        return {"vr": vr, "Value": values}
+    names = ("Alphabetic", "Ideographic", "Phonetic")
+    groups = [
+        {name: group for name, group in zip(names, name_groups(one), strict=True) if group} for one in values
+    ]
+    return {"vr": vr, "Value": groups}
+
+
+def _add_from_object(store: DicomStore, search: Search, match: Match, model: dict[str, Any]) -> None:
+    """Take attributes that are not indexed from the (first) object of the match."""
+    series = match.get("SeriesInstanceUID")
+    instances = (
+        [store.instance(str(match["SOPInstanceUID"]))]
+        if "SOPInstanceUID" in match
+        else store.instances(str(match["StudyInstanceUID"]), None if series is None else str(series))[:1]
+    )
+    found: dict[str, Any] = orjson.loads(metadata(store, instances)[0])
+    for tag, value in found.items():
+        if tag not in model and (tag in search.extra_tags or search.everything) and tag != "7FE00010":
+            model[tag] = value
+
+
+def _url(level: Level, match: Match) -> str:
+    url = f"{BASE_MARK.decode()}/studies/{match['StudyInstanceUID']}"
+    if level >= Level.SERIES:
+        url += f"/series/{match['SeriesInstanceUID']}"
+    return url + (f"/instances/{match['SOPInstanceUID']}" if level is Level.INSTANCE else "")
+
+
+def _keyword(name: str) -> str:
+    from pydicom.datadict import keyword_for_tag, tag_for_keyword
+
+    if _TAG.fullmatch(name):
+        keyword = keyword_for_tag(int(name, 16))
+        return keyword or name.upper()
+    if "." in name:
+        for part in name.split("."):
+            _keyword(part)
+        return name
+    if tag_for_keyword(name) is None:
+        raise _bad("a parameter is neither a DICOM keyword nor a tag")
+    return name
+
+
+def _tag(keyword: str) -> str:
+    from pydicom.datadict import tag_for_keyword
+
+    tag = tag_for_keyword(keyword)
+    return keyword if tag is None else f"{tag:08X}"
+
+
+def _list_value(keyword: str, value: str) -> str:
+    return value.replace(",", "\\") if by_keyword()[keyword].vr == "UI" else value
+
+
+def _bad(why: str) -> InputError:
+    return InputError(
+        "The search cannot be run.", why.capitalize() + ".", "See PS3.18 section 10.6.1.2 for the parameters."
+    )
