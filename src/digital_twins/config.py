@@ -72,6 +72,16 @@ class Settings(BaseSettings):
     """Listen on an address that other machines reach although nobody has to sign in. Only for a network
     that is closed by other means; the node logs a warning at each start."""
 
+    @property
+    def audit_file(self) -> Path:
+        """File of the audit trail."""
+        return self.data_dir / "audit.db"
+
+    @property
+    def pseudonym_key_file(self) -> Path:
+        """File of the key for patient pseudonyms."""
+        return self.data_dir / "keys" / "pseudonym.key"
+
     @field_validator("ae_title")
     @classmethod
     def _check_ae_title(cls, value: str) -> str:

@@ -56,6 +56,7 @@ def test_seed_radiation() -> None:
         ("every_2_weeks", 3, [0, 14, 28]),
         ("every 21 days", 2, [0, 21]),
         ("q3w", 2, [0, 21]),
+        ("Every-3-Weeks", 2, [0, 21]),
         ("Q21D", 2, [0, 21]),
         ("weekly", 3, [0, 7, 14]),
         ("daily", 4, [0, 1, 2, 3]),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
 from digital_twins.cli._options import Json
 
 if TYPE_CHECKING:

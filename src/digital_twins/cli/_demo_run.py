@@ -25,7 +25,7 @@ POLL_S = 0.2
 class DemoNode:
     """A node that runs as a child process."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
     http_url: str
     dicom_port: int
 
@@ -59,12 +59,13 @@ class DemoResult:
 @contextmanager
 def running_node(data: Path, *, dicom_port: int = 0, http_port: int = 0) -> Iterator[DemoNode]:
     """Start ``twin serve`` on the data folder and end it when the block ends."""
-    command = [sys.executable, "-m", "digital_twins.cli", "serve", "--data", str(data), "--json"]
+    command = [sys.executable, "-m", "digital_twins.cli", "serve", "--data", str(data)]
     command += ["--dicom-port", str(dicom_port), "--http-port", str(http_port)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603  (own interpreter)
+    with (data / "node.log").open("ab") as log:
+        process = subprocess.Popen(command, stderr=log)  # noqa: S603  (own interpreter)
     try:
-        ready = _ready_line(process)
-        yield DemoNode(process, f"http://{ready['host']}:{ready['http_port']}", int(ready["dicom_port"]))
+        found = _announcement(process, data)
+        yield DemoNode(process, str(found["base_url"]), int(found["dicom_port"]))
     finally:
         process.terminate()
         try:
@@ -74,18 +75,24 @@ def running_node(data: Path, *, dicom_port: int = 0, http_port: int = 0) -> Iter
             process.wait()
 
 
-def _ready_line(process: subprocess.Popen[str]) -> dict[str, Any]:
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    if not line:
-        process.wait(timeout=START_PATIENCE_S)
-        raise DigitalTwinError(
-            what="The node did not start.",
-            why=f"Its process ended with code {process.returncode}.",
-            fix="Its messages stand above; 'twin doctor' checks the usual reasons.",
-        )
-    ready: dict[str, Any] = json.loads(line)
-    return ready
+def _announcement(process: subprocess.Popen[bytes], data: Path) -> dict[str, Any]:
+    """Wait for the ``node.json`` that this very process writes when it listens."""
+    deadline = time.monotonic() + START_PATIENCE_S
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            found: dict[str, Any] = json.loads((data / "node.json").read_text("utf-8"))
+        except (FileNotFoundError, ValueError):
+            found = {}
+        if found.get("pid") == process.pid:
+            return found
+        time.sleep(POLL_S / 4)
+    raise DigitalTwinError(
+        what="The node did not start.",
+        why=f"Its process ended with code {process.poll()}."
+        if process.poll() is not None
+        else "It took too long.",
+        fix=f"Read {data / 'node.log'}; 'twin doctor' checks the usual reasons.",
+    )
 
 
 def run_demo(

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import orjson
 
 from digital_twins.fhir._index import reference_targets
-from digital_twins.fhir._predicates import Predicate
 from digital_twins.fhir._query import encode_cursor, filter_sql
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from digital_twins.fhir._predicates import Predicate
     from digital_twins.fhir._query import Include, Query, SortKey
 
 MAX_INCLUDED = 5000

@@ -84,28 +84,29 @@ class FhirStore:
     ) -> None:
         self.database = database
         self._validate = validate
-        self._auditor = Auditor(pseudonym) if audited else None
+        self._auditor = Auditor(database, pseudonym) if audited else None
 
     def _audit(
         self,
         cursor: apsw.Cursor,
         saved: Saved,
-        action: Literal["C", "R", "U", "D", "E"],
+        action: Literal["C", "U", "D"],
         *,
-        kind: str,
         agent: str,
         patient: str | None,
     ) -> None:
         if self._auditor is not None:
-            self._auditor.record(
-                cursor,
-                action,
-                kind,
-                agent=agent,
-                entity=saved.reference,
-                patient=patient,
-                detail={"version": saved.version},
+            kind = {"C": "fhir.create", "U": "fhir.update", "D": "fhir.delete"}[action]
+            detail = {"version": saved.version}
+            event = self._auditor.event(
+                action, kind, agent=agent, entity=saved.reference, patient=patient, detail=detail
             )
+            self._auditor.staged(cursor, event)
+
+    def close(self) -> None:
+        """Write what waits for the audit trail; call it before the database is closed."""
+        if self._auditor is not None:
+            self._auditor.flush()
 
     def prepare_create(
         self,
@@ -132,7 +133,6 @@ class FhirStore:
                 cursor,
                 saved,
                 "C",
-                kind="fhir.create",
                 agent=agent,
                 patient=name if kind == "Patient" else patient,
             )
@@ -186,7 +186,7 @@ class FhirStore:
 
         def work(cursor: apsw.Cursor) -> Saved:
             saved = put(cursor, body, name, if_match=version)
-            self._audit(cursor, saved, "U", kind="fhir.update", agent=agent, patient=patient)
+            self._audit(cursor, saved, "U", agent=agent, patient=patient)
             return saved
 
         return work
@@ -218,7 +218,7 @@ class FhirStore:
                     patient = None
             saved = remove(cursor, kind, name, if_match=version)
             if saved is not None:
-                self._audit(cursor, saved, "D", kind="fhir.delete", agent=agent, patient=patient)
+                self._audit(cursor, saved, "D", agent=agent, patient=patient)
             return saved
 
         return work
@@ -263,21 +263,11 @@ class FhirStore:
         return found
 
     def _read_event(
-        self,
-        action: Literal["C", "R", "U", "D", "E"],
-        kind: str,
-        agent: str,
-        entity: str,
-        patient: str | None,
+        self, action: Literal["R", "E"], kind: str, agent: str, entity: str, patient: str | None
     ) -> None:
-        """Queue the event of a read: it joins the next commit, and the reader does not wait for it."""
-        auditor = self._auditor
-        if auditor is not None:
-            self.database.submit(
-                lambda cursor: auditor.record(
-                    cursor, action, kind, agent=agent, entity=entity, patient=patient
-                )
-            )
+        """Take the event of a read: it is written within 50 ms, and the reader does not wait for it."""
+        if self._auditor is not None:
+            self._auditor.read(self._auditor.event(action, kind, agent=agent, entity=entity, patient=patient))
 
     def search(
         self,
@@ -339,9 +329,9 @@ class FhirStore:
                 patient = answer.saved.id
                 break
             patient = patient or patient_of(entry.resource or {})
-        self._auditor.record(
-            cursor, "E", kind, agent=agent, entity="Bundle", patient=patient, detail={"entries": len(entries)}
-        )
+        detail = {"entries": len(entries)}
+        event = self._auditor.event("E", kind, agent=agent, entity="Bundle", patient=patient, detail=detail)
+        self._auditor.staged(cursor, event)
 
     def _entries(self, bundle: Mapping[str, Any], kind: str) -> list[Entry]:
         if bundle.get("resourceType") != "Bundle" or bundle.get("type") != kind:
@@ -356,9 +346,9 @@ class FhirStore:
     ) -> bytes:
         """Run a transaction or batch bundle and return the response bundle as JSON.
 
-        A transaction is one unit: all of it is stored or nothing. References by ``urn:uuid`` to other entries,
-        and conditional references such as ``Patient?identifier=MR|1``, are resolved. A batch runs each entry by
-        itself.
+        A transaction is one unit: all of it is stored or nothing. References by ``urn:uuid`` to other
+        entries, and conditional references such as ``Patient?identifier=MR|1``, are resolved. A batch runs
+        each entry by itself.
 
         Raises
         ------

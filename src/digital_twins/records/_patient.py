@@ -68,6 +68,8 @@ class PatientRecord:
     treatments_planned: tuple[Treatment, ...] = ()
     security_labels: tuple[str, ...] = ()
     """Codes of ``meta.security``, e.g. ``"HTEST"`` for test data."""
+    notes: tuple[str, ...] = ()
+    """What could not be used or contradicts itself, with the source, e.g. an order for an unknown drug."""
 
     @property
     def id(self) -> str:

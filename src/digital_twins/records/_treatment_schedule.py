@@ -17,8 +17,9 @@ WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", 
 BID_INTERVAL_DAYS = 0.25
 """Two fractions a day stand at least 6 h apart (ICRU practice for hyperfractionation)."""
 
-_EVERY = re.compile(r"(?:every|q)_?(\d+)_?(d|day|days|w|wk|week|weeks)$")
-_CYCLE_DAYS = re.compile(r"days?_([\d,_-]+)_(?:of|q|every)_(\d+)(?:_days?)?$")
+_EVERY = re.compile(r"(?:every|q)_?(\d{1,4})_?(d|day|days|w|wk|week|weeks)")
+_RANGES = r"\d{1,3}(?:-\d{1,3})?"
+_CYCLE_DAYS = re.compile(rf"days?_({_RANGES}(?:[,_]{_RANGES})*)_(?:of|q|every)_(\d{{1,3}})(?:_days?)?")
 _FIXED_PERIODS = {
     "daily": 1.0,
     "every_day": 1.0,
@@ -110,7 +111,8 @@ def schedule_days(
     """
     if not isinstance(schedule, str):
         raise _unknown(schedule)
-    key = re.sub(r"[\s_]+", "_", schedule.strip().lower()).replace(",_", ",")
+    key = re.sub(r"(?<=[a-z])-|-(?=[a-z])", "_", schedule.strip().lower())
+    key = re.sub(r"[\s_]+", "_", key).replace(",_", ",")
     make = _generator(key, start_weekday, radiation=radiation)
     per_cycle = len(make(1))
     if count * per_cycle > MAX_ADMINISTRATIONS:

@@ -13,12 +13,12 @@ import time
 from typing import TYPE_CHECKING, TextIO
 
 from digital_twins._errors import DigitalTwinError
-from digital_twins.dicom import send
+from digital_twins.dicom import Remote, send
 from digital_twins.fhir import FHIRClient
 from digital_twins.samples import sample_patient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from pydicom import Dataset
 
@@ -67,34 +67,27 @@ def send_patient(
     bundle = patient.fhir_bundle()
     _until(deadline, lambda: FHIRClient(base_url=fhir_base).transaction(bundle))
     say(sent="record", resources=len(bundle["entry"]), seconds=round(time.monotonic() - started, 3))
-    for label, study in patient.studies():
+    remote = Remote(dicom_host, dicom_port, called_ae=called_ae, calling_ae="HOSPITAL")
+    for study in _by_study(patient.datasets()):
         started = time.monotonic()
         waiting = {str(instance.SOPInstanceUID): instance for instance in study}
 
-        def store(pending: dict[str, Dataset] = waiting) -> None:
-            _store(list(pending.values()), pending, say, (dicom_host, dicom_port, called_ae))
+        def acknowledged(uid: str, waiting: dict[str, Dataset] = waiting) -> None:
+            del waiting[uid]
+            say(acknowledged=uid)
+
+        def store(waiting: dict[str, Dataset] = waiting, took: Callable[[str], None] = acknowledged) -> None:
+            send(remote, list(waiting.values()), on_stored=took)
 
         _until(deadline, store)
-        say(sent=label, instances=len(study), seconds=round(time.monotonic() - started, 3))
+        say(sent="study", instances=len(study), seconds=round(time.monotonic() - started, 3))
 
 
-def _store(
-    instances: Sequence[Dataset],
-    pending: dict[str, Dataset],
-    say: Callable[..., None],
-    address: tuple[str, int, str],
-) -> None:
-    host, port, called_ae = address
-    for uid, status in send(instances, host, port, called_ae=called_ae, calling_ae="HOSPITAL"):
-        if status == 0x0000:
-            pending.pop(uid, None)
-            say(acknowledged=uid)
-    if pending:
-        raise DigitalTwinError(
-            what=f"{len(pending)} instances were not taken.",
-            why="The receiver answered with a failure status.",
-            fix="See the log of the receiving node.",
-        )
+def _by_study(instances: list[Dataset]) -> list[list[Dataset]]:
+    studies: dict[str, list[Dataset]] = {}
+    for instance in instances:
+        studies.setdefault(str(instance.StudyInstanceUID), []).append(instance)
+    return list(studies.values())
 
 
 def _until(deadline: float, attempt: Callable[[], object]) -> None:

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from digital_twins.treatment_simulation._criteria import (
         categories as categories,
     )
+    from digital_twins.treatment_simulation._response import (
+        Response as Response,
+    )
+    from digital_twins.treatment_simulation._simulator import (
+        TreatmentSimulator as TreatmentSimulator,
+    )
     from digital_twins.treatment_simulation._sizes import (
         bidimensional_product_mm2 as bidimensional_product_mm2,
     )
@@ -37,6 +43,8 @@ _WHERE = {
     **dict.fromkeys(
         ("Criteria", "ResponseCategory", "categories"), "digital_twins.treatment_simulation._criteria"
     ),
+    "Response": "digital_twins.treatment_simulation._response",
+    "TreatmentSimulator": "digital_twins.treatment_simulation._simulator",
     "bidimensional_product_mm2": "digital_twins.treatment_simulation._sizes",
     **dict.fromkeys(("PlasmaSample", "XenograftMouse"), "digital_twins.treatment_simulation._xenograft_data"),
     **dict.fromkeys(
