@@ -234,8 +234,8 @@ def _notes(names: tuple[str, ...], covariance: FloatArray) -> tuple[str, ...]:
     spread = np.sqrt(np.diag(covariance))
     correlation = covariance / np.outer(spread, spread)
     notes += [
-        f"{names[j]} and {names[i]} are confounded (correlation {correlation[i, j]:+.2f}): only a combination "
-        "of them is determined."
+        f"{names[j]} and {names[i]} are confounded (correlation {correlation[i, j]:+.2f}): only a "
+        "combination of them is determined."
         for i in range(len(names))
         for j in range(i)
         if abs(correlation[i, j]) > _CONFOUNDED

@@ -135,7 +135,7 @@ def _domain(
         bright = float(np.percentile(shown.array, 99.0))
         dark = float(np.percentile(shown.array, 0.5))
         tissue = shown.array > dark + _MR_BACKGROUND * (bright - dark)
-        rule = f"image above {100 * _MR_BACKGROUND:.0f} % of its range (99th percentile), connected to the lesion"
+        rule = f"image above {100 * _MR_BACKGROUND:.0f} % of its range, connected to the lesion"
     return _connected(tissue | lesion, lesion), rule
 
 
@@ -148,7 +148,7 @@ def _connected(tissue: NDArray[np.bool_], lesion: NDArray[np.bool_]) -> NDArray[
 
 
 def place_on_grid(mask: Mask, frame: Volume) -> tuple[NDArray[np.bool_], float]:
-    """Bring a visit's mask to the model grid: the voxels at least half covered, and the share inside the grid.
+    """Bring a visit's mask to the model grid: voxels at least half covered, and the share inside the grid.
 
     Raises
     ------

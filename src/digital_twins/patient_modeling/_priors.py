@@ -21,10 +21,10 @@ VOLUME_LOG_SD = 0.1
 
 _GROWTH = {
     "glioma": (
-        0.10,
-        0.05,
-        "magnitudes used for high-grade glioma in arXiv:2505.00670; spread after the range over patients in "
-        "Harpold, Alvord & Swanson 2007, doi:10.1097/nen.0b013e31802d9000 [verify]",
+        0.08,
+        0.03,
+        "chosen so that a 16 mm radius doubles its volume in about 50 days, the published median of untreated "
+        "glioblastoma (Stensjoen et al. 2015, doi:10.1093/neuonc/nov029 [verify])",
     ),
     "lung": (
         0.03,
