@@ -73,7 +73,10 @@ def sample_report(
         Quantity(0.0312, "/d", 0.0211, 0.0433),
         Quantity(31.4, "mm"),
         (
-            ParameterSummary("diffusion_mm2_per_day", Quantity(0.05, "mm2/d", 0.03, 0.08)),
+            ParameterSummary(
+                "diffusion_mm2_per_day", Quantity(0.05, "mm2/d", 0.03, 0.08), source="calibrated"
+            ),
+            ParameterSummary("drug_sensitivity", Quantity(0.5, "1", 0.1, 2.2), source="an assumption"),
             ParameterSummary("alpha_beta_gy", Quantity(10.0, "Gy"), fixed=True),
         ),
         (VolumePoint(0.0, 12.5), VolumePoint(21.0, 14.0, simulated=True)),
@@ -82,9 +85,17 @@ def sample_report(
         grid if images else None,
         lesion if images else None,
         7,
+        Quantity(13.8, "cm3", 12.6, 15.1),
+        21.0,
     )
     options = (
-        sample_option("Carboplatin AUC 5 x4", -0.006, "stable_disease", predicted=predicted),
+        sample_option(
+            "Carboplatin AUC 5 x4",
+            -0.006,
+            "stable_disease",
+            predicted=predicted,
+            assumptions=("Full dose is given.",),
+        ),
         sample_option("Radiation 60 Gy in 30", -0.02, "partial_response", predicted=predicted[:1]),
     )
     study = StudyReference("1.2.3.7", "1.2.3.8", "A1", "2026-01-02", "CT", "CT chest")

@@ -68,6 +68,11 @@ def test_sr_holds_estimates_and_predictions_apart_with_intervals(everything):
         0.0312,
         0.0433,
     )
+    assert (growth["model-volume-lo"], growth["model-volume"], growth["model-volume-up"]) == (
+        12.6,
+        13.8,
+        15.1,
+    )
     for group, option in zip(groups[1:], report.options, strict=True):
         numbers = _names(group)
         assert numbers["pred-volume"] == pytest.approx(option.volume.value, rel=1e-8)

@@ -24,7 +24,7 @@ def test_kinds_and_put_by_client_assigned_id(bundle):
     kinds = [e["resource"]["resourceType"] for e in bundle["entry"]]
     assert kinds.count("DiagnosticReport") == kinds.count("Provenance") == kinds.count("Device") == 1
     assert kinds.count("RiskAssessment") == 2
-    assert kinds.count("Observation") == 3 + 2 * 2
+    assert kinds.count("Observation") == 4 + 2 * 2
     for entry in bundle["entry"]:
         resource = entry["resource"]
         assert entry["request"] == {"method": "PUT", "url": f"{resource['resourceType']}/{resource['id']}"}
@@ -75,9 +75,9 @@ def test_every_prediction_and_estimate_has_its_limits(bundle):
     computed = [
         o
         for o in _all(bundle, "Observation")
-        if o["code"]["coding"][-1]["code"].startswith(("predicted", "growth"))
+        if o["code"]["coding"][-1]["code"].startswith(("predicted", "growth", "modelled"))
     ]
-    assert len(computed) == 5
+    assert len(computed) == 6
     for observation in computed:
         parts = {
             c["code"]["coding"][0]["code"]: c["valueQuantity"]["value"] for c in observation["component"]
@@ -137,3 +137,20 @@ def test_patient_without_fhir_resource_is_referred_to_by_identifier():
     report = dataclasses.replace(report, record=dataclasses.replace(report.record, resource_id=None))
     (diagnostic,) = _all(render_fhir(report), "DiagnosticReport")
     assert diagnostic["subject"]["identifier"]["value"] == "P1"
+
+
+def test_the_node_files_it_and_a_second_filing_changes_nothing(bundle, tmp_path):
+    from digital_twins import audit, fhir, storage
+
+    migrations = (*storage.MIGRATIONS, *audit.OUTBOX_MIGRATIONS, *fhir.MIGRATIONS)
+    database = storage.Database(tmp_path / "node.sqlite", migrations=migrations)
+    try:
+        store = fhir.FhirStore(database)
+        assert not fhir.structural_issues(bundle)
+        for _ in range(2):
+            answer = json.loads(store.transaction(json.dumps(bundle).encode()))
+            assert all(e["response"]["status"][:3] in {"200", "201"} for e in answer["entry"])
+        assert {store.count(kind) for kind in ("DiagnosticReport", "Provenance", "Device")} == {1}
+        assert (store.count("Observation"), store.count("RiskAssessment")) == (8, 2)
+    finally:
+        database.close()

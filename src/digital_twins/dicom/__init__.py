@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from digital_twins.dicom._twin_codes import GROWTH_RATE as GROWTH_RATE
     from digital_twins.dicom._twin_codes import LONGEST_DIAMETER as LONGEST_DIAMETER
     from digital_twins.dicom._twin_codes import MODEL_ESTIMATE as MODEL_ESTIMATE
+    from digital_twins.dicom._twin_codes import MODELLED_DAY as MODELLED_DAY
+    from digital_twins.dicom._twin_codes import MODELLED_VOLUME as MODELLED_VOLUME
     from digital_twins.dicom._twin_codes import NOT_ACQUIRED as NOT_ACQUIRED
     from digital_twins.dicom._twin_codes import PREDICTED_CHANGE as PREDICTED_CHANGE
     from digital_twins.dicom._twin_codes import PREDICTED_RESPONSE as PREDICTED_RESPONSE
@@ -79,6 +81,8 @@ _WHERE = {
             "GROWTH_RATE",
             "LONGEST_DIAMETER",
             "MODEL_ESTIMATE",
+            "MODELLED_DAY",
+            "MODELLED_VOLUME",
             "NOT_ACQUIRED",
             "PREDICTED_CHANGE",
             "PREDICTED_RESPONSE",

@@ -14,7 +14,7 @@ from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
 from digital_twins import __version__
-from digital_twins._errors import InputError, NotFoundError
+from digital_twins._errors import ConflictError, InputError, NotFoundError
 from digital_twins.dicom._documents import DocumentIdentity, Software
 from digital_twins.dicom._twin_codes import (
     DATA_STATUS,
@@ -216,17 +216,25 @@ class DICOMHandler:
         ------
         InputError
             The endpoint is of neither form. What the network calls raise is passed on.
+        ConflictError
+            The archive answered that it did not store the document.
         """
         parts = urlsplit(endpoint)
         if parts.scheme in ("http", "https") and parts.hostname:
             from digital_twins.dicom import DicomWebClient
 
-            DicomWebClient(endpoint).store([sr])
+            with DicomWebClient(endpoint) as client:
+                answer = client.store([sr])
+            if answer.get("FailedSOPSequence"):
+                raise ConflictError(
+                    "The archive did not store the document.",
+                    "Its answer names it among the failed instances.",
+                    "Check that the archive holds the study and accepts the document's SOP class.",
+                )
         elif parts.scheme == "dicom" and parts.hostname and parts.port and parts.username:
-            from digital_twins.dicom import send
+            from digital_twins.dicom import Remote, send
 
-            # urlsplit keeps the case of the user name, and AE titles are case-sensitive
-            send([sr], parts.hostname, parts.port, parts.username)
+            send(Remote(parts.hostname, parts.port, called_ae=parts.username), [sr])
         else:
             raise InputError(
                 "The archive's address cannot be used.",

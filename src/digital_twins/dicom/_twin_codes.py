@@ -18,6 +18,8 @@ LONGEST_DIAMETER = Code("103339001", SCT, "Long Axis")
 """As TID 1500 users write it (CID 7470 Linear Measurements)."""
 
 GROWTH_RATE = Code("growth-rate", SCHEME, "Tumour growth rate (model estimate)")
+MODELLED_VOLUME = Code("model-volume", SCHEME, "Tumour volume by the model")
+MODELLED_DAY = Code("model-day", SCHEME, "Day of the modelled volume after the twin's baseline")
 PREDICTED_VOLUME = Code("pred-volume", SCHEME, "Predicted tumour volume, median")
 PREDICTED_CHANGE = Code("pred-change", SCHEME, "Predicted change of tumour volume, median")
 PREDICTION_DAY = Code("pred-day", SCHEME, "Day of the prediction after the twin's baseline")

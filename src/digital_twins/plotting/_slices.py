@@ -83,7 +83,8 @@ def slice_triptych(
                 ha="center",
             )
     _scale_bar(panels[0], pixels.shape, image.spacing_mm[2])
-    add_note(figure, f"slice {number + 1} of {image.shape[0]}, research use")
+    place_mm = float(image.index_to_mm(np.array([number, 0.0, 0.0]))[2])
+    add_note(figure, f"slice at z = {place_mm:.1f} mm, research use")
     return render(figure, image_format)
 
 

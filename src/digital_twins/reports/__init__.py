@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from digital_twins.reports._model import TwinReport as TwinReport
     from digital_twins.reports._model import TwinSummary as TwinSummary
     from digital_twins.reports._pdf import render_pdf as render_pdf
+    from digital_twins.reports._summary import summarise as summarise
+    from digital_twins.reports._summary import summarise_response as summarise_response
+    from digital_twins.reports._summary import summarise_twin as summarise_twin
 
 _WHERE = {
     **dict.fromkeys(
@@ -27,7 +30,7 @@ _WHERE = {
         "digital_twins.reports._dicom",
     ),
     **dict.fromkeys(("Documents", "documents"), "digital_twins.reports._documents"),
-    **dict.fromkeys(("render_fhir",), "digital_twins.reports._fhir"),
+    "render_fhir": "digital_twins.reports._fhir",
     **dict.fromkeys(
         (
             "RESEARCH_USE",
@@ -40,7 +43,11 @@ _WHERE = {
         ),
         "digital_twins.reports._model",
     ),
-    **dict.fromkeys(("render_pdf",), "digital_twins.reports._pdf"),
+    "render_pdf": "digital_twins.reports._pdf",
+    **dict.fromkeys(
+        ("summarise", "summarise_response", "summarise_twin"),
+        "digital_twins.reports._summary",
+    ),
 }
 
 __getattr__, __dir__ = exports(__name__, _WHERE)

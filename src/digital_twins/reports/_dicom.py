@@ -58,13 +58,17 @@ def render_sr(
     measured = [(dicom.VOLUME, twin.volume)]
     if twin.longest_diameter is not None:
         measured.append((dicom.LONGEST_DIAMETER, twin.longest_diameter))
+    estimates = [(dicom.GROWTH_RATE, twin.growth_rate)]
+    if twin.current_volume is not None:
+        estimates.append((dicom.MODELLED_VOLUME, twin.current_volume))
+        estimates.append((dicom.MODELLED_DAY, Quantity(twin.current_day, "d")))
     segment = SegmentReference(segmentation, segment_number) if segmentation is not None else None
     groups = [
         MeasurementGroup("Lesion 1", report.tracking_uid, tuple(measured), segment=segment),
         MeasurementGroup(
             "MODEL ESTIMATE: tumour growth",
             report.uid_of("tracking/growth"),
-            ((dicom.GROWTH_RATE, twin.growth_rate),),
+            tuple(estimates),
             ((dicom.DATA_STATUS, dicom.MODEL_ESTIMATE),),
         ),
         *(_prediction(report, number, option) for number, option in enumerate(report.options)),
@@ -129,7 +133,8 @@ def render_seg(report: TwinReport, source_images: Sequence[Dataset], *, day: flo
     InputError
         No option predicts tumour on that day.
     """
-    from digital_twins.imaging import as_mask, resample, seg_from_masks, volume_from_series
+    from digital_twins.imaging import seg_from_masks, volume_from_series
+    from digital_twins.reports._masks import place
 
     grid = volume_from_series(list(source_images))
     masks: list[Mask] = []
@@ -137,7 +142,7 @@ def render_seg(report: TwinReport, source_images: Sequence[Dataset], *, day: flo
     for option in report.options:
         for mask_day, mask in option.predicted:
             if mask_day == day and mask.array.any():
-                placed = as_mask(grid, resample(mask, grid, interpolation="nearest").array)
+                placed = place(mask, grid)
                 if placed.array.any():
                     masks.append(placed)
                     labels.append(f"PREDICTED: {option.label}"[:64])

@@ -123,6 +123,8 @@ def _observations(report: TwinReport) -> list[Json]:
         code = parts.concept("longest-diameter", dicom.LONGEST_DIAMETER)
         found.append(_observation(report, "diameter", code, twin.longest_diameter, measured=True))
     found.append(_observation(report, "growth", parts.concept("growth-rate"), twin.growth_rate))
+    if twin.current_volume is not None:
+        found.append(_observation(report, "current", parts.concept("modelled-volume"), twin.current_volume))
     for i, option in enumerate(report.options):
         predicted = (("predicted-volume", option.volume), ("predicted-volume-change", option.change))
         for kind, quantity in predicted:
@@ -166,7 +168,7 @@ def _risk(report: TwinReport, index: int, option: OptionSummary, device: Json) -
         "basis": [{"reference": reference} for reference in basis],
         "prediction": [_prediction(option, category, share) for category, share in shares.items()],
         "mitigation": f"Treatment option: {option.label}",
-        "note": parts.note(),
+        "note": parts.note() + [{"text": f"Assumption: {text}"} for text in option.assumptions],
     }
 
 
@@ -177,7 +179,7 @@ def _prediction(option: OptionSummary, category: str, share: float | None) -> Js
         "outcome": {"coding": [parts.own_coding(code, words.capitalize())], "text": words},
         "whenRange": {
             "low": parts.fhir_quantity(0.0, "d"),
-            "high": parts.fhir_quantity(option.horizon_days, "d"),
+            "high": parts.fhir_quantity(option.horizon_days - option.origin_day, "d"),
         },
         "rationale": f"Volume change {option.change.value:+.1f} %, {interval_text(option.change)} %",
     }

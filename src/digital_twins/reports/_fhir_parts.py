@@ -21,6 +21,7 @@ _DISPLAY = {
     "tumour-volume": "Tumour volume",
     "longest-diameter": "Longest diameter of the tumour",
     "growth-rate": "Tumour growth rate (model estimate)",
+    "modelled-volume": "Current tumour volume by the model (not measured)",
     "predicted-volume": "Predicted tumour volume (not measured)",
     "predicted-volume-change": "Predicted change of tumour volume",
     "interval-low": "Lower limit of the interval",

@@ -51,7 +51,10 @@ class TwinSummary:
     twin_id, version, model
         Which twin, which of its versions, and the model's name, e.g. ``"reaction_diffusion"``.
     volume
-        Current tumour volume in cm3.
+        Segmented volume of the baseline lesion in cm3: the measured one.
+    current_volume, current_day
+        Volume on the day of the last observation as the model has it, with its interval; None before any
+        follow-up.
     longest_diameter
         Longest diameter of the baseline lesion in mm.
     growth_rate
@@ -77,14 +80,19 @@ class TwinSummary:
     image: Volume | None = None
     lesion: Mask | None = None
     seed: int | None = None
+    current_volume: Quantity | None = None
+    current_day: float = 0.0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class OptionSummary:
     """One treatment option and what the twin predicts for it.
 
-    ``change`` is the change of volume in percent on the last day of ``curve``; ``probabilities`` gives each
-    response category its share of the samples; ``predicted`` holds ``(day, mask)`` of the predicted tumour.
+    ``change`` is the change of volume in percent from ``origin_day`` (the twin's "now") to the last day of
+    ``curve``; ``probabilities`` gives each response category its share of the samples; ``predicted`` holds
+    ``(day, mask)`` of the predicted tumour; ``assumptions`` says in words what was assumed. Days count from
+    the twin's baseline.
     """
 
     label: str
@@ -95,6 +103,8 @@ class OptionSummary:
     probabilities: Mapping[str, float] = field(default_factory=dict)
     input_hash: str = ""
     predicted: tuple[tuple[float, Mask], ...] = ()
+    origin_day: float = 0.0
+    assumptions: tuple[str, ...] = ()
 
     @property
     def horizon_days(self) -> float:

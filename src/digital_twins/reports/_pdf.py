@@ -121,13 +121,16 @@ def _banner(report: TwinReport) -> list[dict[str, str]]:
         ("Biomarkers", ", ".join(f"{k} {v}" for k, v in record.biomarkers.items())),
         ("Baseline", f"{report.twin.baseline:%Y-%m-%d}" if report.twin.baseline else None),
     )
-    return [{"label": label, "value": _short(str(value or "-"), 60)} for label, value in pairs]
+    shown = [(label, _short(str(value or "-"), 60)) for label, value in pairs]
+    return [{"label": label, "value": _breakable(value, 14)} for label, value in shown]
 
 
 def _key_numbers(report: TwinReport) -> list[dict[str, str]]:
     twin = report.twin
-    items = [("Tumour volume", twin.volume), ("Growth rate (model estimate)", twin.growth_rate)]
-    if twin.longest_diameter is not None:
+    items = [("Tumour volume, baseline", twin.volume), ("Growth rate (model estimate)", twin.growth_rate)]
+    if twin.current_volume is not None:
+        items.insert(1, (f"Volume, day {twin.current_day:g} (model)", twin.current_volume))
+    elif twin.longest_diameter is not None:
         items.insert(1, ("Longest diameter", twin.longest_diameter))
     found = [
         {
@@ -171,6 +174,8 @@ def _options(report: TwinReport) -> dict[str, Any]:
     note = f"Medians with {100 * shown[0].change.level:g} % intervals; response category by {criteria}."
     if len(report.options) > len(shown):
         note += f" {len(report.options) - len(shown)} more options are in the structured report."
+    assumptions = "; ".join(dict.fromkeys(text for option in shown for text in option.assumptions))
+    note += f" Assumed: {cut(assumptions, 420)}" if assumptions else ""
     return {"head": head, "rows": rows, "note": note}
 
 
@@ -179,10 +184,12 @@ def _parameters(report: TwinReport) -> dict[str, Any]:
     rows = []
     for parameter in parameters[:_MOST_PARAMETERS]:
         q = parameter.estimate
-        interval = "held fixed" if parameter.fixed else f"{_limits(q)}" if q.has_interval else "-"
-        name = _PARAMETERS.get(parameter.name, parameter.name.replace("_", " "))
+        interval = "held fixed" if parameter.fixed else _limits(q)
+        if not parameter.fixed and parameter.source != "calibrated":
+            interval += " (prior)"
+        name = _PARAMETERS.get(parameter.name, parameter.name.replace("_", " ").capitalize())
         rows.append([_short(name, 34), number(q.value), interval, _unit(q.unit) or "-"])
-    note = "Calibrated to this patient's volumes; a fixed parameter keeps its published value."
+    note = "95 % intervals. A prior was not informed by this patient; a fixed value is from the literature."
     if len(parameters) > _MOST_PARAMETERS:
         note += f" {len(parameters) - _MOST_PARAMETERS} more are in the twin."
     return {"head": ["Parameter", "Value", "Interval", "Unit"], "rows": rows, "note": note}
@@ -203,7 +210,7 @@ def _provenance(report: TwinReport) -> list[dict[str, str]]:
             f"{len(twin.observed)}, of them simulated {sum(p.simulated for p in twin.observed)}",
         ),
     ]
-    return [{"label": label, "value": _short(value, 64)} for label, value in lines]
+    return [{"label": label, "value": _breakable(_short(value, 64), 40)} for label, value in lines]
 
 
 def number(value: float) -> str:
@@ -228,6 +235,13 @@ def _probability(share: float | None) -> str:
 
 def _unit(unit: str) -> str:
     return _UNITS.get(unit, unit)
+
+
+def _breakable(text: str, every: int) -> str:
+    """Put a zero-width space into words that would run over their column."""
+    return " ".join(
+        "\u200b".join(word[i : i + every] for i in range(0, len(word), every)) for word in text.split(" ")
+    )
 
 
 def _short(text: str, most: int) -> str:
