@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -29,7 +27,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 @pytest.fixture
 def trail(tmp_path):
-    with AuditTrail(tmp_path / "node-data" / "audit.db") as opened:
+    with AuditTrail(tmp_path / "node-data" / "audit.sqlite") as opened:
         opened.append([AuditEvent("C", "dicom.store", "success", "SCU", entity=f"1.2.{n}") for n in range(3)])
     return tmp_path / "node-data"
 
@@ -43,7 +41,7 @@ def run(capsys, *words: str) -> tuple[int, str, str]:
 def test_help_names_every_command(capsys):
     code, out, _ = run(capsys, "--help")
     assert code == 0
-    assert "not a medical device" in out
+    assert "not a medical device" in " ".join(out.split())
     for command in COMMANDS:
         assert f"  {command}" in out
         code, text, _ = run(capsys, command, "--help")

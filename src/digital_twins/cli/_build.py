@@ -29,10 +29,11 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Build a patient twin from an image and a tumour mask, and calibrate it on follow-up masks."""
+    scans = [_dated(text) for text in scan or ()]
+
     from digital_twins.cli import _output
     from digital_twins.patient_modeling import TumorTwinPipeline
 
-    scans = [_dated(text) for text in scan or ()]
     _output.write_progress("building the twin ...")
     twin = TumorTwinPipeline().create_twin(patient_id, image, mask, seed=seed)
     if scans:

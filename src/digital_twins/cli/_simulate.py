@@ -26,12 +26,14 @@ def simulate(
     as_json: Json = False,
 ) -> None:
     """Predict how a tumour responds to treatments, with intervals."""
+    given = [_read(text) for text in treatment]
+
     from digital_twins.cli import _output
     from digital_twins.patient_modeling import PatientTwin
     from digital_twins.records import parse_treatment
     from digital_twins.treatment_simulation import TreatmentSimulator
 
-    treatments = [parse_treatment(_read(text)) for text in treatment]
+    treatments = [parse_treatment(each) for each in given]
     simulator = TreatmentSimulator(PatientTwin.open(twin_file))
     answers = []
     for number, each in enumerate(treatments, start=1):
