@@ -55,7 +55,7 @@ def build_clinical_twin(
         record.patient_id,
         {(course.image.modality or "image").lower(): course.image},
         course.baseline.mask,
-        _clinical_data(record),
+        clinical_data=_clinical_data(record),
         baseline=course.baseline.at_utc,
         seed=seed,
     )
