@@ -61,7 +61,7 @@ CASES = (
     Case(
         "lung",
         "lung2",
-        ((9, 36), (40, 480), (0, 512)),
+        ((25, 52), (40, 480), (0, 512)),
         diffusion_mm2_per_day=0.10,
         proliferation_per_day=0.020,
         doses=(
@@ -90,8 +90,8 @@ def main() -> None:
 
 def write_pack(case: Case, folder: Path) -> None:
     """Write image.nrrd, masks.nrrd, truth.json and bundle.json of one patient."""
-    image = standard_rows(load_volume(folder / f"{case.source}_image.nrrd"))
-    lesion = standard_rows(load_mask(folder / f"{case.source}_label.nrrd"))
+    image = standard_order(load_volume(folder / f"{case.source}_image.nrrd"))
+    lesion = standard_order(load_mask(folder / f"{case.source}_label.nrrd"))
     box = tuple(slice(a, b) for a, b in case.box)
     image, lesion = crop(image, box), crop(lesion, box)
     domain = lung_domain(image, lesion) if case.name == "lung" else brain_domain(image, lesion)
@@ -108,10 +108,10 @@ def write_pack(case: Case, folder: Path) -> None:
     print(case.name, image.shape, [round(m.volume_cm3, 2) for m in (lesion, *visits)])
 
 
-def standard_rows(volume: Volume) -> Volume:
-    """Order slices, rows and columns to the head, the back and the left, as DICOM series are shown."""
-    for axis, direction in enumerate((2, 1, 0)):
-        if volume.affine[direction, axis] < 0:
+def standard_order(volume: Volume) -> Volume:
+    """Order slices to the feet, rows to the back and columns to the left, as the DICOM loader does."""
+    for axis, (direction, sign) in enumerate(((2, -1), (1, 1), (0, 1))):
+        if volume.affine[direction, axis] * sign < 0:
             affine = volume.affine.copy()
             affine[:3, 3] += affine[:3, axis] * (volume.shape[axis] - 1)
             affine[:3, axis] *= -1

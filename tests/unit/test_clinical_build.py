@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import date
 
 import pytest
 from pydicom import Dataset
 
 from digital_twins import InputError, NotFoundError
 from digital_twins.clinical_integration import ClinicalTwin
-from digital_twins.clinical_integration._build import given_since
 from digital_twins.clinical_integration._identity import refuse_other_patients
 from digital_twins.clinical_integration._visits import study_date
-from digital_twins.records import PatientRecord, parse_treatment
+from digital_twins.records import PatientRecord
 
 RECORD = PatientRecord(patient_id="MRN-1", birth_date=date(1960, 5, 4), sex="female")
 
@@ -36,17 +35,6 @@ def test_images_of_another_patient_are_refused_without_naming_anyone(keyword: st
         refuse_other_patients(RECORD, [image(), image(**{keyword: value})])
     assert keyword in refused.value.why
     assert value not in str(refused.value)
-
-
-def test_treatments_given_are_placed_on_the_axis_of_the_twin() -> None:
-    from dataclasses import replace
-
-    cisplatin = parse_treatment({"drug": "cisplatin", "dose_mg": 75, "day": 0})
-    record = replace(
-        RECORD, treatments_given=(replace(cisplatin, start=datetime(2026, 1, 15, 8, tzinfo=UTC)),)
-    )
-    (placed,) = given_since(record, datetime(2026, 1, 10, tzinfo=UTC))
-    assert [dose.day for dose in placed.doses] == [5.0]
 
 
 def test_an_image_without_a_study_date_cannot_be_placed_in_time() -> None:

@@ -97,6 +97,15 @@ def test_empty_character_set_of_the_source_is_mended_on_a_copy():
     assert series[0].SpecificCharacterSet == ""
 
 
+def test_changing_the_seg_leaves_its_images_alone():
+    series, _, mask = _case(AXIAL)
+    seg = _seg([mask], series)
+    seg.StudyInstanceUID, seg.StudyDate, seg.PatientName = "1.2.3.77", "20300101", "Other^Name"
+    assert {(d.StudyInstanceUID, d.StudyDate, str(d.PatientName)) for d in series} == {
+        ("1.2.3.7", "20260102", "Test^One")
+    }
+
+
 def test_refusals_when_writing():
     series, image, mask = _case(AXIAL)
     with pytest.raises(InputError, match="nothing to segment"):

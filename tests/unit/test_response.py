@@ -38,7 +38,7 @@ class Spheres:
 
 
 def _spheres(radii: list[float], factors: list[list[float]], **fields: Any) -> Spheres:
-    days = np.arange(len(radii)) * 30.0
+    days = np.arange(len(radii)) * 42.0
     volume = 4 / 3 * np.pi * np.array(radii) ** 3 / 1000.0
     return Spheres(days, np.array(radii), volume * np.array(factors), **fields)
 
@@ -54,8 +54,8 @@ def test_shrinking_spheres_by_recist() -> None:
     assert response.size_at_horizon == pytest.approx(24.0, rel=0.06)
     assert response.response_category is ResponseCategory.PARTIAL_RESPONSE
     assert response.category_probabilities[ResponseCategory.PARTIAL_RESPONSE] == 1.0
-    assert response.nadir_day == 60.0
-    assert response.horizon_days == 60.0
+    assert response.nadir_day == 84.0
+    assert response.horizon_days == 84.0
     assert response.label == "observation"
     assert response.to_dict()["response_category"] == "partial_response"
 
@@ -79,15 +79,24 @@ def test_best_response_before_regrowth() -> None:
     )
     assert response.response_category is ResponseCategory.PROGRESSIVE_DISEASE
     assert response.best_response is ResponseCategory.PARTIAL_RESPONSE
-    assert response.nadir_day == 30.0
+    assert response.nadir_day == 42.0
+
+
+def test_nadir_is_taken_at_assessments_every_six_weeks() -> None:
+    days = np.arange(0.0, 43.0, 7.0)
+    radii = np.array([20.0, 8.0, 10.0, 12.0, 15.0, 17.0, 19.0])
+    samples = (4 / 3 * np.pi * radii**3 / 1000.0)[None, :]
+    response = response_of(Spheres(days, radii, samples), OBSERVATION, criteria="recist_1_1", assumptions=())
+    assert response.response_category is ResponseCategory.STABLE_DISEASE
+    assert response.nadir_day == 7.0
 
 
 def test_change_counts_from_now_and_not_from_baseline() -> None:
-    prediction = _spheres([10.0, 20.0, 20.0], [[1.0, 1.0, 1.0]], origin_day=30.0)
+    prediction = _spheres([10.0, 20.0, 20.0], [[1.0, 1.0, 1.0]], origin_day=42.0)
     response = response_of(prediction, OBSERVATION, criteria="recist_1_1", assumptions=())
     assert response.volume_change_percent == pytest.approx(0.0)
     assert response.response_category is ResponseCategory.STABLE_DISEASE
-    assert response.horizon_days == 30.0
+    assert response.horizon_days == 42.0
 
 
 def test_a_tumour_that_vanishes_is_a_complete_response() -> None:

@@ -11,11 +11,13 @@ from digital_twins.patient_modeling import TumorTwinPipeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import datetime
 
     from pydicom import Dataset
 
-    from digital_twins.records import PatientRecord, Treatment
+    from digital_twins.records import PatientRecord
+
+_MEASURES = {("29463-7", "kg"): "weight_kg", ("8302-2", "cm"): "height_cm"}
+"""LOINC body weight and body height, in the UCUM units that doses per square metre need."""
 
 
 def build_clinical_twin(
@@ -61,22 +63,9 @@ def build_clinical_twin(
     )
     if course.follow_ups:
         report(0.4, f"calibrating to {len(course.follow_ups)} follow-up visits")
-        twin.calibrate(_scans(course), given_since(record, course.baseline.at_utc), seed=seed)
+        twin.calibrate(_scans(course), record.treatments_given, seed=seed)
     report(1.0, "twin ready")
     return ClinicalTwin(record=record, tumor=twin, notes=course.notes)
-
-
-def given_since(record: PatientRecord, baseline: datetime) -> tuple[Treatment, ...]:
-    """Place the treatments given on the twin's axis: days since ``baseline``.
-
-    A treatment with a start has its own days counted from that start; whole calendar days are used, since
-    visits are dated by day.
-    """
-    placed = []
-    for treatment in record.treatments_given:
-        offset = 0 if treatment.start is None else (treatment.start.date() - baseline.date()).days
-        placed.append(treatment.shifted(float(offset)))
-    return tuple(placed)
 
 
 def _scans(course: Course) -> list[tuple[float, object]]:
@@ -84,8 +73,13 @@ def _scans(course: Course) -> list[tuple[float, object]]:
 
 
 def _clinical_data(record: PatientRecord) -> dict[str, object]:
-    return {
+    data: dict[str, object] = {
         "diagnosis": record.diagnosis,
         "stage": record.stage,
         "molecular_markers": dict(record.biomarkers),
     }
+    for observation in record.observations:
+        key = _MEASURES.get((observation.code.value, observation.unit))
+        if key is not None and isinstance(observation.value, float):
+            data[key] = observation.value
+    return data

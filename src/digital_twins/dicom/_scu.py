@@ -67,7 +67,8 @@ def send(
     """C-STORE data sets or DICOM files in their own transfer syntax; return how many were accepted.
 
     ``on_stored`` is called with the SOP Instance UID of each data set (the path of each file) once the peer
-    has acknowledged it. The first refusal ends it, so that a count equal to the objects given means that all are stored.
+    has acknowledged it. The first refusal ends it, so that a count equal to the objects given means that all
+    are stored.
 
     Raises
     ------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import NAMESPACE_OID, uuid5
@@ -106,6 +107,7 @@ def seg_from_masks(
         content_creator_name="digital-twins^",
         series_description=series_description[:64],
     )
+    _detach(seg, images[0])
     if details.created is not None:
         _set_times(seg, details.created)
     if details.sop_uid is not None:
@@ -200,6 +202,13 @@ def _description(number: int, mask: Mask, details: SegDetails) -> Any:
         tracking_uid=tracked,
         tracking_id=f"Lesion {number}" if tracked else None,
     )
+
+
+def _detach(seg: Dataset, image: Dataset) -> None:
+    """Copy the elements that highdicom shares with the source: changing the SEG must not change the image."""
+    for tag in list(seg.keys()):
+        if tag in image and seg[tag] is image[tag]:
+            seg[tag] = copy.deepcopy(seg[tag])
 
 
 def _set_times(seg: Dataset, created: datetime) -> None:

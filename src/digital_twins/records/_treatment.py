@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -73,12 +73,3 @@ class Treatment:
     def total_dose_mg(self) -> float:
         """Sum of the drug doses in milligrams."""
         return float(sum(d.dose_mg for d in self.doses))
-
-    def shifted(self, days: float) -> Treatment:
-        """Return the same protocol ``days`` later: from days after its own start to days after a baseline."""
-        return replace(
-            self,
-            doses=tuple(replace(d, day=d.day + days) for d in self.doses),
-            fractions=tuple(replace(f, day=f.day + days) for f in self.fractions),
-            day=None if self.day is None else self.day + days,
-        )

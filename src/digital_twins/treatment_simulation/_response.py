@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from digital_twins.patient_modeling import Prediction
     from digital_twins.records import Treatment
 
+ASSESSMENT_INTERVAL_DAYS = 42.0
+"""Days between the imagined assessments: RECIST 1.1 recommends every 6 to 8 weeks. The nadir is the smallest
+size at an assessment, as in a clinic, and not the smallest of a finely computed course."""
+
 
 @dataclass(frozen=True, eq=False)
 class Response:
@@ -46,7 +50,8 @@ class Response:
         Median and central ``interval`` over the ensemble of the change of the volume at the horizon against
         now, in percent; negative is shrinkage.
     response_category, category_probabilities
-        Most probable category at the horizon (the worse of equals) and the share of each in the ensemble.
+        Most probable category at the horizon (the worse of equals) and the share of each in the ensemble;
+        assessed every six weeks from now on and at the horizon.
     best_response
         Most probable of the members' best categories before a progression.
     criteria
@@ -109,15 +114,23 @@ def _size(mask: Mask, criteria: Criteria) -> float:
     return mask.longest_diameter_mm() if criteria == "recist_1_1" else bidimensional_product_mm2(mask)
 
 
+def _assessments(prediction: Prediction) -> NDArray[np.intp]:
+    """Indices of the output days nearest to now, every six weeks after it, and the horizon."""
+    start, end = prediction.origin_day, float(prediction.days[-1])
+    planned = np.append(np.arange(start, end - 1e-6, ASSESSMENT_INTERVAL_DAYS), end)
+    nearest = np.abs(prediction.days[None, :] - planned[:, None]).argmin(axis=1)
+    return np.unique(nearest)
+
+
 def _member_sizes(prediction: Prediction, criteria: Criteria) -> NDArray[np.float64]:
-    """Sizes [member, day from now on].
+    """Sizes [member, assessment].
 
     The predicted tumour of each day gives the ratio of size to volume^(1/3) (or ^(2/3) for products); a
     member has that shape at its own volume. A day without a predicted tumour takes the last shape, and a
     member below one model voxel is gone.
     """
-    since = prediction.days >= prediction.origin_day
-    days, volumes = prediction.days[since], prediction.samples_cm3[:, since]
+    visits = _assessments(prediction)
+    days, volumes = prediction.days[visits], prediction.samples_cm3[:, visits]
     power = 1.0 / 3.0 if criteria == "recist_1_1" else 2.0 / 3.0
     shape = np.zeros(days.size)
     last = 0.0
