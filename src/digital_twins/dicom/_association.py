@@ -208,11 +208,16 @@ class Association(asyncio.BufferedProtocol):
             return
         if self._state is not State.IDLE:
             self._transport.pause_reading()
-        while self._current is not None or not self._queue.empty():
+        while self._working():
             await asyncio.sleep(0.01)
         if self._state is not State.IDLE:
             self._transport.write(encode_abort(0, 0))
             self._transport.close()
+
+    def _working(self) -> bool:
+        if self._worker is None or self._worker.done():
+            return False
+        return self._current is not None or not self._queue.empty()
 
     def _event(self, kind: PduType, body: memoryview) -> None:
         """Table 9-10 of PS3.8 for the acceptor."""

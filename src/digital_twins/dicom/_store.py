@@ -88,7 +88,8 @@ class Prepared:
 _INSTANCE = (
     "SELECT i.id, s.study_uid, e.series_uid, i.sop_uid, i.sop_class_uid, i.instance_number,"
     " coalesce(i.frames, 1), i.transfer_syntax, i.blob, i.dataset_offset, i.size_bytes, i.pixel_offset,"
-    " i.pixel_length, coalesce(i.rows, 0), coalesce(i.columns, 0), coalesce(i.bits_allocated, 0), p.patient_id"
+    " i.pixel_length, coalesce(i.rows, 0), coalesce(i.columns, 0), coalesce(i.bits_allocated, 0),"
+    " p.patient_id"
     " FROM dicom_instance i JOIN dicom_series e ON e.id = i.series JOIN dicom_study s ON s.id = e.study"
     " JOIN dicom_patient p ON p.id = s.patient"
 )
@@ -210,14 +211,14 @@ class DicomStore:
             self, where + " ORDER BY e.series_number, e.id, i.instance_number, i.id", values
         )
         if not found:
-            raise _not_found("study" if series_uid is None else "series")
+            raise not_found("study" if series_uid is None else "series")
         return found
 
     def instance(self, sop_uid: str) -> Instance:
         """Return one instance by its SOP Instance UID; raises NotFoundError."""
         found = select_instances(self, " WHERE i.sop_uid = ?", (sop_uid,))
         if not found:
-            raise _not_found("instance")
+            raise not_found("instance")
         return found[0]
 
     def path(self, instance: Instance) -> Path:
@@ -244,7 +245,7 @@ class DicomStore:
             self, " WHERE e.series_uid = ? ORDER BY i.instance_number, i.id", (series_uid,)
         )
         if not found:
-            raise _not_found("series")
+            raise not_found("series")
         return [self._load(instance) for instance in found]
 
     def record(self, event: AuditEvent) -> Future[None]:
@@ -266,11 +267,9 @@ class DicomStore:
             file = split_file(data)
         except LayoutError as error:
             raise ObjectRefusedError(str(error)) from None
-        expected = (file.sop_class_uid, file.sop_instance_uid)
         return self.prepare(
             memoryview(data)[file.dataset_offset :],
             file.transfer_syntax,
-            expected=expected if all(expected) else None,
             study_uid=study_uid,
             source=source,
         )
@@ -404,7 +403,8 @@ def _insert(cursor: apsw.Cursor, table: str, row: Row) -> int:
     return int(cursor.connection.last_insert_rowid())
 
 
-def _not_found(what: str) -> NotFoundError:
+def not_found(what: str) -> NotFoundError:
+    """Return the error for a study, series or instance that is not stored."""
     return NotFoundError(
         f"The {what} is not stored here.",
         "No object with that UID has been received.",
