@@ -117,7 +117,7 @@ def test_prediction_is_calm_and_consistent() -> None:
     for day in (0.0, 35.0, 90.0):
         median = np.interp(day, prediction.days, prediction.volume_cm3)
         assert prediction.mask_at(day).volume_cm3 == pytest.approx(median, rel=0.06)
-        assert 0.0 <= prediction.density_at(day).array.min()
+        assert prediction.density_at(day).array.min() >= 0.0
         assert prediction.probability_at(day).array.max() <= 1.0
     treated = twin.predict(90.0, treatments=[RADIATION])
     assert treated.volume_cm3[-1] < prediction.volume_cm3[-1]
