@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from digital_twins._errors import NotFoundError
 from digital_twins.audit import AuditEvent, stage
@@ -170,6 +170,25 @@ class DicomStore:
         checked = self._check(dataset, transfer_syntax, expected, study_uid)
         return checked.prepared(self.blobs.put(checked.file), source)
 
+    def prepare_received(
+        self,
+        file: memoryview,
+        dataset_offset: int,
+        transfer_syntax: str,
+        *,
+        expected: tuple[str, str],
+        source: str,
+    ) -> Prepared:
+        """Check and write an object whose bytes already stand behind our file header for ``expected``.
+
+        Raises as `prepare` does; the header names what the carrier stated, so a difference is refused.
+        """
+        header = self._header(file[dataset_offset:], transfer_syntax, expected, None)
+        # The blob store reads any bytes-like object once; a copy would cost more than the hash.
+        return _Checked(header, cast("bytes", file), dataset_offset).prepared(
+            self.blobs.put(cast("bytes", file)), source
+        )
+
     def commit(self, prepared: Prepared) -> Future[Stored]:
         """Write the index rows and the audit event; the future resolves when they are on disk.
 
@@ -283,6 +302,17 @@ class DicomStore:
         expected: tuple[str, str] | None,
         study_uid: str | None,
     ) -> _Checked:
+        header = self._header(dataset, transfer_syntax, expected, study_uid)
+        head = file_header(header.sop_class_uid, header.sop_uid, transfer_syntax)
+        return _Checked(header, b"".join((head, dataset)), len(head))
+
+    def _header(
+        self,
+        dataset: bytes | bytearray | memoryview,
+        transfer_syntax: str,
+        expected: tuple[str, str] | None,
+        study_uid: str | None,
+    ) -> Header:
         header = read_header(dataset, transfer_syntax)
         if expected is not None and (header.sop_class_uid, header.sop_uid) != expected:
             raise ObjectRefusedError(
@@ -292,8 +322,7 @@ class DicomStore:
             raise ObjectRefusedError("the object belongs to another study", status=Status.DOES_NOT_MATCH)
         with self.database.read() as connection:
             _check_family(connection.cursor(), header)
-        head = file_header(header.sop_class_uid, header.sop_uid, transfer_syntax)
-        return _Checked(header, b"".join((head, dataset)), len(head))
+        return header
 
     def _check_file(self, data: bytes, study_uid: str | None) -> _Checked:
         try:
