@@ -41,36 +41,46 @@ class Settings(BaseSettings):
     """Address on which the DICOM and HTTP ports listen. Another one than this machine's own (127.0.0.1, ::1,
     localhost) needs `allow_unauthenticated_network`."""
 
-    dicom_port: int = Field(11112, ge=0, le=65535)
+    dicom_port: int = Field(default=11112, ge=0, le=65535)
     """TCP port of the DICOM listener; 0 takes a free one."""
 
-    http_port: int = Field(8042, ge=0, le=65535)
+    http_port: int = Field(default=8042, ge=0, le=65535)
     """TCP port of web pages, FHIR, DICOMweb and API; 0 takes a free one."""
 
     ae_title: str = "TWIN"
     """DICOM application entity title of the node: 1 to 16 characters (PS3.5 section 6.2, VR AE)."""
 
-    study_stable_seconds: float = Field(2.0, gt=0, le=3600)
+    study_stable_seconds: float = Field(default=2.0, gt=0, le=3600)
     """Seconds without a new instance after which a study counts as complete and work on it begins."""
 
-    workers: int = Field(1, ge=1, le=64)
+    workers: int = Field(default=1, ge=1, le=64)
     """Worker processes that build twins and reports."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least level of the log lines on standard error."""
 
-    max_associations: int = Field(64, ge=1, le=4096)
+    max_associations: int = Field(default=64, ge=1, le=4096)
     """DICOM associations open at once; a further one is rejected as transient."""
 
-    max_pdu_bytes: int = Field(131072, ge=4096, le=4194304)
+    max_pdu_bytes: int = Field(default=131072, ge=4096, le=4194304)
     """Longest DICOM protocol data unit that the listener accepts (PS3.8 annex D.1)."""
 
-    max_object_bytes: int = Field(2**30, ge=1024)
+    max_object_bytes: int = Field(default=2**30, ge=1024)
     """Largest object or request body that is accepted, on DICOM and HTTP."""
 
     allow_unauthenticated_network: bool = False
     """Listen on an address that other machines reach although nobody has to sign in. Only for a network
     that is closed by other means; the node logs a warning at each start."""
+
+    @property
+    def audit_file(self) -> Path:
+        """File of the audit trail."""
+        return self.data_dir / "audit.sqlite"
+
+    @property
+    def pseudonym_key_file(self) -> Path:
+        """File of the key for patient pseudonyms."""
+        return self.data_dir / "pseudonym.key"
 
     @field_validator("ae_title")
     @classmethod

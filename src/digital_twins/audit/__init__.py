@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from digital_twins.audit._outbox import stage as stage
     from digital_twins.audit._pseudonym import load_pseudonym_key as load_pseudonym_key
     from digital_twins.audit._pseudonym import pseudonym as pseudonym
-    from digital_twins.audit._trail import AuditRow as AuditRow
+    from digital_twins.audit._reading import AuditRow as AuditRow
+    from digital_twins.audit._reading import tail_trail as tail_trail
     from digital_twins.audit._trail import AuditTrail as AuditTrail
     from digital_twins.audit._verify import Problem as Problem
     from digital_twins.audit._verify import VerifyReport as VerifyReport
@@ -22,7 +23,8 @@ _WHERE = {
     "AuditEvent": "digital_twins.audit._event",
     **dict.fromkeys(("OUTBOX_MIGRATIONS", "stage"), "digital_twins.audit._outbox"),
     **dict.fromkeys(("load_pseudonym_key", "pseudonym"), "digital_twins.audit._pseudonym"),
-    **dict.fromkeys(("AuditRow", "AuditTrail"), "digital_twins.audit._trail"),
+    **dict.fromkeys(("AuditRow", "tail_trail"), "digital_twins.audit._reading"),
+    "AuditTrail": "digital_twins.audit._trail",
     **dict.fromkeys(("Problem", "VerifyReport", "verify_trail"), "digital_twins.audit._verify"),
 }
 

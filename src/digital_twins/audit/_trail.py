@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from digital_twins.audit import _outbox
-from digital_twins.audit._event import AuditEvent
 from digital_twins.audit._head import START, Head, HeadFile
+from digital_twins.audit._reading import AuditRow, last_rows
 from digital_twins.audit._verify import VerifyReport, verify_trail
 from digital_twins.storage import Database, Migration
 
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     import apsw
+
+    from digital_twins.audit._event import AuditEvent
 
 _DRAIN_ROWS = 1000
 _HEAD_INTERVAL_S = 0.05
@@ -44,15 +45,6 @@ _MIGRATIONS = (
         """,
     ),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class AuditRow:
-    """An event with its place in the trail (from 1) and the chain hash up to it, in hex."""
-
-    seq: int
-    chain: str
-    event: AuditEvent
 
 
 class AuditTrail:
@@ -116,13 +108,7 @@ class AuditTrail:
     def tail(self, n: int = 20) -> tuple[AuditRow, ...]:
         """Return the last `n` events, oldest first."""
         with self._database.read() as connection:
-            rows = connection.execute(
-                "SELECT seq, chain, body FROM audit_event ORDER BY seq DESC LIMIT ?", (n,)
-            ).fetchall()
-        return tuple(
-            AuditRow(int(str(seq)), bytes(chain).hex(), AuditEvent.from_json(str(body)))
-            for seq, chain, body in reversed(rows)
-        )
+            return last_rows(connection, n)
 
     def close(self) -> None:
         """Write the last checkpoint and close the file."""

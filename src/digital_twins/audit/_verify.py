@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import apsw
-
-from digital_twins._errors import NotFoundError, StorageError
 from digital_twins.audit._head import START, Head, HeadFile
+from digital_twins.audit._reading import reading
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
+
+    import apsw
 
 _MOST_PROBLEMS = 20
 _GUARDS = frozenset({"audit_event_no_update", "audit_event_no_delete"})
@@ -68,29 +68,12 @@ def verify_trail(path: str | os.PathLike[str]) -> VerifyReport:
         The file cannot be read as a trail.
     """
     file = Path(path)
-    if not file.is_file():
-        raise NotFoundError(
-            f"There is no audit trail '{file.name}' here.",
-            "The data folder has not been used by a node yet, or it is another one.",
-            "Name the data folder of the node with --data.",
-        )
     head_file = HeadFile(file.with_suffix(".head"))
     problems: list[Problem] = []
-    try:
+    with reading(file) as connection:
         head = head_file.read()  # first: the trail may grow meanwhile, but never lie behind
-        connection = apsw.Connection(str(file), flags=apsw.SQLITE_OPEN_READONLY)
-        try:
-            connection.set_busy_timeout(30_000)
-            end, at_head = _walk(connection, head, problems)
-            problems.extend(_missing_guards(connection))
-        finally:
-            connection.close()
-    except (apsw.Error, OSError) as error:
-        raise StorageError(
-            f"The audit trail '{file.name}' cannot be read.",
-            f"It is damaged or not readable ({type(error).__name__}).",
-            "Keep a copy as evidence, then restore the trail and its head file from the backup.",
-        ) from error
+        end, at_head = _walk(connection, head, problems)
+        problems.extend(_missing_guards(connection))
     problems.extend(_against_checkpoint(head_file, head, end, at_head))
     return VerifyReport(
         end.size, None if head is None else head.size, end.chain.hex(), tuple(problems[:_MOST_PROBLEMS])

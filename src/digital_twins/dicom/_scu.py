@@ -11,7 +11,7 @@ from digital_twins._errors import DigitalTwinError, InputError
 from digital_twins.dicom._contexts import EXPLICIT_LE, IMPLICIT_LE, STUDY_ROOT_FIND, VERIFICATION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from pydicom.dataset import Dataset
 
@@ -58,10 +58,17 @@ def echo(remote: Remote) -> None:
         _check(association.send_c_echo(), remote, "C-ECHO")
 
 
-def send(remote: Remote, objects: Iterable[Dataset | str | Path]) -> int:
+def send(
+    remote: Remote,
+    objects: Iterable[Dataset | str | Path],
+    *,
+    on_stored: Callable[[str], None] | None = None,
+) -> int:
     """C-STORE data sets or DICOM files in their own transfer syntax; return how many were accepted.
 
-    The first refusal ends it, so that a count equal to the objects given means that all are stored.
+    ``on_stored`` is called with the SOP Instance UID of each data set (the path of each file) once the peer
+    has acknowledged it. The first refusal ends it, so that a count equal to the objects given means that all
+    are stored.
 
     Raises
     ------
@@ -91,6 +98,8 @@ def send(remote: Remote, objects: Iterable[Dataset | str | Path]) -> int:
                     "Convert the objects to a transfer syntax that the peer supports.",
                 ) from None
             _check(status, remote, "C-STORE")
+            if on_stored is not None:
+                on_stored(str(item) if isinstance(item, str | Path) else str(item.SOPInstanceUID))
     return len(items)
 
 

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from digital_twins.records._patient import (
         PatientRecord as PatientRecord,
     )
+    from digital_twins.records._quantity import (
+        Quantity as Quantity,
+    )
     from digital_twins.records._treatment import (
         DrugDose as DrugDose,
     )
@@ -47,15 +50,30 @@ if TYPE_CHECKING:
     from digital_twins.records._treatment import (
         TreatmentKind as TreatmentKind,
     )
+    from digital_twins.records._treatment_drugs import (
+        DRUG_KINDS as DRUG_KINDS,
+    )
+    from digital_twins.records._treatment_drugs import (
+        canonical_drug as canonical_drug,
+    )
+    from digital_twins.records._treatment_parse import (
+        parse_history as parse_history,
+    )
+    from digital_twins.records._treatment_parse import (
+        parse_treatment as parse_treatment,
+    )
 
 _WHERE = {
     **dict.fromkeys(
         ("DCM", "FHIR_SYSTEM", "LOINC", "NEOPLASM", "SCT", "UCUM", "Code"), "digital_twins.records._codes"
     ),
     **dict.fromkeys(("Condition", "Observation", "PatientRecord"), "digital_twins.records._patient"),
+    "Quantity": "digital_twins.records._quantity",
     **dict.fromkeys(
         ("DrugDose", "Fraction", "Treatment", "TreatmentKind"), "digital_twins.records._treatment"
     ),
+    **dict.fromkeys(("DRUG_KINDS", "canonical_drug"), "digital_twins.records._treatment_drugs"),
+    **dict.fromkeys(("parse_history", "parse_treatment"), "digital_twins.records._treatment_parse"),
 }
 
 __getattr__, __dir__ = exports(__name__, _WHERE)

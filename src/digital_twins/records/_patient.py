@@ -68,6 +68,13 @@ class PatientRecord:
     treatments_planned: tuple[Treatment, ...] = ()
     security_labels: tuple[str, ...] = ()
     """Codes of ``meta.security``, e.g. ``"HTEST"`` for test data."""
+    notes: tuple[str, ...] = ()
+    """What could not be used or contradicts itself, with the source, e.g. an order for an unknown drug."""
+
+    @property
+    def id(self) -> str:
+        """The medical record number: what imaging queries take as ``patient_id``."""
+        return self.patient_id
 
     @property
     def diagnosis(self) -> str | None:

@@ -35,6 +35,9 @@ class Treatment:
 
     ``label`` is short and readable ("paclitaxel 175 mg/m2 every 3 weeks x6"); ``source`` names the FHIR
     resource it came from, if any; ``as_given`` keeps the caller's own dictionary for provenance.
+    ``assumptions`` lists, in words, every value that the caller did not give (an assumed body surface, an
+    assumed start weekday): whoever shows a result of the treatment shows them too. ``day`` is the day of
+    a treatment without doses or fractions (surgery).
     """
 
     kind: TreatmentKind
@@ -46,3 +49,27 @@ class Treatment:
     start: datetime | None = None
     source: str | None = None
     as_given: Mapping[str, Any] = field(default_factory=dict)
+    assumptions: tuple[str, ...] = ()
+    day: float | None = None
+
+    @property
+    def first_day(self) -> float | None:
+        """Day of the first administration, or None for a treatment without any."""
+        days = [d.day for d in self.doses] + [f.day for f in self.fractions]
+        return min(days) if days else self.day
+
+    @property
+    def last_day(self) -> float | None:
+        """Day of the last administration, or None for a treatment without any."""
+        days = [d.day for d in self.doses] + [f.day for f in self.fractions]
+        return max(days) if days else self.day
+
+    @property
+    def total_dose_gy(self) -> float:
+        """Sum of the prescribed fraction doses in gray (physical dose, not equivalent dose)."""
+        return float(sum(f.dose_gy for f in self.fractions))
+
+    @property
+    def total_dose_mg(self) -> float:
+        """Sum of the drug doses in milligrams."""
+        return float(sum(d.dose_mg for d in self.doses))

@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Installs the foreign programs that tests run against. Usage: bash scripts/install-peers.sh .venv/bin
+# Running it again does nothing that is done already.
+set -euo pipefail
+
+bin=${1:?usage: install-peers.sh VENV_BIN}
+root=$(cd "$(dirname "$0")/.." && pwd)
+debian=(dcmtk dicom3tools poppler-utils chromium nodejs npm)
+node=(axe-core@4.14.1 fhir-kit-client@2.0.3)
+torch=torch==2.13.0
+monai=monai==1.6.1
+beside=logical-unification==0.4.7 # owns the import name 'unification': our wheel has to install beside it
+
+say() { printf 'peers: %s\n' "$*"; }
+fail() { printf 'peers: %s\n' "$*" >&2; exit 1; }
+
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then "$@"
+  elif command -v sudo >/dev/null; then sudo "$@"
+  else fail "needs root for '$*': run as root or install sudo"
+  fi
+}
+
+has_package() {
+  case $1 in
+    nodejs) command -v node >/dev/null ;;
+    npm | chromium) command -v "$1" >/dev/null ;;
+    *) dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q '^install ok installed' ;;
+  esac
+}
+
+install_debian() {
+  command -v apt-get >/dev/null || fail "apt-get is missing: install ${debian[*]} by your system's own means"
+  local missing=()
+  for package in "${debian[@]}"; do has_package "$package" || missing+=("$package"); done
+  if [ ${#missing[@]} -eq 0 ]; then say "Debian packages are there"; return; fi
+  say "installing Debian packages: ${missing[*]}"
+  as_root apt-get update -qq
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+}
+
+install_node() {
+  local missing=()
+  for package in "${node[@]}"; do
+    local folder="$root/.peers/node_modules/${package%@*}/package.json"
+    grep -q "\"version\": \"${package##*@}\"" "$folder" 2>/dev/null || missing+=("$package")
+  done
+  if [ ${#missing[@]} -eq 0 ]; then say "npm packages are there"; return; fi
+  say "installing npm packages: ${missing[*]}"
+  mkdir -p "$root/.peers"
+  [ -f "$root/.peers/package.json" ] || printf '{"private": true}\n' >"$root/.peers/package.json"
+  npm install --prefix "$root/.peers" --ignore-scripts --no-audit --no-fund --loglevel=error "${node[@]}"
+}
+
+has_python() { "$bin/python" -c "from importlib.metadata import version as v; import sys; sys.exit(v('${1%%==*}').split('+')[0] != '${1##*==}')" 2>/dev/null; }
+
+install_python() {
+  [ -x "$bin/pip" ] || fail "$bin/pip is missing: run make test first"
+  # torch first and by itself: a plain pip call takes a CPU build where the index offers one.
+  for package in "$torch" "$monai"; do
+    if has_python "$package"; then say "$package is there"; continue; fi
+    say "installing $package"
+    "$bin/pip" install --quiet "$package"
+  done
+}
+
+download_wheels() {
+  if ls "$root"/.peers/wheels/logical_unification-* >/dev/null 2>&1; then say "$beside is there"; return; fi
+  say "downloading $beside"
+  "$bin/pip" download --quiet --dest "$root/.peers/wheels" "$beside"
+}
+
+install_debian
+install_node
+install_python
+download_wheels
+say "done"

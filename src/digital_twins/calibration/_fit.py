@@ -1,0 +1,243 @@
+"""Maximum a posteriori fit by Levenberg-Marquardt, with Laplace covariance and what the data do not tell."""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from digital_twins._errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from digital_twins.calibration._belief import Prior
+
+FloatArray = NDArray[np.float64]
+
+_FORWARD_STEP = 0.02
+_CENTRAL_STEP = 0.1
+_LEARNED = 0.5
+_CONFOUNDED = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Result of :func:`fit_least_squares`.
+
+    Attributes
+    ----------
+    names, log_mean, log_covariance
+        Posterior mode and Laplace covariance (inverse Gauss-Newton Hessian) of the parameters' logarithms.
+    residuals
+        Data residuals at the mode in units of their standard deviation (priors not included).
+    jacobian
+        Derivative of ``residuals`` by the parameters' logarithms.
+    cost
+        Half the sum of squares, of data and prior together.
+    evaluations
+        How often the model was run.
+    converged, message
+        Whether the search ended at a mode; otherwise the message names the remedy.
+    notes
+        What the data do not determine: parameters that only the prior holds, and confounded pairs.
+    """
+
+    names: tuple[str, ...]
+    log_mean: FloatArray
+    log_covariance: FloatArray
+    residuals: FloatArray
+    jacobian: FloatArray
+    cost: float
+    evaluations: int
+    converged: bool
+    message: str
+    notes: tuple[str, ...]
+
+
+class _Problem:
+    """Residuals over z = (log p - log median) / log_sd, in which the prior is a unit normal."""
+
+    def __init__(
+        self, residuals: Callable[[Mapping[str, float]], FloatArray], priors: Sequence[Prior]
+    ) -> None:
+        self._residuals = residuals
+        self.priors = tuple(priors)
+        self.spread = np.array([p.log_sd for p in priors])
+        self.centre = np.log([p.median for p in priors])
+        self.low = (np.log([p.low for p in priors]) - self.centre) / self.spread
+        self.high = (np.log([p.high for p in priors]) - self.centre) / self.spread
+        self.evaluations = 0
+
+    def data(self, z: FloatArray) -> FloatArray:
+        """Data residuals; raises if the model gives something else than numbers at the start."""
+        self.evaluations += 1
+        logs = self.centre + self.spread * z
+        named = {p.name: math.exp(value) for p, value in zip(self.priors, logs, strict=True)}
+        return np.asarray(self._residuals(named), dtype=np.float64)
+
+    def cost(self, data: FloatArray, z: FloatArray) -> float:
+        value = 0.5 * float(data @ data + z @ z)
+        return value if math.isfinite(value) else math.inf
+
+    def jacobian(self, z: FloatArray, data: FloatArray) -> FloatArray:
+        """Forward differences, stepping inwards at a bound."""
+        columns = []
+        for i in range(z.size):
+            step = _FORWARD_STEP if z[i] + _FORWARD_STEP <= self.high[i] else -_FORWARD_STEP
+            moved = z.copy()
+            moved[i] += step
+            columns.append((self.data(moved) - data) / step)
+        return np.stack(columns, axis=1)
+
+    def central_jacobian(self, z: FloatArray) -> FloatArray:
+        """Differences over a width that averages out the grid; used for the covariance."""
+        columns = []
+        for i in range(z.size):
+            up, down = z.copy(), z.copy()
+            up[i] = min(z[i] + _CENTRAL_STEP, self.high[i])
+            down[i] = max(z[i] - _CENTRAL_STEP, self.low[i])
+            columns.append((self.data(up) - self.data(down)) / (up[i] - down[i]))
+        return np.stack(columns, axis=1)
+
+
+def fit_least_squares(
+    residuals: Callable[[Mapping[str, float]], FloatArray],
+    priors: Sequence[Prior],
+    *,
+    max_iterations: int = 30,
+    progress: Callable[[float, str], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Fit:
+    """Find the posterior mode of positive parameters and its Laplace covariance.
+
+    Minimises ``|r(p)|^2/2 + |z|^2/2`` with ``z = (log p - log median)/log_sd`` by Levenberg-Marquardt
+    (Marquardt 1963, doi:10.1137/0111030) with finite differences, projected on the bounds.
+
+    Parameters
+    ----------
+    residuals
+        Parameter values by name -> data residuals over their standard deviation.
+    priors
+        The free parameters, none of them fixed.
+    progress
+        Called with a fraction in 0..1 and a text after every iteration.
+    cancelled
+        Asked before every iteration.
+
+    Raises
+    ------
+    InputError
+        When there is nothing to fit, or the model is not finite at the start.
+    concurrent.futures.CancelledError
+        When ``cancelled`` said so.
+    """
+    if not priors or any(p.fixed for p in priors):
+        raise InputError(
+            "There is no free parameter to fit.",
+            "A fixed parameter has no uncertainty that data could reduce.",
+            "Pass priors with log_sd > 0 only.",
+        )
+    problem = _Problem(residuals, priors)
+    z = np.zeros(len(priors))
+    data = problem.data(z)
+    if data.size == 0 or not np.all(np.isfinite(data)):
+        raise InputError(
+            "The model cannot be compared with the data.",
+            "At the prior's medians a residual is missing or not a number.",
+            "Check the observations and the priors.",
+        )
+    z, data, converged = _search(problem, z, data, (max_iterations, progress, cancelled))
+    jacobian = problem.central_jacobian(z)
+    information = jacobian.T @ jacobian
+    covariance = np.asarray(np.linalg.inv(information + np.eye(z.size)), dtype=np.float64)
+    names = tuple(p.name for p in priors)
+    return Fit(
+        names=names,
+        log_mean=problem.centre + problem.spread * z,
+        log_covariance=covariance * np.outer(problem.spread, problem.spread),
+        residuals=data,
+        jacobian=jacobian / problem.spread,
+        cost=problem.cost(data, z),
+        evaluations=problem.evaluations,
+        converged=converged,
+        message=_message(problem, z, data, converged=converged),
+        notes=_notes(names, covariance),
+    )
+
+
+def _search(
+    problem: _Problem,
+    z: FloatArray,
+    data: FloatArray,
+    control: tuple[int, Callable[[float, str], None] | None, Callable[[], bool] | None],
+) -> tuple[FloatArray, FloatArray, bool]:
+    limit, progress, cancelled = control
+    cost = problem.cost(data, z)
+    damping = 1e-2
+    for iteration in range(limit):
+        if cancelled is not None and cancelled():
+            raise CancelledError("the calibration was cancelled")
+        jacobian = problem.jacobian(z, data)
+        gradient = jacobian.T @ data + z
+        hessian = jacobian.T @ jacobian + np.eye(z.size)
+        accepted = False
+        while not accepted and damping < 1e6:
+            step = -np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), gradient)
+            trial = np.clip(z + step, problem.low, problem.high)
+            trial_data = problem.data(trial)
+            trial_cost = problem.cost(trial_data, trial)
+            accepted = trial_cost <= cost
+            damping = max(damping / 5.0, 1e-8) if accepted else damping * 4.0
+        if progress is not None:
+            progress((iteration + 1) / limit, f"iteration {iteration + 1}: cost {min(cost, trial_cost):.4g}")
+        if not accepted:
+            return z, data, True  # no direction improves: the mode, to the precision of the differences
+        moved, gain = float(np.abs(trial - z).max()), cost - trial_cost
+        z, data, cost = trial, trial_data, trial_cost
+        if moved < 1e-3 or gain < 1e-6 * (1.0 + cost):
+            return z, data, True
+    return z, data, False
+
+
+def _message(problem: _Problem, z: FloatArray, data: FloatArray, *, converged: bool) -> str:
+    if not converged:
+        return "The iteration limit was reached: raise max_iterations, or check the visits for outliers."
+    at_bound = [
+        p.name
+        for p, value, lo, hi in zip(problem.priors, z, problem.low, problem.high, strict=True)
+        if value <= lo + 1e-6 or value >= hi - 1e-6
+    ]
+    if at_bound:
+        return f"A mode was found with {', '.join(at_bound)} at its bound: check the visits and treatments."
+    misfit = float(np.sqrt(np.mean(data**2)))
+    if misfit > 3.0:
+        return (
+            f"A mode was found, but the model misses the data by {misfit:.1f} standard deviations: check the "
+            "segmentations, the days and the treatment history."
+        )
+    return "A mode was found."
+
+
+def _notes(names: tuple[str, ...], covariance: FloatArray) -> tuple[str, ...]:
+    """Say which parameters the prior holds, and which pairs the data cannot tell apart."""
+    notes = [
+        f"{name}: its interval is mostly the prior's; the data reduce its variance by only "
+        f"{100.0 * (1.0 - covariance[i, i]):.0f} %."
+        for i, name in enumerate(names)
+        if covariance[i, i] > _LEARNED
+    ]
+    spread = np.sqrt(np.diag(covariance))
+    correlation = covariance / np.outer(spread, spread)
+    notes += [
+        f"{names[j]} and {names[i]} are confounded (correlation {correlation[i, j]:+.2f}): only a "
+        "combination of them is determined."
+        for i in range(len(names))
+        for j in range(i)
+        if abs(correlation[i, j]) > _CONFOUNDED
+    ]
+    return tuple(notes)

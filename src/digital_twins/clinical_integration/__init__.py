@@ -1,0 +1,37 @@
+"""The hospital door: connector, twin factory and every public name that clinical users import from here."""
+
+from typing import TYPE_CHECKING
+
+from digital_twins._lazy import exports
+
+if TYPE_CHECKING:
+    from digital_twins.clinical_integration._build import build_clinical_twin as build_clinical_twin
+    from digital_twins.clinical_integration._connector import (
+        ClinicalConnector as ClinicalConnector,
+    )
+    from digital_twins.clinical_integration._connector import (
+        EndpointStatus as EndpointStatus,
+    )
+    from digital_twins.clinical_integration._connector import (
+        ImagingStudy as ImagingStudy,
+    )
+    from digital_twins.clinical_integration._factory import (
+        ClinicalDigitalTwinFactory as ClinicalDigitalTwinFactory,
+    )
+    from digital_twins.clinical_integration._twin import ClinicalTwin as ClinicalTwin
+    from digital_twins.dicom import DICOMHandler as DICOMHandler
+    from digital_twins.fhir import FHIRClient as FHIRClient
+
+_ROOM = "digital_twins.clinical_integration"
+_WHERE = {
+    "ClinicalConnector": f"{_ROOM}._connector",
+    "ClinicalDigitalTwinFactory": f"{_ROOM}._factory",
+    "ClinicalTwin": f"{_ROOM}._twin",
+    "DICOMHandler": "digital_twins.dicom",
+    "EndpointStatus": f"{_ROOM}._connector",
+    "FHIRClient": "digital_twins.fhir",
+    "ImagingStudy": f"{_ROOM}._connector",
+    "build_clinical_twin": f"{_ROOM}._build",
+}
+
+__getattr__, __dir__ = exports(__name__, _WHERE)

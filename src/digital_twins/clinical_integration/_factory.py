@@ -1,0 +1,90 @@
+"""From a medical record number to a clinical twin."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from digital_twins._errors import NotFoundError
+from digital_twins.clinical_integration._build import build_clinical_twin
+from digital_twins.clinical_integration._twin import ClinicalTwin
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pydicom import Dataset
+
+    from digital_twins.clinical_integration._connector import ClinicalConnector
+
+SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
+IMAGE_MODALITIES = frozenset({"CT", "MR", "PT"})
+
+
+class ClinicalDigitalTwinFactory:
+    """Makes clinical twins of the patients that a connector reaches."""
+
+    def __init__(self, connector: ClinicalConnector) -> None:
+        self._connector = connector
+
+    def create_from_patient(
+        self,
+        mrn: str,
+        *,
+        include_imaging: bool = True,
+        include_pathology: bool = True,
+        include_genomics: bool = True,
+        seed: int = 0,
+    ) -> ClinicalTwin:
+        """Build the twin of one patient from everything that the hospital holds.
+
+        Parameters
+        ----------
+        mrn
+            Medical record number: FHIR identifier of type MR, and PatientID of the images.
+        include_imaging
+            Download the imaging studies and build the tumour twin.
+        include_pathology
+            Keep diagnosis and stage; without it the twin knows neither.
+        include_genomics
+            Keep biomarkers.
+        seed
+            Seed of everything random.
+
+        Raises
+        ------
+        NotFoundError
+            The record or the images do not exist.
+        InputError
+            The images cannot make a twin, or belong to another patient.
+        """
+        record = self._connector.get_patient(mrn)
+        if not include_pathology:
+            record = replace(record, conditions=())
+        if not include_genomics:
+            record = replace(record, biomarkers={})
+        if not include_imaging:
+            return ClinicalTwin(record=record)
+        images, segs = self._images_and_segs(record.patient_id)
+        return build_clinical_twin(record, images, segs, seed=seed)
+
+    def _images_and_segs(self, patient_id: str) -> tuple[list[Dataset], list[Dataset]]:
+        studies = self._connector.query_imaging(patient_id=patient_id)
+        if not studies:
+            raise NotFoundError(
+                what="No imaging study was found for this patient.",
+                why="The imaging archive holds no study under this medical record number.",
+                fix="Check the number, or create the twin with include_imaging=False.",
+            )
+        return split_images(i for study in studies for i in self._connector.download_study(study.id))
+
+
+def split_images(instances: Iterable[Dataset]) -> tuple[list[Dataset], list[Dataset]]:
+    """Sort instances into cross-sectional images and segmentations; anything else is left aside."""
+    images: list[Dataset] = []
+    segs: list[Dataset] = []
+    for instance in instances:
+        if str(instance.SOPClassUID) == SEGMENTATION_STORAGE:
+            segs.append(instance)
+        elif str(instance.get("Modality")) in IMAGE_MODALITIES:
+            images.append(instance)
+    return images, segs

@@ -1,0 +1,37 @@
+"""FHIR R4: resource store with search, REST routes, client, and the mapping from FHIR to a patient record."""
+
+from typing import TYPE_CHECKING
+
+from digital_twins._lazy import exports
+
+if TYPE_CHECKING:
+    from digital_twins.fhir._client import AsyncFHIRClient as AsyncFHIRClient
+    from digital_twins.fhir._client import FHIRClient as FHIRClient
+    from digital_twins.fhir._exchange import FHIRRequestError as FHIRRequestError
+    from digital_twins.fhir._outcome import FhirError as FhirError
+    from digital_twins.fhir._outcome import Issue as Issue
+    from digital_twins.fhir._record import patient_record as patient_record
+    from digital_twins.fhir._resource import FHIRResource as FHIRResource
+    from digital_twins.fhir._routes import fhir_routes as fhir_routes
+    from digital_twins.fhir._schema import MIGRATIONS as MIGRATIONS
+    from digital_twins.fhir._search import Hit as Hit
+    from digital_twins.fhir._search import SearchPage as SearchPage
+    from digital_twins.fhir._store import FhirStore as FhirStore
+    from digital_twins.fhir._validate import structural_issues as structural_issues
+    from digital_twins.fhir._write import Saved as Saved
+
+_WHERE = {
+    **dict.fromkeys(("AsyncFHIRClient", "FHIRClient"), "digital_twins.fhir._client"),
+    "FHIRResource": "digital_twins.fhir._resource",
+    "FHIRRequestError": "digital_twins.fhir._exchange",
+    **dict.fromkeys(("FhirError", "Issue"), "digital_twins.fhir._outcome"),
+    "patient_record": "digital_twins.fhir._record",
+    "fhir_routes": "digital_twins.fhir._routes",
+    "MIGRATIONS": "digital_twins.fhir._schema",
+    **dict.fromkeys(("Hit", "SearchPage"), "digital_twins.fhir._search"),
+    "FhirStore": "digital_twins.fhir._store",
+    "structural_issues": "digital_twins.fhir._validate",
+    "Saved": "digital_twins.fhir._write",
+}
+
+__getattr__, __dir__ = exports(__name__, _WHERE)

@@ -1,0 +1,300 @@
+"""Transaction and batch bundles: what each entry asks for, and references between entries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+import orjson
+
+from digital_twins._errors import DigitalTwinError
+from digital_twins.fhir._dates import to_instant
+from digital_twins.fhir._definitions import definitions
+from digital_twins.fhir._outcome import FhirError, Issue, bad_request, outcome_of
+from digital_twins.fhir._query import parse_query
+from digital_twins.fhir._search import run_query
+from digital_twins.fhir._validate import ID
+from digital_twins.fhir._write import Saved, insert, load, new_id, put, remove, version_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from digital_twins.fhir._search import Executes
+
+MAX_ENTRIES = 20_000
+_ORDER = {"DELETE": 0, "POST": 1, "PUT": 2, "GET": 3}
+_STATUS = {200: "200 OK", 201: "201 Created", 204: "204 No Content"}
+
+
+@dataclass(slots=True)
+class Entry:
+    """One request of a bundle; ``name`` is the id in the address, or the id that a POST will get."""
+
+    number: int
+    method: str
+    type: str
+    name: str
+    query: list[tuple[str, str]]
+    full_url: str
+    resource: dict[str, Any] | None
+    if_match: int | None
+    if_none_exist: str | None
+
+    @property
+    def where(self) -> str:
+        """FHIRPath of the entry."""
+        return f"Bundle.entry[{self.number}]"
+
+
+@dataclass(frozen=True, slots=True)
+class EntryAnswer:
+    """What became of an entry: the saved version (``shown`` when a GET asked for it), or a searchset."""
+
+    saved: Saved | None = None
+    searchset: dict[str, Any] | None = None
+    status: int = 200
+    shown: bool = False
+
+
+def _split_url(url: str) -> tuple[str, str, str]:
+    """Return type, id and query of ``Patient/1?x=y``; an absolute address is cut to its end."""
+    path, _, query = url.partition("?")
+    parts = [p for p in path.split("/") if p]
+    if parts and parts[-1] in definitions().types:
+        return parts[-1], "", query
+    if len(parts) >= 2 and parts[-2] in definitions().types:
+        return parts[-2], parts[-1], query
+    return "", "", query
+
+
+def parse_entries(bundle: Mapping[str, Any]) -> list[Entry]:
+    """Return the requests of a transaction or batch.
+
+    Raises
+    ------
+    FhirError
+        400 for an entry that cannot be understood, with its location.
+    """
+    entries = bundle.get("entry", [])
+    if len(entries) > MAX_ENTRIES:
+        raise FhirError(
+            413, [Issue("too-costly", f"A bundle has at most {MAX_ENTRIES} entries.", "Bundle.entry")]
+        )
+    return [_parse_entry(number, entry) for number, entry in enumerate(entries)]
+
+
+def _parse_entry(number: int, entry: Mapping[str, Any]) -> Entry:
+    where = f"Bundle.entry[{number}]"
+    request = entry.get("request")
+    if not isinstance(request, dict):
+        raise bad_request("Every entry of a transaction or batch needs a request.", location=where)
+    method = request.get("method", "")
+    if method not in _ORDER:
+        raise bad_request(
+            "The method must be GET, POST, PUT or DELETE.", location=where, code="not-supported"
+        )
+    kind, name, query = _split_url(request.get("url", ""))
+    resource = entry.get("resource")
+    if not kind:
+        raise bad_request("request.url must name a resource type.", location=f"{where}.request.url")
+    if name and not ID.fullmatch(name):
+        raise bad_request("The id has characters that FHIR does not allow.", location=f"{where}.request.url")
+    if method in {"POST", "PUT"} and (not isinstance(resource, dict) or resource.get("resourceType") != kind):
+        raise bad_request(f"A resource of type {kind} is needed.", location=f"{where}.resource")
+    if method == "POST":
+        name = new_id()
+    elif method != "GET" and (query or not name):
+        raise bad_request(f"{method} needs an id and no condition.", location=f"{where}.request.url")
+    elif method == "PUT" and resource is not None and resource.get("id", name) != name:
+        raise bad_request("The id in the resource differs from the id in the url.", location=where)
+    if_match = request.get("ifMatch")
+    return Entry(
+        number=number,
+        method=method,
+        type=kind,
+        name=name,
+        query=parse_qsl(query, keep_blank_values=True),
+        full_url=entry.get("fullUrl", ""),
+        resource=resource,
+        if_match=version_of(if_match) if if_match else None,
+        if_none_exist=request.get("ifNoneExist"),
+    )
+
+
+def match_one(cursor: Executes, kind: str, query: str, where: str | None = None) -> str | None:
+    """Return the id of the single match of a conditional request, None for no match.
+
+    Raises
+    ------
+    FhirError
+        412 when several resources match.
+    """
+    plan = parse_query(kind, parse_qsl(query.lstrip("?"), keep_blank_values=True), strict=True)
+    if not plan.predicates:
+        raise bad_request("The condition names no search parameter.", location=where)
+    plan.count = 2
+    hits = run_query(cursor, plan).hits
+    if len(hits) > 1:
+        issue = Issue("multiple-matches", "Several resources match the condition.", where)
+        raise FhirError(412, [issue], fix="Make the condition narrower.")
+    return hits[0].id if hits else None
+
+
+def _rewrite(node: Any, resolve: Callable[[str], str], key: str = "") -> Any:
+    """Return a copy with every reference (and url that names an entry) resolved."""
+    if isinstance(node, dict):
+        return {k: _rewrite(v, resolve, k) for k, v in node.items()}
+    if isinstance(node, list):
+        return [_rewrite(v, resolve, key) for v in node]
+    if isinstance(node, str) and (key == "reference" or (key == "url" and node[:4] == "urn:")):
+        return resolve(node)
+    return node
+
+
+class _Transaction:
+    """All entries of one transaction, run with one cursor."""
+
+    def __init__(self, cursor: Executes, entries: Sequence[Entry]) -> None:
+        self.cursor = cursor
+        self.entries = entries
+        self.targets: dict[str, str] = {}
+        self.matched: dict[int, str] = {}
+
+    def assign(self) -> None:
+        """Decide every id before anything is written, so that references may point forward."""
+        touched: set[tuple[str, str]] = set()
+        for entry in self.entries:
+            name = entry.name
+            if entry.if_none_exist and entry.method == "POST":
+                found = match_one(self.cursor, entry.type, entry.if_none_exist, entry.where)
+                if found:
+                    name = self.matched[entry.number] = found
+            if entry.method in {"POST", "PUT", "DELETE"} and entry.number not in self.matched:
+                if (entry.type, name) in touched:
+                    raise bad_request("Two entries change the same resource.", location=entry.where)
+                touched.add((entry.type, name))
+            if entry.full_url and entry.method in {"POST", "PUT"}:
+                reference = f"{entry.type}/{name}"
+                if self.targets.setdefault(entry.full_url, reference) != reference:
+                    raise bad_request("Two entries have the same fullUrl.", location=entry.where)
+
+    def resolve(self, entry: Entry) -> Callable[[str], str]:
+        def one(reference: str) -> str:
+            base, hash_, fragment = reference.partition("#")
+            if base in self.targets:
+                return self.targets[base] + hash_ + fragment
+            if base.startswith("urn:uuid:"):
+                text = "A urn:uuid reference names no entry of this bundle."
+                raise bad_request(text, location=entry.where, code="not-found")
+            kind, mark, query = reference.partition("?")
+            if mark and kind in definitions().types:
+                found = match_one(self.cursor, kind, query, entry.where)
+                if found is None:
+                    text = "A conditional reference matches no resource."
+                    raise FhirError(412, [Issue("not-found", text, entry.where)])
+                return f"{kind}/{found}"
+            return reference
+
+        return one
+
+    def run(self, entry: Entry) -> EntryAnswer:
+        cursor = self.cursor
+        if entry.method == "GET":
+            return _get(cursor, entry)
+        if entry.method == "DELETE":
+            return EntryAnswer(remove(cursor, entry.type, entry.name, if_match=entry.if_match), status=204)
+        if entry.number in self.matched:
+            return EntryAnswer(load(cursor, entry.type, self.matched[entry.number]))
+        resource = _rewrite(entry.resource, self.resolve(entry))
+        if entry.method == "POST":
+            return EntryAnswer(insert(cursor, resource, entry.name), status=201)
+        saved = put(cursor, resource, entry.name, if_match=entry.if_match)
+        return EntryAnswer(saved, status=201 if saved.created else 200)
+
+
+def _get(cursor: Executes, entry: Entry) -> EntryAnswer:
+    if entry.name:
+        return EntryAnswer(load(cursor, entry.type, entry.name), shown=True)
+    page = run_query(cursor, parse_query(entry.type, entry.query))
+    entries = [{"resource": orjson.Fragment(hit.body), "search": {"mode": hit.mode}} for hit in page.hits]
+    found: dict[str, Any] = {"resourceType": "Bundle", "type": "searchset"}
+    if entries:
+        found["entry"] = entries
+    return EntryAnswer(searchset=found)
+
+
+def _located(error: FhirError, where: str) -> FhirError:
+    """Return the error with the entry's place in front of every location."""
+    issues = [
+        i if i.location and i.location.startswith("Bundle.") else Issue(i.code, i.text, where, i.severity)
+        for i in error.issues
+    ]
+    return FhirError(error.http_status, issues, fix=error.fix)
+
+
+def run_transaction(cursor: Executes, entries: Sequence[Entry]) -> list[EntryAnswer]:
+    """Run all entries in the order of the standard (delete, create, update, read); raise to undo them all.
+
+    Raises
+    ------
+    FhirError
+        With the location of the entry that failed.
+    """
+    work = _Transaction(cursor, entries)
+    work.assign()
+    answers: dict[int, EntryAnswer] = {}
+    for entry in sorted(entries, key=lambda e: _ORDER[e.method]):
+        try:
+            answers[entry.number] = work.run(entry)
+        except FhirError as error:
+            raise _located(error, entry.where) from error
+    return [answers[entry.number] for entry in entries]
+
+
+def run_single(cursor: Executes, entry: Entry) -> EntryAnswer:
+    """Run one entry of a batch by itself."""
+    return run_transaction(cursor, [entry])[0]
+
+
+def response_bundle(
+    kind: str, answers: Sequence[EntryAnswer | DigitalTwinError], *, representation: bool = False
+) -> bytes:
+    """Return the ``transaction-response`` or ``batch-response`` bundle.
+
+    Parameters
+    ----------
+    kind
+        ``"transaction"`` or ``"batch"``.
+    answers
+        One for each entry, in the order of the request.
+    representation
+        Send the stored resources back too (``Prefer: return=representation``).
+    """
+    entries = list(_response_entries(answers, representation=representation))
+    bundle: dict[str, Any] = {"resourceType": "Bundle", "type": f"{kind}-response"}
+    if entries:
+        bundle["entry"] = entries
+    return orjson.dumps(bundle)
+
+
+def _response_entries(
+    answers: Sequence[EntryAnswer | DigitalTwinError], *, representation: bool
+) -> Iterator[dict[str, Any]]:
+    for answer in answers:
+        if isinstance(answer, DigitalTwinError):
+            yield {"response": {"status": str(answer.http_status), "outcome": outcome_of(answer)}}
+            continue
+        response: dict[str, Any] = {"status": _STATUS[answer.status]}
+        found: dict[str, Any] = {"response": response}
+        saved = answer.saved
+        if saved is not None:
+            response["etag"] = saved.etag
+            response["lastModified"] = to_instant(saved.updated)
+            if answer.status != 204:
+                response["location"] = saved.location
+        if answer.searchset is not None:
+            found["resource"] = answer.searchset
+        elif saved is not None and saved.body and (representation or answer.shown):
+            found["resource"] = orjson.Fragment(saved.body)
+        yield found

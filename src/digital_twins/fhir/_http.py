@@ -1,0 +1,96 @@
+"""What FHIR says about HTTP: content types, headers, preferences and bounded bodies."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import Response
+
+from digital_twins.fhir._json import MAX_BODY_BYTES, dumps, too_large
+from digital_twins.fhir._outcome import FhirError, Issue
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.requests import Request
+
+    from digital_twins.fhir._write import Saved
+
+FHIR_JSON = "application/fhir+json; charset=utf-8"
+_JSON_TYPES = {"application/fhir+json", "application/json", "text/json", "application/json+fhir"}
+_ACCEPTED = {*_JSON_TYPES, "*/*", "application/*", "text/*"}
+
+
+def fhir_response(body: bytes, status: int = 200, *, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a response with the FHIR JSON content type."""
+    return Response(body, status_code=status, headers=headers, media_type=FHIR_JSON)
+
+
+def json_response(resource: Mapping[str, Any], status: int = 200) -> Response:
+    """Return a resource that is not stored, e.g. an OperationOutcome."""
+    return fhir_response(dumps(resource), status)
+
+
+def http_date(microseconds: int) -> str:
+    """Return the HTTP date of a moment in microseconds since 1970."""
+    return format_datetime(datetime.fromtimestamp(microseconds // 1_000_000, tz=UTC), usegmt=True)
+
+
+def version_headers(saved: Saved) -> dict[str, str]:
+    """Return ETag and Last-Modified of a version."""
+    return {"etag": saved.etag, "last-modified": http_date(saved.updated)}
+
+
+def check_accept(request: Request) -> None:
+    """Refuse a request that does not take JSON (406)."""
+    wanted = request.query_params.get("_format")
+    accept = request.headers.get("accept", "*/*")
+    if wanted is not None:
+        acceptable = wanted.partition(";")[0].strip().replace(" ", "+") in {*_JSON_TYPES, "json"}
+    else:
+        acceptable = any(part.partition(";")[0].strip().lower() in _ACCEPTED for part in accept.split(","))
+    if not acceptable:
+        issue = Issue("not-supported", "This server answers in application/fhir+json only.")
+        raise FhirError(406, [issue], fix="Send Accept: application/fhir+json.")
+
+
+async def json_body(request: Request) -> bytes:
+    """Return the body of a request that carries FHIR JSON.
+
+    Raises
+    ------
+    FhirError
+        415 for another content type, 413 beyond 32 MB (read no further than that).
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in _JSON_TYPES:
+        issue = Issue("not-supported", "The content type must be application/fhir+json.")
+        raise FhirError(415, [issue], fix="Send Content-Type: application/fhir+json.")
+    return await bounded_body(request)
+
+
+async def bounded_body(request: Request, *, limit: int = MAX_BODY_BYTES) -> bytes:
+    """Return the body, reading no more than ``limit`` bytes of it."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise too_large(limit)
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise too_large(limit)
+        parts.append(part)
+    return b"".join(parts)
+
+
+def preference(request: Request, name: str) -> str:
+    """Return one value of the Prefer header, e.g. ``preference(request, "return")``; empty when not given."""
+    header = request.headers.get("prefer", "")
+    for part in header.replace(";", ",").split(","):
+        key, _, value = part.strip().partition("=")
+        if key.lower() == name:
+            return value.strip().strip('"').lower()
+    return ""

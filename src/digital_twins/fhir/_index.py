@@ -1,0 +1,228 @@
+"""From a resource to the rows of the search index."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+from digital_twins.fhir._dates import date_ranges
+from digital_twins.fhir._definitions import definitions
+from digital_twins.fhir._paths import values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from digital_twins.fhir._definitions import SearchParameter
+    from digital_twins.fhir._paths import Path
+
+ANY_SYSTEM = -1
+NO_SYSTEM = 0
+TEXT_LIMIT = 512
+CURRENCY = "urn:iso:std:iso:4217"
+UNBOUNDED = 1e308
+_NAME_PARTS = ("family", "given", "prefix", "suffix", "text")
+_ADDRESS_PARTS = ("line", "city", "district", "state", "postalCode", "country", "text")
+_SPACE = re.compile(r"\s+")
+_LOCAL = re.compile(r"(?:^|/)([A-Z]\w+)/([A-Za-z0-9.\-]{1,64})$")
+
+
+@dataclass(slots=True)
+class IndexRows:
+    """The rows of one resource, each without its resource number, keyed by the name of the table."""
+
+    token: set[tuple[int, str, int]] = field(default_factory=set)
+    reference: set[tuple[int, str]] = field(default_factory=set)
+    date: set[tuple[int, int, int]] = field(default_factory=set)
+    string: set[tuple[int, str, str]] = field(default_factory=set)
+    quantity: set[tuple[int, float, float, int, str, str]] = field(default_factory=set)
+    uri: set[tuple[int, str]] = field(default_factory=set)
+
+
+@lru_cache(maxsize=4096)
+def system_number(system: str) -> int:
+    """Return the stable 63-bit number of a code system or unit system; 0 for none."""
+    if not system:
+        return NO_SYSTEM
+    return int.from_bytes(blake2b(system.encode(), digest_size=8).digest(), "big") >> 1 or 1
+
+
+def type_number(code: str) -> int:
+    """Return the number under which an identifier of this type (v2-0203 code such as MR) is indexed."""
+    return system_number(f"identifier-type:{code.upper()}")
+
+
+def normalise(text: str) -> str:
+    """Return text for string search: no accents, one case, single spaces (R4 search 3.1.1.4.7)."""
+    folded = text
+    if not text.isascii():
+        decomposed = unicodedata.normalize("NFKD", text)
+        folded = "".join(c for c in decomposed if not unicodedata.combining(c))
+    return _SPACE.sub(" ", folded.casefold()).strip()[:TEXT_LIMIT]
+
+
+def relative_reference(reference: str) -> str:
+    """Return a reference without its version part; ``Patient/1/_history/2`` is ``Patient/1``."""
+    return reference.partition("/_history/")[0]
+
+
+def _token(rows: IndexRows, parameter: SearchParameter, value: Any, path: Path) -> None:
+    number = parameter.number
+    if isinstance(value, bool):
+        rows.token.add((number, "true" if value else "false", ANY_SYSTEM))
+    elif isinstance(value, str):
+        rows.token.add((number, value[:TEXT_LIMIT], ANY_SYSTEM))
+    elif isinstance(value, dict):
+        leaf = path.leaf
+        if leaf == "CodeableConcept":
+            for coding in value.get("coding", ()):
+                _coding(rows, number, coding.get("system"), coding.get("code"))
+        elif leaf == "Coding":
+            _coding(rows, number, value.get("system"), value.get("code"))
+        elif leaf == "ContactPoint":
+            if isinstance(value.get("value"), str):
+                rows.token.add((number, value["value"][:TEXT_LIMIT], ANY_SYSTEM))
+        elif leaf == "Identifier":
+            _identifier(rows, number, value)
+
+
+def _coding(rows: IndexRows, number: int, system: Any, code: Any) -> None:
+    if isinstance(code, str):
+        rows.token.add((number, code[:TEXT_LIMIT], system_number(system or "")))
+
+
+def _identifier(rows: IndexRows, number: int, identifier: Mapping[str, Any]) -> None:
+    value = identifier.get("value")
+    if not isinstance(value, str):
+        return
+    _coding(rows, number, identifier.get("system"), value)
+    for coding in identifier.get("type", {}).get("coding", ()):
+        if isinstance(coding.get("code"), str):
+            rows.token.add((number, value[:TEXT_LIMIT], type_number(coding["code"])))
+
+
+def _reference(rows: IndexRows, parameter: SearchParameter, value: Any, path: Path) -> None:
+    number = parameter.number
+    if isinstance(value, str):
+        rows.reference.add((number, value))
+        if "|" in value:
+            rows.reference.add((number, value.partition("|")[0]))
+        return
+    if not isinstance(value, dict):
+        return
+    if path.leaf == "Resource":
+        rows.reference.add((number, f"{value.get('resourceType')}/{value.get('id')}"))
+        return
+    reference = value.get("reference")
+    if isinstance(reference, str) and not reference.startswith("#"):
+        bare = relative_reference(reference)
+        local = _LOCAL.search(bare)
+        kind = local[1] if local else value.get("type")
+        if path.target is None or kind == path.target:
+            rows.reference.add((number, bare))
+    if isinstance(value.get("identifier"), dict):
+        _identifier(rows, parameter.identifier_number, value["identifier"])
+
+
+def _date(rows: IndexRows, parameter: SearchParameter, value: Any, path: Path) -> None:
+    for low, high in date_ranges(value, path.leaf):
+        rows.date.add((parameter.number, low, high))
+
+
+def _string(rows: IndexRows, parameter: SearchParameter, value: Any, path: Path) -> None:
+    if isinstance(value, str):
+        texts: list[Any] = [value]
+    elif isinstance(value, dict):
+        parts = _NAME_PARTS if path.leaf == "HumanName" else _ADDRESS_PARTS
+        texts = []
+        for part in parts:
+            found = value.get(part)
+            texts.extend(found if isinstance(found, list) else [found])
+    else:
+        return
+    for text in texts:
+        if isinstance(text, str):
+            rows.string.add((parameter.number, normalise(text), text[:TEXT_LIMIT]))
+
+
+def _bounds(value: Mapping[str, Any], leaf: str) -> tuple[float, float, Mapping[str, Any]] | None:
+    if leaf == "Range":
+        low, high = value.get("low", {}), value.get("high", {})
+        return float(low.get("value", -UNBOUNDED)), float(high.get("value", UNBOUNDED)), low or high
+    number = value.get("value")
+    if not isinstance(number, int | float):
+        return None
+    comparator = value.get("comparator", "")
+    low = -UNBOUNDED if comparator.startswith("<") else float(number)
+    high = UNBOUNDED if comparator.startswith(">") else float(number)
+    return low, high, value
+
+
+def _quantity(rows: IndexRows, parameter: SearchParameter, value: Any, path: Path) -> None:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        rows.quantity.add((parameter.number, float(value), float(value), NO_SYSTEM, "", ""))
+    elif isinstance(value, dict) and (bounds := _bounds(value, path.leaf)):
+        low, high, unit = bounds
+        system = CURRENCY if path.leaf == "Money" else unit.get("system", "")
+        code = unit.get("currency" if path.leaf == "Money" else "code", "")
+        row = (parameter.number, low, high, system_number(system), str(code), str(unit.get("unit", "")))
+        rows.quantity.add(row)
+
+
+def _uri(rows: IndexRows, parameter: SearchParameter, value: Any, path: Path) -> None:
+    if isinstance(value, str):
+        rows.uri.add((parameter.number, value))
+
+
+_KINDS: dict[str, Callable[[IndexRows, SearchParameter, Any, Path], None]] = {
+    "token": _token,
+    "reference": _reference,
+    "date": _date,
+    "string": _string,
+    "quantity": _quantity,
+    "number": _quantity,
+    "uri": _uri,
+}
+
+
+@cache
+def _plan(kind: str) -> dict[str, list[tuple[Callable[..., None], SearchParameter, Path]]]:
+    """Return first element name -> what to index from it."""
+    plan: dict[str, list[tuple[Callable[..., None], SearchParameter, Path]]] = {}
+    for parameter in definitions().parameters[kind].values():
+        for path in parameter.paths:
+            plan.setdefault(path.steps[0].name, []).append((_KINDS[parameter.kind], parameter, path))
+    return plan
+
+
+def index_rows(resource: Mapping[str, Any]) -> IndexRows:
+    """Return the search-index rows of one resource; values of the wrong shape are passed over."""
+    rows = IndexRows()
+    plan = _plan(resource["resourceType"])
+    for name in resource:
+        for extract, parameter, path in plan.get(name, ()):
+            if path.leaf != "exists":
+                for value in values(resource, path.steps):
+                    extract(rows, parameter, value, path)
+    _existence(rows, resource)
+    return rows
+
+
+def _existence(rows: IndexRows, resource: Mapping[str, Any]) -> None:
+    """``Patient.deceased``: true when a date or ``true`` is given (its R4 expression)."""
+    if resource["resourceType"] == "Patient":
+        dead = bool(resource.get("deceasedBoolean") or resource.get("deceasedDateTime"))
+        number = definitions().parameters["Patient"]["deceased"].number
+        rows.token.add((number, "true" if dead else "false", ANY_SYSTEM))
+
+
+def reference_targets(resource: Mapping[str, Any], parameter: SearchParameter) -> list[str]:
+    """Return the references that one parameter finds in a resource, e.g. ``["Patient/1"]``."""
+    rows = IndexRows()
+    for path in parameter.paths:
+        for value in values(resource, path.steps):
+            _reference(rows, parameter, value, path)
+    return sorted(target for number, target in rows.reference if number == parameter.number)

@@ -1,0 +1,299 @@
+"""One search parameter with its values becomes conditions on the index tables.
+
+Every value is bound, never written into the SQL text.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING
+
+from digital_twins._errors import InputError
+from digital_twins.fhir._dates import date_range
+from digital_twins.fhir._index import (
+    ANY_SYSTEM,
+    NO_SYSTEM,
+    normalise,
+    relative_reference,
+    system_number,
+    type_number,
+)
+from digital_twins.fhir._outcome import FhirError, bad_request
+from digital_twins.fhir._validate import ID
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from digital_twins.fhir._definitions import SearchParameter
+
+_PREFIX = re.compile(r"(eq|ne|gt|lt|ge|le|sa|eb|ap)?(.*)", re.DOTALL)
+_SPLIT = re.compile(r"(?<!\\),")
+_TYPE_ALIASES = {"MRN": "MR"}
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """Rows of one index table that satisfy one value.
+
+    ``ordered`` says that the condition fixes the key up to the resource number: the rows come in order of
+    resources, and a single resource is probed by one descent. ``table`` ``""`` is the resource row itself.
+    """
+
+    table: str
+    condition: str
+    arguments: tuple[int | float | str, ...]
+    ordered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Predicate:
+    """Tests joined by OR; ``rank`` orders predicates by how few resources they usually leave (0 fewest)."""
+
+    tests: tuple[Test, ...]
+    rank: int = 5
+    negated: bool = False
+
+
+def split_values(text: str) -> list[str]:
+    r"""Return the alternatives of a value: split at commas, with ``\,`` kept (R4 search 3.1.1.4.2)."""
+    return [part for part in _SPLIT.split(text) if part]
+
+
+def unescape(text: str) -> str:
+    r"""Return a value without its escapes ``\,``, ``\|``, ``\$`` and ``\\``."""
+    return re.sub(r"\\([,|$\\])", r"\1", text)
+
+
+def _bad(parameter: SearchParameter, why: str) -> FhirError:
+    return bad_request(f"The value of the search parameter '{parameter.code}' {why}.", code="value")
+
+
+def _token(parameter: SearchParameter, text: str, modifier: str) -> Test:
+    base = parameter.identifier_number if modifier == "identifier" else parameter.number
+    if modifier == "of-type":
+        parts = text.split("|")
+        if len(parts) != 3:
+            raise _bad(parameter, "is not of the form system|type|value")
+        return Test(
+            "fhir_token",
+            "param=? AND code=? AND system=?",
+            (base, parts[2], type_number(parts[1])),
+            ordered=True,
+        )
+    system, bar, code = text.partition("|")
+    if not bar:
+        return Test("fhir_token", "param=? AND code=?", (base, unescape(text)), ordered=True)
+    number = system_number(unescape(system))
+    if not code:
+        return Test("fhir_token", "param=? AND system=?", (base, number))
+    if not system:
+        numbers = (NO_SYSTEM, ANY_SYSTEM, NO_SYSTEM)
+    elif ":" in system:
+        numbers = (number, ANY_SYSTEM, number)
+    else:
+        numbers = (number, ANY_SYSTEM, type_number(_TYPE_ALIASES.get(system.upper(), system)))
+    return Test(
+        "fhir_token",
+        "param=? AND code=? AND system IN (?,?,?)",
+        (base, unescape(code), *numbers),
+        ordered=True,
+    )
+
+
+def _reference(parameter: SearchParameter, text: str, modifier: str) -> Test:
+    value = relative_reference(unescape(text))
+    if "/" in value or ":" in value:
+        targets: Sequence[str] = [value]
+        if modifier and not value.startswith(f"{modifier}/"):
+            targets = []
+    elif not ID.fullmatch(value):
+        raise _bad(parameter, "is not an id or a reference such as Patient/123")
+    elif modifier:
+        targets = [f"{modifier}/{value}"]
+    else:
+        targets = [f"{kind}/{value}" for kind in parameter.targets]
+    if not targets:
+        if parameter.targets:
+            return Test("fhir_reference", "param=? AND target=''", (parameter.number,), ordered=True)
+        raise _bad(parameter, "needs the type in front, such as Patient/123")
+    if len(targets) == 1:
+        return Test("fhir_reference", "param=? AND target=?", (parameter.number, targets[0]), ordered=True)
+    marks = ",".join("?" * len(targets))
+    return Test("fhir_reference", f"param=? AND target IN ({marks})", (parameter.number, *targets))
+
+
+_DATE_SQL: dict[str, tuple[str, Callable[[int, int], tuple[int, ...]]]] = {
+    "eq": ("low>=? AND low<? AND high<=?", lambda low, high: (low, high, high)),
+    "ne": ("(low<? OR high>?)", lambda low, high: (low, high)),
+    "gt": ("high>?", lambda low, high: (high,)),
+    "lt": ("low<?", lambda low, high: (low,)),
+    "ge": ("high>?", lambda low, high: (low,)),
+    "le": ("low<?", lambda low, high: (high,)),
+    "sa": ("low>=?", lambda low, high: (high,)),
+    "eb": ("high<=?", lambda low, high: (low,)),
+    "ap": ("low<? AND high>?", lambda low, high: (high, low)),
+}
+_DAY_US = 86_400_000_000
+
+
+def date_condition(text: str) -> tuple[str, tuple[int, ...]]:
+    """Return SQL over ``low`` and ``high`` (half-open, microseconds) for a date value with its prefix.
+
+    ``ap`` widens the span by a day on both sides. R4 search 3.1.1.4.5.
+
+    Raises
+    ------
+    InputError
+        The text behind the prefix is no date.
+    """
+    match = _PREFIX.fullmatch(text)
+    prefix, body = (match[1] or "eq", match[2]) if match else ("eq", text)
+    low, high = date_range(body)
+    if prefix == "ap":
+        low, high = low - _DAY_US, high + _DAY_US
+    sql, arguments = _DATE_SQL[prefix]
+    return sql, arguments(low, high)
+
+
+def _date(parameter: SearchParameter, text: str, modifier: str) -> Test:
+    try:
+        sql, arguments = date_condition(text)
+    except InputError:
+        raise _bad(parameter, "is not a date such as ge2024-03-01") from None
+    return Test("fhir_date", f"param=? AND {sql}", (parameter.number, *arguments))
+
+
+def _string(parameter: SearchParameter, text: str, modifier: str) -> Test:
+    value = unescape(text)
+    folded = normalise(value)
+    if modifier == "exact":
+        return Test("fhir_string", "param=? AND norm=? AND exact=?", (parameter.number, folded, value))
+    if modifier == "contains":
+        return Test("fhir_string", "param=? AND instr(norm, ?)>0", (parameter.number, folded))
+    top = folded + "\U0010ffff"
+    return Test("fhir_string", "param=? AND norm>=? AND norm<?", (parameter.number, folded, top))
+
+
+_NUMBER_SQL: dict[str, tuple[str, Callable[[float, float, float], tuple[float, ...]]]] = {
+    "eq": ("low>=? AND low<=? AND high<=?", lambda v, low, high: (low, high, high)),
+    "ne": ("(low<? OR high>?)", lambda v, low, high: (low, high)),
+    "gt": ("high>?", lambda v, low, high: (v,)),
+    "lt": ("low<?", lambda v, low, high: (v,)),
+    "ge": ("high>=?", lambda v, low, high: (v,)),
+    "le": ("low<=?", lambda v, low, high: (v,)),
+    "sa": ("low>?", lambda v, low, high: (high,)),
+    "eb": ("high<?", lambda v, low, high: (low,)),
+}
+
+
+def number_range(text: str) -> tuple[float, float, float]:
+    """Return ``(value, low, high)``: 5.40 stands for 5.395 to 5.405 (R4 search 3.1.1.4.4).
+
+    Raises
+    ------
+    ValueError
+        The text is no decimal number.
+    """
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        raise ValueError from None
+    exponent = value.as_tuple().exponent
+    if not isinstance(exponent, int) or abs(exponent) > 300:
+        raise ValueError
+    half = (
+        Decimal(5).scaleb(min(exponent, 0) - 1)
+        if "e" not in text.lower()
+        else Decimal(5).scaleb(exponent - 1)
+    )
+    return float(value), float(value - half), float(value + half)
+
+
+def _quantity(parameter: SearchParameter, text: str, modifier: str) -> Test:
+    number, _, unit = text.partition("|")
+    match = _PREFIX.fullmatch(number)
+    prefix, body = (match[1] or "eq", match[2]) if match else ("eq", number)
+    try:
+        value, low, high = number_range(body)
+    except ValueError:
+        raise _bad(parameter, "is not a number such as ge5.4") from None
+    if prefix == "ap":
+        margin = abs(value) * 0.1
+        prefix, low, high = "eq", min(low, value - margin), max(high, value + margin)
+    sql, arguments = _NUMBER_SQL[prefix]
+    found: tuple[float | int | str, ...] = (parameter.number, *arguments(value, low, high))
+    if not unit:
+        return Test("fhir_quantity", f"param=? AND {sql}", found)
+    system, _, code = unit.partition("|")
+    if system:
+        return Test(
+            "fhir_quantity",
+            f"param=? AND {sql} AND system=? AND code=?",
+            (*found, system_number(system), code),
+        )
+    return Test("fhir_quantity", f"param=? AND {sql} AND (code=? OR unit=?)", (*found, code, code))
+
+
+def _uri(parameter: SearchParameter, text: str, modifier: str) -> Test:
+    value = unescape(text)
+    if modifier == "below":
+        return Test(
+            "fhir_uri", "param=? AND value>=? AND value<?", (parameter.number, value, value + "\U0010ffff")
+        )
+    if modifier == "above":
+        return Test("fhir_uri", "param=? AND instr(?, value)=1", (parameter.number, value))
+    return Test("fhir_uri", "param=? AND value=?", (parameter.number, value), ordered=True)
+
+
+_BUILDERS: dict[str, Callable[[SearchParameter, str, str], Test]] = {
+    "token": _token,
+    "reference": _reference,
+    "date": _date,
+    "string": _string,
+    "quantity": _quantity,
+    "number": _quantity,
+    "uri": _uri,
+}
+_TABLES = {kind: f"fhir_{kind}" for kind in ("token", "reference", "date", "string", "quantity", "uri")}
+_TABLES["number"] = "fhir_quantity"
+_MODIFIERS = {
+    "token": {"not", "of-type"},
+    "reference": {"identifier"},
+    "date": set(),
+    "number": set(),
+    "quantity": set(),
+    "string": {"exact", "contains"},
+    "uri": {"below", "above"},
+}
+_RANKS = {"reference": 1, "string": 2, "uri": 2, "quantity": 3, "number": 3, "date": 4, "token": 5}
+
+
+def predicate(parameter: SearchParameter, modifier: str, text: str, *, types: frozenset[str]) -> Predicate:
+    """Return the predicate of ``code:modifier=value,value``.
+
+    Raises
+    ------
+    FhirError
+        400 for a modifier that this kind of parameter has not, or a value that cannot be read.
+    """
+    kind = parameter.kind
+    if modifier == "missing":
+        if text not in {"true", "false"}:
+            raise _bad(parameter, "must be true or false behind :missing")
+        test = Test(_TABLES[kind], "param=?", (parameter.number,))
+        return Predicate((test,), rank=8, negated=text == "true")
+    known = modifier in _MODIFIERS[kind] or (kind == "reference" and modifier in types)
+    if modifier and not known:
+        raise bad_request(
+            f"The search parameter '{parameter.code}' has no modifier of this name here.",
+            code="not-supported",
+        )
+    values = split_values(text)
+    if not values:
+        raise _bad(parameter, "is empty")
+    build = _token if modifier == "identifier" else _BUILDERS[kind]
+    tests = tuple(build(parameter, value, "" if modifier == "not" else modifier) for value in values)
+    rank = 0 if parameter.code == "identifier" else _RANKS[kind]
+    return Predicate(tests, rank=rank, negated=modifier == "not")

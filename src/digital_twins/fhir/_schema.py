@@ -1,0 +1,59 @@
+"""Tables of the resource store: current resources, their history and the search index.
+
+Index tables are WITHOUT ROWID with the key (parameter, value, resource), so that a probe of one resource is
+one b-tree descent. ``system`` is a stable 63-bit hash of the system URI.
+"""
+
+from __future__ import annotations
+
+from digital_twins.storage import Migration
+
+FHIR_TABLES = """
+CREATE TABLE fhir_resource (
+  rid INTEGER PRIMARY KEY, type TEXT NOT NULL, id TEXT NOT NULL, version INTEGER NOT NULL,
+  updated INTEGER NOT NULL, deleted INTEGER NOT NULL, method TEXT NOT NULL, index_version INTEGER NOT NULL,
+  body BLOB NOT NULL,
+  UNIQUE (type, id)
+);
+CREATE INDEX fhir_resource_live ON fhir_resource (type, rid) WHERE deleted = 0;
+CREATE TABLE fhir_version (
+  rid INTEGER NOT NULL, version INTEGER NOT NULL, updated INTEGER NOT NULL, deleted INTEGER NOT NULL,
+  method TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (rid, version)
+) WITHOUT ROWID;
+CREATE TABLE fhir_token (
+  param INTEGER NOT NULL, code TEXT NOT NULL, rid INTEGER NOT NULL, system INTEGER NOT NULL,
+  PRIMARY KEY (param, code, rid, system)
+) WITHOUT ROWID;
+CREATE TABLE fhir_reference (
+  param INTEGER NOT NULL, target TEXT NOT NULL, rid INTEGER NOT NULL, PRIMARY KEY (param, target, rid)
+) WITHOUT ROWID;
+CREATE TABLE fhir_date (
+  param INTEGER NOT NULL, low INTEGER NOT NULL, high INTEGER NOT NULL, rid INTEGER NOT NULL,
+  PRIMARY KEY (param, low, high, rid)
+) WITHOUT ROWID;
+CREATE INDEX fhir_date_high ON fhir_date (param, high, rid);
+CREATE INDEX fhir_date_resource ON fhir_date (rid, param);
+CREATE TABLE fhir_string (
+  param INTEGER NOT NULL, norm TEXT NOT NULL, rid INTEGER NOT NULL, exact TEXT NOT NULL,
+  PRIMARY KEY (param, norm, rid, exact)
+) WITHOUT ROWID;
+CREATE TABLE fhir_quantity (
+  param INTEGER NOT NULL, low REAL NOT NULL, high REAL NOT NULL, rid INTEGER NOT NULL,
+  system INTEGER NOT NULL, code TEXT NOT NULL, unit TEXT NOT NULL,
+  PRIMARY KEY (param, low, high, rid, system, code, unit)
+) WITHOUT ROWID;
+CREATE TABLE fhir_uri (
+  param INTEGER NOT NULL, value TEXT NOT NULL, rid INTEGER NOT NULL, PRIMARY KEY (param, value, rid)
+) WITHOUT ROWID;
+"""
+
+INDEX_TABLES = {
+    "fhir_token": ("param", "code", "rid", "system"),
+    "fhir_reference": ("param", "target", "rid"),
+    "fhir_date": ("param", "low", "high", "rid"),
+    "fhir_string": ("param", "norm", "rid", "exact"),
+    "fhir_quantity": ("param", "low", "high", "rid", "system", "code", "unit"),
+    "fhir_uri": ("param", "value", "rid"),
+}
+
+MIGRATIONS = (Migration("fhir.0001.resource", FHIR_TABLES),)

@@ -1,0 +1,243 @@
+"""Running a parsed search: the most selective index leads, the others are probed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import orjson
+
+from digital_twins.fhir._index import reference_targets
+from digital_twins.fhir._query import encode_cursor, filter_sql
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from digital_twins.fhir._predicates import Predicate
+    from digital_twins.fhir._query import Include, Query, SortKey
+
+MAX_INCLUDED = 5000
+_PROBE = 64
+_LAST_TEXT = "\U0010ffff"
+_LAST_NUMBER = 2**62
+
+
+class Executes(Protocol):
+    """A cursor or connection of the store."""
+
+    def execute(self, statements: str, bindings: Any = ..., /) -> Any:
+        """Run SQL with bound values."""
+
+    def executemany(self, statements: str, sequenceofbindings: Any, /) -> Any:
+        """Run SQL once for each sequence of values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One resource of a result: its body as stored and why it is there (match or include)."""
+
+    rid: int
+    type: str
+    id: str
+    body: bytes
+    mode: str = "match"
+
+
+@dataclass(slots=True)
+class SearchPage:
+    """One page of a search; ``next_cursor`` continues behind it, None on the last page."""
+
+    hits: list[Hit] = field(default_factory=list)
+    total: int | None = None
+    next_cursor: str | None = None
+
+    @property
+    def matches(self) -> list[Hit]:
+        """The hits that the search itself found, without included resources."""
+        return [hit for hit in self.hits if hit.mode == "match"]
+
+
+@dataclass(slots=True)
+class _Sql:
+    """FROM and WHERE of a search, and whether rows come in order of resources without sorting."""
+
+    source: str = "fhir_resource r"
+    where: list[str] = field(default_factory=list)
+    arguments: list[Any] = field(default_factory=list)
+    rid: str = "r.rid"
+    repeats: bool = False
+
+
+def _leader(cursor: Executes, predicates: Sequence[Predicate]) -> int | None:
+    """Return the position of the predicate to start from: fewest rows first, then by kind."""
+    usable = [
+        n for n, p in enumerate(predicates) if not p.negated and len(p.tests) == 1 and p.tests[0].ordered
+    ]
+    if len(usable) < 2:
+        return usable[0] if usable else None
+    usable.sort(key=lambda n: predicates[n].rank)
+    best, fewest = usable[0], _PROBE + 1
+    for number in usable:
+        test = predicates[number].tests[0]
+        sql = f"SELECT count(*) FROM (SELECT 1 FROM {test.table} WHERE {test.condition} LIMIT {_PROBE})"  # noqa: S608  (our own texts; values are bound)
+        (count,) = cursor.execute(sql, test.arguments).fetchone()
+        if count < fewest:
+            best, fewest = number, count
+        if count < _PROBE // 4:
+            break
+    return best
+
+
+def _plan(cursor: Executes, query: Query) -> _Sql:
+    predicates = query.predicates
+    lead = _leader(cursor, predicates)
+    sql = _Sql()
+    if lead is not None:
+        test = predicates[lead].tests[0]
+        sql.source = f"{test.table} d CROSS JOIN fhir_resource r ON r.rid=d.rid"
+        sql.where.append(f"+r.deleted=0 AND {test.condition}")
+        sql.arguments.extend(test.arguments)
+        sql.rid = "d.rid"
+        sql.repeats = test.table == "fhir_token"
+    elif any(not p.negated and all(t.table for t in p.tests) for p in predicates):
+        sql.where.append("+r.deleted=0 AND +r.type=?")
+        sql.arguments.append(query.type)
+    else:
+        sql.where.append("r.deleted=0 AND r.type=?")
+        sql.arguments.append(query.type)
+    for number, found in enumerate(predicates):
+        if number != lead:
+            text, arguments = filter_sql(found, materialise=lead is None)
+            sql.where.append(text)
+            sql.arguments.extend(arguments)
+    return sql
+
+
+def _sort_column(key: SortKey) -> str:
+    """Return the SQL value to sort by; resources without one come last in either direction."""
+    if key.parameter is None:
+        return "r.id" if key.name == "_id" else "r.updated"
+    low = "max" if key.descending else "min"
+    parameter = key.parameter
+    columns = {"string": "norm", "token": "code", "uri": "value", "reference": "target"}
+    if parameter.kind == "date":
+        column = "high" if key.descending else "low"
+        last: int | str = -_LAST_NUMBER if key.descending else _LAST_NUMBER
+        inner = f"(SELECT {low}({column}) FROM fhir_date x WHERE x.rid=r.rid AND x.param={parameter.number})"  # noqa: S608  (names and numbers of ours)
+        return f"coalesce({inner},{last})"
+    table = "fhir_quantity" if parameter.kind in {"number", "quantity"} else f"fhir_{parameter.kind}"
+    column = columns.get(parameter.kind, "low")
+    if column == "low":
+        last = -_LAST_NUMBER if key.descending else _LAST_NUMBER
+    else:
+        last = "''" if key.descending else f"'{_LAST_TEXT}'"
+    # The index has no key by resource: the values of the parameter are gathered once and joined.
+    where = f"param={parameter.number}"
+    gathered = f"SELECT rid, {low}({column}) AS value FROM {table} WHERE {where} GROUP BY rid"  # noqa: S608  (names and numbers of ours)
+    return f"coalesce((SELECT g.value FROM ({gathered}) g WHERE g.rid=r.rid),{last})"  # noqa: S608  (as above)
+
+
+def _after(sort: Sequence[SortKey], cursor: Sequence[Any]) -> tuple[str, list[Any]]:
+    """Return the condition for rows behind a paging position, for any mix of directions."""
+    parts: list[str] = []
+    arguments: list[Any] = []
+    names = [*(f"k{n}" for n in range(len(sort))), "rid"]
+    descending = [*(key.descending for key in sort), False]
+    for number, name in enumerate(names):
+        same = " AND ".join(f"{n}=?" for n in names[:number])
+        ahead = f"{name}{'<' if descending[number] else '>'}?"
+        parts.append(f"({same} AND {ahead})" if same else ahead)
+        arguments.extend([*cursor[:number], cursor[number]])
+    return "(" + " OR ".join(parts) + ")", arguments
+
+
+def _rows(cursor: Executes, query: Query, sql: _Sql) -> list[tuple[Any, ...]]:
+    where = " AND ".join(sql.where)
+    arguments = list(sql.arguments)
+    limit = query.count + 1
+    distinct = "DISTINCT " if sql.repeats else ""
+    if not query.sort:
+        if query.cursor:
+            where += f" AND {sql.rid}>?"
+            arguments.append(query.cursor[-1])
+        text = f"SELECT {distinct}{sql.rid} FROM {sql.source} WHERE {where} ORDER BY {sql.rid} LIMIT {limit}"  # noqa: S608  (our own texts; values are bound)
+        return list(cursor.execute(text, arguments))
+    columns = "".join(f", {_sort_column(key)} AS k{n}" for n, key in enumerate(query.sort))
+    text = f"SELECT {distinct}r.rid AS rid{columns} FROM {sql.source} WHERE {where}"  # noqa: S608  (our own texts; values are bound)
+    order = ", ".join(f"k{n} {'DESC' if key.descending else 'ASC'}" for n, key in enumerate(query.sort))
+    outer = ""
+    if query.cursor:
+        condition, more = _after(query.sort, query.cursor)
+        outer = f" WHERE {condition}"
+        arguments.extend(more)
+    text = f"SELECT * FROM ({text}){outer} ORDER BY {order}, rid LIMIT {limit}"  # noqa: S608  (our own texts; values are bound)
+    return list(cursor.execute(text, arguments))
+
+
+def _bodies(cursor: Executes, rids: Sequence[int], mode: str) -> list[Hit]:
+    """Return the live resources of these numbers, in the order given."""
+    found: dict[int, Hit] = {}
+    for start in range(0, len(rids), 500):
+        part = rids[start : start + 500]
+        marks = ",".join("?" * len(part))
+        text = f"SELECT rid, type, id, body FROM fhir_resource WHERE rid IN ({marks}) AND deleted=0"  # noqa: S608  (question marks only)
+        for rid, kind, name, body in cursor.execute(text, part):
+            found[rid] = Hit(rid, kind, name, body, mode)
+    return [found[rid] for rid in rids if rid in found]
+
+
+def run_query(cursor: Executes, query: Query) -> SearchPage:
+    """Return one page of a search.
+
+    The page after it starts behind the last resource of this one, so writes in between neither repeat nor
+    skip what was already there.
+    """
+    sql = _plan(cursor, query)
+    page = SearchPage()
+    if query.total or query.summary == "count":
+        where = " AND ".join(sql.where)
+        text = f"SELECT count(DISTINCT {sql.rid}) FROM {sql.source} WHERE {where}"  # noqa: S608  (our own texts; values are bound)
+        (page.total,) = cursor.execute(text, sql.arguments).fetchone()
+    if query.summary == "count":
+        return page
+    rows = _rows(cursor, query, sql)
+    if len(rows) > query.count:
+        rows = rows[: query.count]
+        last = rows[-1]
+        page.next_cursor = encode_cursor([*last[1:], last[0]])
+    page.hits = _bodies(cursor, [row[0] for row in rows], "match")
+    if query.includes and page.hits:
+        _include(cursor, query.includes, page)
+    return page
+
+
+def _include(cursor: Executes, includes: Iterable[Include], page: SearchPage) -> None:
+    seen = {hit.rid for hit in page.hits}
+    matches = list(page.hits)
+    for include in includes:
+        find = _reverse if include.reverse else _forward
+        rids = [rid for rid in find(cursor, include, matches) if rid not in seen]
+        rids = list(dict.fromkeys(rids))[: MAX_INCLUDED - (len(page.hits) - len(matches))]
+        seen.update(rids)
+        page.hits.extend(_bodies(cursor, rids, "include"))
+
+
+def _forward(cursor: Executes, include: Include, matches: Sequence[Hit]) -> list[int]:
+    found: list[int] = []
+    for hit in matches:
+        for target in reference_targets(orjson.loads(hit.body), include.parameter):
+            kind, _, name = target.rpartition("/")
+            if include.target and kind != include.target:
+                continue
+            text = "SELECT rid FROM fhir_resource WHERE type=? AND id=? AND deleted=0"
+            found.extend(row[0] for row in cursor.execute(text, (kind, name)))
+    return found
+
+
+def _reverse(cursor: Executes, include: Include, matches: Sequence[Hit]) -> list[int]:
+    found: list[int] = []
+    for hit in matches:
+        text = "SELECT rid FROM fhir_reference WHERE param=? AND target=? LIMIT ?"
+        arguments = (include.parameter.number, f"{hit.type}/{hit.id}", MAX_INCLUDED)
+        found.extend(row[0] for row in cursor.execute(text, arguments))
+    return found

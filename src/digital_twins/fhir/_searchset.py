@@ -1,0 +1,92 @@
+"""Search and history bundles, put together from stored bytes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import orjson
+
+from digital_twins.fhir._dates import to_instant
+from digital_twins.fhir._definitions import definitions
+from digital_twins.fhir._outcome import outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from digital_twins.fhir._query import Query
+    from digital_twins.fhir._search import SearchPage
+    from digital_twins.fhir._write import Saved
+
+_SUBSETTED = {"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "SUBSETTED"}
+_ALWAYS = {"resourceType", "id", "meta"}
+
+
+def _subset(body: bytes, query: Query) -> bytes:
+    """Return the body cut to ``_summary`` or ``_elements``, tagged SUBSETTED; mandatory elements stay."""
+    resource = orjson.loads(body)
+    kind = resource["resourceType"]
+    shape = definitions().structures[kind]
+    keep = _ALWAYS | {name for name, row in shape.items() if row[0]}
+    if query.summary == "data":
+        keep = set(resource) - {"text"}
+    elif query.summary == "text":
+        keep |= {"text"}
+    elif query.summary == "true":
+        keep |= set(definitions().summary[kind])
+    else:
+        wanted = set(query.elements)
+        keep |= {name for name, row in shape.items() if name in wanted or (len(row) > 3 and row[3] in wanted)}
+    cut = {name: value for name, value in resource.items() if name.lstrip("_") in keep}
+    meta = cut.setdefault("meta", {})
+    meta["tag"] = [*meta.get("tag", ()), _SUBSETTED]
+    return orjson.dumps(cut)
+
+
+def searchset(query: Query, page: SearchPage, base_url: str) -> bytes:
+    """Return the searchset Bundle of one page, with ``self`` and ``next`` links.
+
+    Bodies are copied as they are stored, unless ``_summary`` or ``_elements`` asks for less.
+    """
+    here = f"{base_url}/{query.type}"
+    links = [{"relation": "self", "url": _link(here, query.used)}]
+    if page.next_cursor:
+        url = _link(here, [*query.used, ("_cursor", page.next_cursor)])
+        links.append({"relation": "next", "url": url})
+    head: dict[str, Any] = {"resourceType": "Bundle", "type": "searchset"}
+    if page.total is not None:
+        head["total"] = page.total
+    head["link"] = links
+    cut = bool(query.elements) or query.summary not in {"false", "count"}
+    entries = []
+    for hit in page.hits:
+        body = _subset(hit.body, query) if cut else hit.body
+        place = f"{base_url}/{hit.type}/{hit.id}".encode()
+        mode = hit.mode.encode()
+        entries.append(b'{"fullUrl":"%b","resource":%b,"search":{"mode":"%b"}}' % (place, body, mode))
+    if query.warnings:
+        warning = {"resource": outcome(query.warnings), "search": {"mode": "outcome"}}
+        entries.append(orjson.dumps(warning))
+    text = orjson.dumps(head)
+    return text[:-1] + (b',"entry":[' + b",".join(entries) + b"]}" if entries else b"}")
+
+
+def _link(here: str, parameters: Sequence[tuple[str, str]]) -> str:
+    return f"{here}?{urlencode(parameters)}" if parameters else here
+
+
+def history_bundle(versions: Sequence[Saved], base_url: str) -> bytes:
+    """Return the history Bundle of one resource, newest version first."""
+    entries = []
+    for saved in versions:
+        entry: dict[str, Any] = {"fullUrl": f"{base_url}/{saved.reference}"}
+        if not saved.deleted:
+            entry["resource"] = orjson.Fragment(saved.body)
+        method = saved.method
+        url = saved.type if method == "POST" else saved.reference
+        entry["request"] = {"method": method, "url": url}
+        status = {"POST": "201", "DELETE": "204"}.get(method, "200")
+        entry["response"] = {"status": status, "etag": saved.etag, "lastModified": to_instant(saved.updated)}
+        entries.append(entry)
+    head = {"resourceType": "Bundle", "type": "history", "total": len(entries), "entry": entries}
+    return orjson.dumps(head)

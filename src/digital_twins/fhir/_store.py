@@ -1,0 +1,440 @@
+"""The FHIR resource store: versions, search index and audit on one SQLite database."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from digital_twins._errors import DigitalTwinError, NotFoundError
+from digital_twins.fhir._auditing import Auditor, patient_of
+from digital_twins.fhir._bundle import (
+    Entry,
+    EntryAnswer,
+    match_one,
+    parse_entries,
+    response_bundle,
+    run_single,
+    run_transaction,
+)
+from digital_twins.fhir._json import check_depth, loads
+from digital_twins.fhir._outcome import bad_request
+from digital_twins.fhir._query import Query, parse_query
+from digital_twins.fhir._search import SearchPage, run_query
+from digital_twins.fhir._validate import ID, check
+from digital_twins.fhir._write import Saved, insert, load, load_versions, new_id, put, remove, version_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    import apsw
+
+    from digital_twins.storage import Database
+
+
+def _parsed(resource: Mapping[str, Any] | bytes) -> dict[str, Any]:
+    if isinstance(resource, bytes):
+        found = loads(resource)
+        if not isinstance(found, dict):
+            raise bad_request("The body must be a JSON object.", code="structure")
+        return found
+    check_depth(resource)
+    return dict(resource)
+
+
+def pairs(parameters: Mapping[str, str | Sequence[str]] | Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return search parameters as a flat list; a sequence of values repeats its name."""
+    if not hasattr(parameters, "items"):
+        return list(parameters)
+    flat: list[tuple[str, str]] = []
+    for name, value in parameters.items():
+        if isinstance(value, str):
+            flat.append((name, value))
+        else:
+            flat.extend((name, str(v)) for v in (value if isinstance(value, list | tuple) else [value]))
+    return flat
+
+
+class FhirStore:
+    """FHIR R4 resources on a `storage.Database` opened with ``fhir.MIGRATIONS`` and the audit outbox.
+
+    Every write is validated against the R4 structures, gets the next version, and is durable when the call
+    returns; its search index and its audit event are part of the same transaction. The ``prepare_...``
+    methods do the work before the transaction and return a unit for ``Database.submit``, for callers that
+    await; the plain methods write and block.
+
+    Parameters
+    ----------
+    database
+        The open database.
+    pseudonym
+        Turns a Patient id into the pseudonym that the audit trail holds; without it no patient is recorded.
+    validate
+        Raises FhirError for a resource that may not be stored; the structural check by default.
+    audited
+        Stage one audit event for each interaction.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        pseudonym: Callable[[str], str] | None = None,
+        validate: Callable[[Mapping[str, Any]], None] = check,
+        audited: bool = True,
+    ) -> None:
+        self.database = database
+        self._validate = validate
+        self._auditor = Auditor(database, pseudonym) if audited else None
+
+    def _audit(
+        self,
+        cursor: apsw.Cursor,
+        saved: Saved,
+        action: Literal["C", "U", "D"],
+        *,
+        agent: str,
+        patient: str | None,
+    ) -> None:
+        if self._auditor is not None:
+            kind = {"C": "fhir.create", "U": "fhir.update", "D": "fhir.delete"}[action]
+            detail = {"version": saved.version}
+            event = self._auditor.event(
+                action, kind, agent=agent, entity=saved.reference, patient=patient, detail=detail
+            )
+            self._auditor.staged(cursor, event)
+
+    def close(self) -> None:
+        """Write what waits for the audit trail; call it before the database is closed."""
+        if self._auditor is not None:
+            self._auditor.flush()
+
+    def prepare_create(
+        self,
+        resource: Mapping[str, Any] | bytes,
+        *,
+        if_none_exist: str | None = None,
+        agent: str = "system",
+        kind: str | None = None,
+    ) -> Callable[[apsw.Cursor], Saved]:
+        """Return the unit of work of `create`; ``kind`` is the type that the address names."""
+        body = _parsed(resource)
+        if kind is not None and body.get("resourceType") != kind:
+            raise bad_request(f"The body must be a resource of type {kind}.")
+        self._validate(body)
+        kind, name, patient = body["resourceType"], new_id(), patient_of(body)
+
+        def work(cursor: apsw.Cursor) -> Saved:
+            if if_none_exist:
+                found = match_one(cursor, kind, if_none_exist)
+                if found is not None:
+                    return load(cursor, kind, found)
+            saved = insert(cursor, body, name)
+            self._audit(
+                cursor,
+                saved,
+                "C",
+                agent=agent,
+                patient=name if kind == "Patient" else patient,
+            )
+            return saved
+
+        return work
+
+    def create(
+        self, resource: Mapping[str, Any] | bytes, *, if_none_exist: str | None = None, agent: str = "system"
+    ) -> Saved:
+        """Store a new resource under a new id.
+
+        Parameters
+        ----------
+        resource
+            A resource, parsed or as JSON bytes (bytes keep the digits of decimals).
+        if_none_exist
+            Search text such as ``"identifier=MR|123"``: a single match is returned and nothing is stored.
+        agent
+            Who asks, for the audit trail.
+
+        Raises
+        ------
+        FhirError
+            400 no resource, 412 several matches, 422 against the R4 structure.
+        StorageError
+            The disk does not take it.
+        """
+        return self.database.write(self.prepare_create(resource, if_none_exist=if_none_exist, agent=agent))
+
+    def prepare_update(
+        self,
+        resource: Mapping[str, Any] | bytes,
+        *,
+        if_match: str | None = None,
+        agent: str = "system",
+        address: str | None = None,
+    ) -> Callable[[apsw.Cursor], Saved]:
+        """Return the unit of work of `update`; ``address`` is the ``Type/id`` of the URL."""
+        body = _parsed(resource)
+        name = body.get("id")
+        if not isinstance(name, str) or not ID.fullmatch(name):
+            raise bad_request(
+                "An update needs the id in the resource, 1 to 64 of A-Z, a-z, 0-9, '-' and '.'."
+            )
+        if address is not None and address != f"{body.get('resourceType')}/{name}":
+            raise bad_request("The type or id in the resource differs from the address.")
+        self._validate(body)
+        version = version_of(if_match) if if_match else None
+        patient = patient_of(body)
+
+        def work(cursor: apsw.Cursor) -> Saved:
+            saved = put(cursor, body, name, if_match=version)
+            self._audit(cursor, saved, "U", agent=agent, patient=patient)
+            return saved
+
+        return work
+
+    def update(
+        self, resource: Mapping[str, Any] | bytes, *, if_match: str | None = None, agent: str = "system"
+    ) -> Saved:
+        """Store the next version of a resource, or create it under the id that it carries.
+
+        Raises
+        ------
+        FhirError
+            400 without a usable id, 412 when ``if_match`` names another version, 422 against the structure.
+        """
+        return self.database.write(self.prepare_update(resource, if_match=if_match, agent=agent))
+
+    def prepare_delete(
+        self, kind: str, name: str, *, if_match: str | None = None, agent: str = "system"
+    ) -> Callable[[apsw.Cursor], Saved | None]:
+        """Return the unit of work of `delete`."""
+        version = version_of(if_match) if if_match else None
+
+        def work(cursor: apsw.Cursor) -> Saved | None:
+            patient = name if kind == "Patient" else None
+            if kind != "Patient":
+                try:
+                    patient = patient_of(load(cursor, kind, name).resource)
+                except DigitalTwinError:
+                    patient = None
+            saved = remove(cursor, kind, name, if_match=version)
+            if saved is not None:
+                self._audit(cursor, saved, "D", agent=agent, patient=patient)
+            return saved
+
+        return work
+
+    def delete(
+        self, kind: str, name: str, *, if_match: str | None = None, agent: str = "system"
+    ) -> Saved | None:
+        """Delete a resource; its versions stay readable. None when there was nothing to delete."""
+        return self.database.write(self.prepare_delete(kind, name, if_match=if_match, agent=agent))
+
+    def read(self, kind: str, name: str, *, agent: str = "system") -> Saved:
+        """Return the current version.
+
+        Raises
+        ------
+        FhirError
+            404 for an id never used, 410 for a deleted resource.
+        """
+        with self.database.read() as connection:
+            saved = load(connection, kind, name)
+        if self._auditor is not None:
+            patient = name if kind == "Patient" else patient_of(saved.resource)
+            self._read_event("R", "fhir.read", agent, saved.reference, patient)
+        return saved
+
+    def vread(self, kind: str, name: str, version: int, *, agent: str = "system") -> Saved:
+        """Return one version; 404 when it never was, 410 when it is a deletion."""
+        for saved in self.history(kind, name, agent=agent):
+            if saved.version == version:
+                if saved.deleted:
+                    raise bad_request("This version is a deletion.", code="deleted", status=410)
+                return saved
+        raise bad_request("This version does not exist.", code="not-found", status=404)
+
+    def history(self, kind: str, name: str, *, agent: str = "system") -> list[Saved]:
+        """Return every version of a resource, newest first, deletions among them."""
+        with self.database.read() as connection:
+            found = load_versions(connection, kind, name)
+        if self._auditor is not None:
+            patient = name if kind == "Patient" else None
+            self._read_event("R", "fhir.history", agent, f"{kind}/{name}", patient)
+        return found
+
+    def _read_event(
+        self, action: Literal["R", "E"], kind: str, agent: str, entity: str, patient: str | None
+    ) -> None:
+        """Take the event of a read: it is written within 50 ms, and the reader does not wait for it."""
+        if self._auditor is not None:
+            self._auditor.read(self._auditor.event(action, kind, agent=agent, entity=entity, patient=patient))
+
+    def search(
+        self,
+        kind: str,
+        parameters: Mapping[str, str | Sequence[str]] | Iterable[tuple[str, str]] = (),
+        *,
+        strict: bool = False,
+        agent: str = "system",
+    ) -> SearchPage:
+        """Return one page of a search.
+
+        Parameters
+        ----------
+        kind
+            Resource type.
+        parameters
+            FHIR search parameters, e.g. ``{"patient": "1", "code": "http://loinc.org|21908-9"}``; a list of
+            values means AND. A token such as ``MRN|123``, whose system is no URI, asks for an identifier of
+            that type (v2-0203; MRN is read as MR).
+        strict
+            Refuse unknown parameters instead of ignoring them.
+        """
+        return self.run(parse_query(kind, pairs(parameters), strict=strict), agent=agent)
+
+    def run(self, query: Query, *, agent: str = "system") -> SearchPage:
+        """Run a parsed search; see `search`."""
+        with self.database.read() as connection:
+            page = run_query(connection, query)
+        self._read_event("E", "fhir.search", agent, query.type, query.patient)
+        return page
+
+    def prepare_transaction(
+        self, bundle: Mapping[str, Any] | bytes, *, agent: str = "system"
+    ) -> Callable[[apsw.Cursor], list[EntryAnswer]]:
+        """Return the unit of work of a transaction bundle."""
+        entries = self._entries(_parsed(bundle), "transaction")
+
+        def work(cursor: apsw.Cursor) -> list[EntryAnswer]:
+            answers = run_transaction(cursor, entries)
+            self._audit_answers(cursor, "fhir.transaction", entries, answers, agent)
+            return answers
+
+        return work
+
+    def _audit_answers(
+        self,
+        cursor: apsw.Cursor,
+        kind: str,
+        entries: Sequence[Entry],
+        answers: Sequence[EntryAnswer],
+        agent: str,
+    ) -> None:
+        """One event for the bundle, with how many resources it touched."""
+        if self._auditor is None:
+            return
+        patient = None
+        for entry, answer in zip(entries, answers, strict=True):
+            if entry.type == "Patient" and answer.saved is not None:
+                patient = answer.saved.id
+                break
+            patient = patient or patient_of(entry.resource or {})
+        detail = {"entries": len(entries)}
+        event = self._auditor.event("E", kind, agent=agent, entity="Bundle", patient=patient, detail=detail)
+        self._auditor.staged(cursor, event)
+
+    def _entries(self, bundle: Mapping[str, Any], kind: str) -> list[Entry]:
+        if bundle.get("resourceType") != "Bundle" or bundle.get("type") != kind:
+            raise bad_request(f"The body must be a Bundle of type {kind}.", location="Bundle.type")
+        if not isinstance(bundle.get("entry", []), list):
+            raise bad_request("Bundle.entry must be an array.", location="Bundle.entry")
+        self._validate(bundle)
+        return parse_entries(bundle)
+
+    def transaction(
+        self, bundle: Mapping[str, Any] | bytes, *, agent: str = "system", representation: bool = False
+    ) -> bytes:
+        """Run a transaction or batch bundle and return the response bundle as JSON.
+
+        A transaction is one unit: all of it is stored or nothing. References by ``urn:uuid`` to other
+        entries, and conditional references such as ``Patient?identifier=MR|1``, are resolved. A batch runs
+        each entry by itself.
+
+        Raises
+        ------
+        FhirError
+            With the location of the entry that failed; of a batch only when the bundle itself is unusable.
+        """
+        body = _parsed(bundle)
+        if body.get("type") == "batch":
+            futures = self.submit_batch(body, agent=agent)
+            return response_bundle("batch", [_settled(f) for f in futures], representation=representation)
+        answers = self.database.write(self.prepare_transaction(body, agent=agent))
+        return response_bundle("transaction", answers, representation=representation)
+
+    def submit_batch(self, bundle: Mapping[str, Any], *, agent: str = "system") -> list[Future[EntryAnswer]]:
+        """Queue every entry of a batch; the futures resolve in any order, each after its own commit."""
+        raw = bundle.get("entry", [])
+        if bundle.get("resourceType") != "Bundle" or not isinstance(raw, list):
+            raise bad_request("The body must be a Bundle of type batch.", location="Bundle.type")
+        return [self._submit_entry({**bundle, "entry": [entry]}, agent) for entry in raw]
+
+    def _submit_entry(self, bundle: Mapping[str, Any], agent: str) -> Future[EntryAnswer]:
+        try:
+            entries = self._entries(bundle, "batch")
+        except DigitalTwinError as error:
+            failed: Future[EntryAnswer] = Future()
+            failed.set_exception(error)
+            return failed
+
+        def work(cursor: apsw.Cursor) -> EntryAnswer:
+            answer = run_single(cursor, entries[0])
+            self._audit_answers(cursor, "fhir.batch", entries, [answer], agent)
+            return answer
+
+        return self.database.submit(work)
+
+    def count(self, kind: str) -> int:
+        """Return how many live resources of a type are stored."""
+        with self.database.read() as connection:
+            row = connection.execute(
+                "SELECT count(*) FROM fhir_resource WHERE type=? AND deleted=0", (kind,)
+            ).fetchone()
+        return int(row[0]) if row else 0
+
+    def patient_resources(self, name: str, *, agent: str = "system") -> list[dict[str, Any]]:
+        """Return the Patient and every resource that references it, for `patient_record`.
+
+        Raises
+        ------
+        NotFoundError
+            No Patient has this id.
+        """
+        reference = f"Patient/{name}"
+        with self.database.read() as connection:
+            rows = connection.execute(
+                "SELECT body FROM fhir_resource WHERE deleted=0 AND rid IN (SELECT rid FROM fhir_reference "
+                "WHERE target=? AND param IN (SELECT value FROM json_each(?))) ORDER BY rid",
+                (reference, _subject_parameters()),
+            ).fetchall()
+            bodies = [cast("bytes", body) for (body,) in rows]
+            try:
+                first = load(connection, "Patient", name)
+            except DigitalTwinError:
+                raise NotFoundError(
+                    "The patient's record cannot be read.",
+                    "No Patient has this id.",
+                    "Search for the patient first.",
+                ) from None
+        self._read_event("R", "fhir.patient-record", agent, reference, name)
+        return [first.resource, *(loads(body) for body in bodies)]
+
+
+def _settled(future: Future[EntryAnswer]) -> EntryAnswer | DigitalTwinError:
+    try:
+        return future.result()
+    except DigitalTwinError as error:
+        return error
+
+
+def _subject_parameters() -> str:
+    """Numbers of every ``patient`` and ``subject`` parameter, as a JSON array."""
+    from digital_twins.fhir._definitions import definitions
+
+    numbers = [
+        rows[code].number
+        for rows in definitions().parameters.values()
+        for code in ("patient", "subject")
+        if code in rows
+    ]
+    return "[" + ",".join(map(str, numbers)) + "]"

@@ -1,0 +1,253 @@
+"""Resources in and out of the tables, inside a transaction that somebody else holds."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from digital_twins.fhir._dates import to_instant
+from digital_twins.fhir._definitions import definitions
+from digital_twins.fhir._index import IndexRows, index_rows
+from digital_twins.fhir._json import dumps
+from digital_twins.fhir._outcome import FhirError, Issue, gone, not_found
+from digital_twins.fhir._schema import INDEX_TABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from digital_twins.fhir._search import Executes
+
+_EMPTY = IndexRows()
+_NAMES = {table: table.removeprefix("fhir_") for table in INDEX_TABLES}
+_INSERT = {
+    table: f"INSERT OR IGNORE INTO {table}({','.join(columns)}) VALUES({','.join('?' * len(columns))})"
+    for table, columns in INDEX_TABLES.items()
+}
+_DELETE = {
+    table: f"DELETE FROM {table} WHERE {' AND '.join(f'{c}=?' for c in columns)}"  # noqa: S608  (names of ours)
+    for table, columns in INDEX_TABLES.items()
+}
+_ETAG = re.compile(r'(?:W/)?"?(\d{1,18})"?')
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A stored version of a resource.
+
+    ``updated`` counts microseconds since 1970 UTC; ``body`` is the JSON as served (empty for a deletion);
+    ``created`` says that this call made the resource.
+    """
+
+    type: str
+    id: str
+    version: int
+    updated: int
+    body: bytes
+    method: str = "POST"
+    deleted: bool = False
+    created: bool = False
+
+    @property
+    def reference(self) -> str:
+        """``Type/id``."""
+        return f"{self.type}/{self.id}"
+
+    @property
+    def etag(self) -> str:
+        """Weak ETag of the version, e.g. ``W/"3"``."""
+        return f'W/"{self.version}"'
+
+    @property
+    def location(self) -> str:
+        """``Type/id/_history/version``."""
+        return f"{self.type}/{self.id}/_history/{self.version}"
+
+    @property
+    def resource(self) -> dict[str, Any]:
+        """The resource parsed anew, so that the caller may change it."""
+        parsed: dict[str, Any] = orjson.loads(self.body)
+        return parsed
+
+
+@dataclass(frozen=True, slots=True)
+class _Current:
+    rid: int
+    version: int
+    updated: int
+    deleted: bool
+    method: str
+    index_version: int
+    body: bytes
+
+
+def new_id() -> str:
+    """Return a new logical id."""
+    return str(uuid.uuid4())
+
+
+def now_us() -> int:
+    """Return the wall clock in microseconds since 1970, cut to the milliseconds that FHIR shows."""
+    return time.time_ns() // 1_000_000 * 1000
+
+
+def version_of(etag: str) -> int:
+    """Return the version number of an If-Match value.
+
+    Raises
+    ------
+    FhirError
+        400 when it is no version ETag.
+    """
+    match = _ETAG.fullmatch(etag.strip())
+    if match is None:
+        raise FhirError(400, [Issue("value", 'If-Match must be a version ETag such as W/"3".')])
+    return int(match[1])
+
+
+def _seal(resource: Mapping[str, Any], name: str, version: int, updated: int) -> bytes:
+    """Return the body to store: id and meta of the server, everything else as it came."""
+    meta = {**resource.get("meta", {}), "versionId": str(version), "lastUpdated": to_instant(updated)}
+    head = {"resourceType": resource["resourceType"], "id": name, "meta": meta}
+    rest = {key: value for key, value in resource.items() if key not in head}
+    return dumps({**head, **rest})
+
+
+def _key_rows(table: str, rows: set[tuple[Any, ...]], rid: int) -> list[tuple[Any, ...]]:
+    place = INDEX_TABLES[table].index("rid")
+    return [(*row[:place], rid, *row[place:]) for row in rows]
+
+
+def _reindex(cursor: Executes, rid: int, old: IndexRows, new: IndexRows) -> None:
+    for table, name in _NAMES.items():
+        before, after = getattr(old, name), getattr(new, name)
+        if gone_rows := before - after:
+            cursor.executemany(_DELETE[table], _key_rows(table, gone_rows, rid))
+        if fresh := after - before:
+            cursor.executemany(_INSERT[table], _key_rows(table, fresh, rid))
+
+
+def _old_rows(cursor: Executes, current: _Current) -> IndexRows:
+    """Return the index rows that a stored resource has; rows made by other definitions are removed whole."""
+    if current.deleted:
+        return _EMPTY
+    if current.index_version != definitions().index_version:
+        for table in INDEX_TABLES:
+            cursor.execute(f"DELETE FROM {table} WHERE rid=?", (current.rid,))  # noqa: S608  (names of ours)
+        return _EMPTY
+    return index_rows(orjson.loads(current.body))
+
+
+def _find(cursor: Executes, kind: str, name: str) -> _Current | None:
+    row = cursor.execute(
+        "SELECT rid, version, updated, deleted, method, index_version, body FROM fhir_resource "
+        "WHERE type=? AND id=?",
+        (kind, name),
+    ).fetchone()
+    if row is None:
+        return None
+    rid, version, updated, deleted, method, index_version, body = row
+    return _Current(rid, version, updated, bool(deleted), method, index_version, body)
+
+
+def insert(cursor: Executes, resource: Mapping[str, Any], name: str, *, method: str = "POST") -> Saved:
+    """Store version 1 of a new resource."""
+    kind, updated = resource["resourceType"], now_us()
+    body = _seal(resource, name, 1, updated)
+    (rid,) = cursor.execute(
+        "INSERT INTO fhir_resource(type, id, version, updated, deleted, method, index_version, body) "
+        "VALUES(?,?,1,?,0,?,?,?) RETURNING rid",
+        (kind, name, updated, method, definitions().index_version, body),
+    ).fetchone()
+    _reindex(cursor, rid, _EMPTY, index_rows(resource))
+    return Saved(kind, name, 1, updated, body, method, created=True)
+
+
+def _supersede(cursor: Executes, current: _Current, updated: int, new: tuple[int, str, bytes]) -> None:
+    """Move the current version into the history and put the new one in its place."""
+    deleted, method, body = new
+    cursor.execute(
+        "INSERT INTO fhir_version(rid, version, updated, deleted, method, body) VALUES(?,?,?,?,?,?)",
+        (current.rid, current.version, current.updated, int(current.deleted), current.method, current.body),
+    )
+    cursor.execute(
+        "UPDATE fhir_resource SET version=?, updated=?, deleted=?, method=?, index_version=?, body=? "
+        "WHERE rid=?",
+        (current.version + 1, updated, deleted, method, definitions().index_version, body, current.rid),
+    )
+
+
+def _check_version(current: _Current | None, if_match: int | None, kind: str) -> None:
+    if if_match is not None and (current is None or current.deleted or current.version != if_match):
+        issue = Issue("conflict", f"The {kind} has another version than If-Match names.")
+        raise FhirError(412, [issue], fix="Read the resource again and repeat the change on its new version.")
+
+
+def put(cursor: Executes, resource: Mapping[str, Any], name: str, *, if_match: int | None = None) -> Saved:
+    """Store the next version of a resource, or version 1 under the caller's id."""
+    kind = resource["resourceType"]
+    current = _find(cursor, kind, name)
+    _check_version(current, if_match, kind)
+    if current is None:
+        return insert(cursor, resource, name, method="PUT")
+    updated = max(now_us(), current.updated)
+    body = _seal(resource, name, current.version + 1, updated)
+    old = _old_rows(cursor, current)
+    _supersede(cursor, current, updated, (0, "PUT", body))
+    _reindex(cursor, current.rid, old, index_rows(resource))
+    return Saved(kind, name, current.version + 1, updated, body, "PUT", created=current.deleted)
+
+
+def remove(cursor: Executes, kind: str, name: str, *, if_match: int | None = None) -> Saved | None:
+    """Delete a resource; its history stays. None when there was nothing to delete."""
+    current = _find(cursor, kind, name)
+    _check_version(current, if_match, kind)
+    if current is None or current.deleted:
+        return None
+    updated = max(now_us(), current.updated)
+    old = _old_rows(cursor, current)
+    _supersede(cursor, current, updated, (1, "DELETE", b""))
+    _reindex(cursor, current.rid, old, _EMPTY)
+    return Saved(kind, name, current.version + 1, updated, b"", "DELETE", deleted=True)
+
+
+def load(cursor: Executes, kind: str, name: str) -> Saved:
+    """Return the current version.
+
+    Raises
+    ------
+    FhirError
+        404 when the id was never used, 410 when the resource is deleted.
+    """
+    row = cursor.execute(
+        "SELECT version, updated, deleted, body, method FROM fhir_resource WHERE type=? AND id=?",
+        (kind, name),
+    ).fetchone()
+    if row is None:
+        raise not_found(kind)
+    if row[2]:
+        raise gone(kind)
+    return Saved(kind, name, row[0], row[1], row[3], row[4])
+
+
+def load_versions(cursor: Executes, kind: str, name: str) -> list[Saved]:
+    """Return every version, newest first, deletions among them.
+
+    Raises
+    ------
+    FhirError
+        404 when the id was never used.
+    """
+    current = _find(cursor, kind, name)
+    if current is None:
+        raise not_found(kind)
+    rows = cursor.execute(
+        "SELECT version, updated, deleted, body, method FROM fhir_version WHERE rid=? ORDER BY version DESC",
+        (current.rid,),
+    )
+    first = (current.version, current.updated, current.deleted, current.body, current.method)
+    return [Saved(kind, name, v, u, b, m, deleted=bool(d)) for v, u, d, b, m in [first, *rows]]

@@ -1,0 +1,84 @@
+"""Images and masks with exact geometry: DICOM, NIfTI and NRRD into volumes, and back."""
+
+from typing import TYPE_CHECKING
+
+from digital_twins._lazy import exports
+
+if TYPE_CHECKING:
+    from digital_twins.imaging._files import (
+        from_highdicom as from_highdicom,
+    )
+    from digital_twins.imaging._files import (
+        save_nifti as save_nifti,
+    )
+    from digital_twins.imaging._files import (
+        save_nrrd as save_nrrd,
+    )
+    from digital_twins.imaging._files import (
+        to_highdicom as to_highdicom,
+    )
+    from digital_twins.imaging._files import (
+        to_nifti_bytes as to_nifti_bytes,
+    )
+    from digital_twins.imaging._load import (
+        load_mask as load_mask,
+    )
+    from digital_twins.imaging._load import (
+        load_volume as load_volume,
+    )
+    from digital_twins.imaging._resample import (
+        bounding_box as bounding_box,
+    )
+    from digital_twins.imaging._resample import (
+        coverage as coverage,
+    )
+    from digital_twins.imaging._resample import (
+        crop as crop,
+    )
+    from digital_twins.imaging._resample import (
+        downsample as downsample,
+    )
+    from digital_twins.imaging._resample import (
+        grid as grid,
+    )
+    from digital_twins.imaging._resample import (
+        resample as resample,
+    )
+    from digital_twins.imaging._seg import (
+        masks_from_seg as masks_from_seg,
+    )
+    from digital_twins.imaging._seg_write import (
+        SegDetails as SegDetails,
+    )
+    from digital_twins.imaging._seg_write import (
+        seg_from_masks as seg_from_masks,
+    )
+    from digital_twins.imaging._series import (
+        volume_from_series as volume_from_series,
+    )
+    from digital_twins.imaging._volume import (
+        Mask as Mask,
+    )
+    from digital_twins.imaging._volume import (
+        Volume as Volume,
+    )
+    from digital_twins.imaging._volume import (
+        as_mask as as_mask,
+    )
+
+_ROOM = "digital_twins.imaging"
+_WHERE = {
+    **dict.fromkeys(
+        ("from_highdicom", "save_nifti", "save_nrrd", "to_highdicom", "to_nifti_bytes"), f"{_ROOM}._files"
+    ),
+    **dict.fromkeys(("load_mask", "load_volume"), f"{_ROOM}._load"),
+    **dict.fromkeys(
+        ("bounding_box", "coverage", "crop", "downsample", "grid", "resample"), f"{_ROOM}._resample"
+    ),
+    "masks_from_seg": f"{_ROOM}._seg",
+    **dict.fromkeys(("SegDetails", "seg_from_masks"), f"{_ROOM}._seg_write"),
+    "volume_from_series": f"{_ROOM}._series",
+    **dict.fromkeys(("Mask", "Volume", "as_mask"), f"{_ROOM}._volume"),
+}
+
+__getattr__, __dir__ = exports(__name__, _WHERE)

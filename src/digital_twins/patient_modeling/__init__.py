@@ -1,0 +1,33 @@
+"""Patient twins: build them from images, calibrate them on follow-up, predict, keep every version."""
+
+from typing import TYPE_CHECKING
+
+from digital_twins._lazy import exports
+
+if TYPE_CHECKING:
+    from digital_twins.calibration import Estimate as Estimate
+    from digital_twins.patient_modeling._forcing import SIMULATED_KINDS as SIMULATED_KINDS
+    from digital_twins.patient_modeling._forcing import forcing_for as forcing_for
+    from digital_twins.patient_modeling._pipeline import TumorTwinPipeline as TumorTwinPipeline
+    from digital_twins.patient_modeling._predict import Prediction as Prediction
+    from digital_twins.patient_modeling._registry import MIGRATIONS as MIGRATIONS
+    from digital_twins.patient_modeling._registry import TwinRegistry as TwinRegistry
+    from digital_twins.patient_modeling._registry import TwinVersion as TwinVersion
+    from digital_twins.patient_modeling._scans import Visit as Visit
+    from digital_twins.patient_modeling._snapshot import CalibrationResult as CalibrationResult
+    from digital_twins.patient_modeling._snapshot import Provenance as Provenance
+    from digital_twins.patient_modeling._twin import PatientTwin as PatientTwin
+
+_ROOM = "digital_twins.patient_modeling"
+_WHERE = {
+    **dict.fromkeys(("SIMULATED_KINDS", "forcing_for"), f"{_ROOM}._forcing"),
+    **dict.fromkeys(("CalibrationResult", "Provenance"), f"{_ROOM}._snapshot"),
+    **dict.fromkeys(("MIGRATIONS", "TwinRegistry", "TwinVersion"), f"{_ROOM}._registry"),
+    "Estimate": "digital_twins.calibration",
+    "PatientTwin": f"{_ROOM}._twin",
+    "Prediction": f"{_ROOM}._predict",
+    "TumorTwinPipeline": f"{_ROOM}._pipeline",
+    "Visit": f"{_ROOM}._scans",
+}
+
+__getattr__, __dir__ = exports(__name__, _WHERE)

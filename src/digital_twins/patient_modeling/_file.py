@@ -1,0 +1,269 @@
+"""A twin as bytes: a zip of one JSON document and numpy arrays, read within limits and without pickle."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+import zlib
+from dataclasses import asdict, fields
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from digital_twins._errors import InputError, NotFoundError
+from digital_twins.calibration import Belief, Estimate, Prior
+from digital_twins.imaging import Mask, Volume
+from digital_twins.patient_modeling._scans import Visit
+from digital_twins.patient_modeling._simulator import Simulator
+from digital_twins.patient_modeling._snapshot import CalibrationResult, Provenance, Snapshot
+from digital_twins.records import Code, DrugDose, Fraction, Treatment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from digital_twins.patient_modeling._twin import PatientTwin
+
+Array = NDArray[Any]
+T = TypeVar("T", bound="PatientTwin")
+
+FORMAT = "digital-twins/patient-twin"
+FORMAT_VERSION = 1
+_LARGEST_BYTES = 1 << 30
+_MOST_MEMBERS = 2000
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def to_bytes(twin: PatientTwin) -> bytes:
+    """Return the twin with all its versions as one zip file; the same twin gives the same bytes."""
+    simulator = twin._simulator
+    arrays: dict[str, Array] = {
+        "domain": np.packbits(simulator.domain.array),
+        "distance_mm": simulator.distance_mm,
+    }
+    if twin.image is not None:
+        arrays["image"] = twin.image.array
+    visits: dict[str, dict[str, Any]] = {}
+    for snapshot in twin.history:
+        for visit in snapshot.visits:
+            visits[visit.digest] = {
+                "day": visit.day,
+                "volume_cm3": visit.volume_cm3,
+                "digest": visit.digest,
+                "day_from": visit.day_from,
+            }
+            arrays[f"visit-{visit.digest}"] = np.packbits(visit.mask)
+    document = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "twin_id": twin.twin_id,
+        "patient_id": twin.patient_id,
+        "baseline": _iso(twin.baseline),
+        "clinical_data": dict(twin.clinical_data),
+        "lesion_volume_cm3": simulator.lesion_volume_cm3,
+        "domain": _geometry(simulator.domain),
+        "image": None if twin.image is None else _geometry(twin.image),
+        "visits": visits,
+        "history": [_snapshot_document(snapshot) for snapshot in twin.history],
+    }
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        text = json.dumps(document, default=str, sort_keys=True, allow_nan=False)
+        _add(archive, "twin.json", text.encode())
+        for name in sorted(arrays):
+            member = io.BytesIO()
+            np.lib.format.write_array(member, np.ascontiguousarray(arrays[name]), allow_pickle=False)
+            _add(archive, f"{name}.npy", member.getvalue())
+    return buffer.getvalue()
+
+
+def from_bytes(data: bytes, cls: type[T]) -> T:
+    """Read what :func:`to_bytes` wrote.
+
+    Raises
+    ------
+    InputError
+        When it is not a twin, is damaged, comes from a newer version, or unpacks to more than 1 GiB.
+    """
+    try:
+        members = _members(data)
+        document = json.loads(members["twin.json"])
+        if document["format"] != FORMAT or document["format_version"] > FORMAT_VERSION:
+            raise _unreadable("It was written by another program or a newer version.")
+        arrays = {
+            name.removesuffix(".npy"): np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+            for name, content in members.items()
+            if name.endswith(".npy")
+        }
+        return _assemble(document, arrays, cls)
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError, ValueError) as error:
+        raise _unreadable(f"Its content cannot be read ({type(error).__name__}).") from error
+
+
+def read_twin_file(path: Path) -> bytes:
+    """Return the bytes of a twin file of at most 1 GiB."""
+    if not path.is_file():
+        raise NotFoundError(
+            "The twin file does not exist.",
+            "Nothing lies at the path given.",
+            "Check the path of the .twin file.",
+        )
+    if path.stat().st_size > _LARGEST_BYTES:
+        raise _unreadable("It is larger than 1 GiB.")
+    return path.read_bytes()
+
+
+def _unreadable(why: str) -> InputError:
+    return InputError("The file is not a readable twin.", why, "Use a file that PatientTwin.save wrote.")
+
+
+def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    archive.writestr(zipfile.ZipInfo(name, _EPOCH), content, zipfile.ZIP_DEFLATED, 1)
+
+
+def _members(data: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        infos = archive.infolist()
+        if len(infos) > _MOST_MEMBERS or sum(info.file_size for info in infos) > _LARGEST_BYTES:
+            raise _unreadable("It unpacks to more than 1 GiB.")
+        members = {}
+        for info in infos:
+            with archive.open(info) as member:
+                content = member.read(info.file_size + 1)
+            if len(content) != info.file_size:
+                raise _unreadable("A part is longer than it says.")
+            members[info.filename] = content
+        return members
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
+
+
+def _geometry(volume: Volume) -> dict[str, Any]:
+    return {
+        "shape": list(volume.shape),
+        "affine": volume.affine.tolist(),
+        "frame_of_reference_uid": volume.frame_of_reference_uid,
+        "modality": volume.modality,
+        "acquired": _iso(volume.acquired),
+        "source_uids": list(volume.source_uids),
+        "patient_id": volume.patient_id,
+        "meaning": asdict(volume.meaning) if isinstance(volume, Mask) else None,
+    }
+
+
+def _place(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "frame_of_reference_uid": document["frame_of_reference_uid"],
+        "modality": document["modality"],
+        "acquired": _moment(document["acquired"]),
+        "source_uids": tuple(document["source_uids"]),
+        "patient_id": document["patient_id"],
+    }
+
+
+def _unpacked(bits: Array, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    return np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).astype(bool)
+
+
+def _snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        "version": snapshot.version,
+        "created_utc": snapshot.created_utc.isoformat(),
+        "priors": [asdict(prior) for prior in snapshot.belief.priors],
+        "log_mean": snapshot.belief.log_mean.tolist(),
+        "log_covariance": snapshot.belief.log_covariance.tolist(),
+        "calibrated": sorted(snapshot.belief.calibrated),
+        "visits": [visit.digest for visit in snapshot.visits],
+        "treatment_history": [_treatment_document(t) for t in snapshot.treatment_history],
+        "provenance": asdict(snapshot.provenance),
+        "current_volume_cm3": asdict(snapshot.current_volume_cm3),
+        "calibration": None if snapshot.calibration is None else asdict(snapshot.calibration),
+    }
+
+
+def _treatment_document(treatment: Treatment) -> dict[str, Any]:
+    named = {f.name: getattr(treatment, f.name) for f in fields(treatment)}
+    named["doses"] = [asdict(dose) for dose in treatment.doses]
+    named["fractions"] = [asdict(fraction) for fraction in treatment.fractions]
+    named["start"] = _iso(treatment.start)
+    named["as_given"] = dict(treatment.as_given)
+    return named
+
+
+def _treatment(document: dict[str, Any]) -> Treatment:
+    return Treatment(
+        **{
+            **document,
+            "doses": tuple(DrugDose(**dose) for dose in document["doses"]),
+            "fractions": tuple(Fraction(**fraction) for fraction in document["fractions"]),
+            "start": _moment(document["start"]),
+            "assumptions": tuple(document["assumptions"]),
+        }
+    )
+
+
+def _calibration(document: dict[str, Any] | None) -> CalibrationResult | None:
+    if document is None:
+        return None
+    estimates = {name: Estimate(**estimate) for name, estimate in document["estimates"].items()}
+    plain: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in document.items()
+    }
+    plain["estimates"] = estimates
+    return CalibrationResult(**plain)
+
+
+def _snapshot(document: Mapping[str, Any], visits: Mapping[str, Visit]) -> Snapshot:
+    belief = Belief(
+        tuple(Prior(**prior) for prior in document["priors"]),
+        np.array(document["log_mean"], dtype=np.float64),
+        np.array(document["log_covariance"], dtype=np.float64),
+        frozenset(document["calibrated"]),
+    )
+    provenance = {**document["provenance"], "notes": tuple(document["provenance"]["notes"])}
+    return Snapshot(
+        version=document["version"],
+        created_utc=datetime.fromisoformat(document["created_utc"]),
+        belief=belief,
+        visits=tuple(visits[digest] for digest in document["visits"]),
+        treatment_history=tuple(_treatment(t) for t in document["treatment_history"]),
+        provenance=Provenance(**provenance),
+        current_volume_cm3=Estimate(**document["current_volume_cm3"]),
+        calibration=_calibration(document["calibration"]),
+    )
+
+
+def _assemble(document: Mapping[str, Any], arrays: Mapping[str, Array], cls: type[T]) -> T:
+    place = document["domain"]
+    shape = tuple(place["shape"])
+    domain = Mask(
+        _unpacked(arrays["domain"], shape),
+        np.array(place["affine"]),
+        **_place(place),
+        meaning=Code(**place["meaning"]),
+    )
+    image = None
+    if document["image"] is not None:
+        image = Volume(arrays["image"], np.array(document["image"]["affine"]), **_place(document["image"]))
+    visits = {
+        digest: Visit(mask=_unpacked(arrays[f"visit-{digest}"], shape), **about)
+        for digest, about in document["visits"].items()
+    }
+    return cls(
+        document["twin_id"],
+        document["patient_id"],
+        baseline=_moment(document["baseline"]),
+        image=image,
+        simulator=Simulator(domain, arrays["distance_mm"], document["lesion_volume_cm3"]),
+        clinical_data=document["clinical_data"],
+        history=[_snapshot(snapshot, visits) for snapshot in document["history"]],
+    )

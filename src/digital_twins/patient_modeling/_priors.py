@@ -1,0 +1,82 @@
+"""What is believed of a tumour before its follow-up is seen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from digital_twins.calibration import Prior
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DIFFUSION = "diffusion_mm2_per_day"
+PROLIFERATION = "proliferation_per_day"
+BASELINE_SCALE = "baseline_volume_scale"
+ALPHA = "alpha_per_gy"
+ALPHA_BETA = "alpha_beta_gy"
+DRUG = "drug_sensitivity"
+
+VOLUME_LOG_SD = 0.1
+"""Standard deviation of the logarithm of a segmented volume: about 10 % between readers [verify]."""
+
+_GROWTH = {
+    "glioma": (
+        0.08,
+        0.03,
+        "chosen so that a 16 mm radius doubles its volume in about 50 days, the published median of "
+        "untreated glioblastoma (Stensjoen et al. 2015, doi:10.1093/neuonc/nov029 [verify])",
+    ),
+    "lung": (
+        0.03,
+        0.015,
+        "chosen so that a 20 mm radius doubles its volume in about 5 months, within published doubling times "
+        "of non-small-cell lung cancer [verify]",
+    ),
+    "tumour": (0.05, 0.02, "between the published glioma and lung magnitudes, an assumption"),
+}
+_WORDS = {
+    "glioma": ("glioma", "glioblastoma", "gbm", "astrocytoma", "brain"),
+    "lung": ("lung", "nsclc", "pulmonary"),
+}
+
+
+def tumour_family(clinical_data: Mapping[str, Any] | None) -> str:
+    """Return the family of growth priors that the clinical data name: glioma, lung or tumour (any other)."""
+    data = clinical_data or {}
+    texts = (data.get(key) for key in ("tumor_type", "tumour_type", "diagnosis", "cancer_type", "site"))
+    text = " ".join(str(value) for value in texts if value).lower()
+    return next((family for family, words in _WORDS.items() if any(w in text for w in words)), "tumour")
+
+
+def growth_priors(family: str) -> tuple[Prior, ...]:
+    """Priors of a new twin; ``family`` as :func:`tumour_family` returns it."""
+    diffusion, proliferation, source = _GROWTH[family]
+    return (
+        Prior(DIFFUSION, diffusion, 0.8, 0.001, 2.0, "mm2/d", source),
+        Prior(PROLIFERATION, proliferation, 0.6, 0.0005, 0.5, "/d", source),
+        Prior(
+            BASELINE_SCALE,
+            1.0,
+            VOLUME_LOG_SD,
+            0.5,
+            2.0,
+            "1",
+            "true over segmented baseline volume; volumes differ by about 10 % between readers [verify]",
+        ),
+        Prior(
+            ALPHA,
+            0.03,
+            0.6,
+            0.001,
+            0.5,
+            "/Gy",
+            "effective, of the visible volume: Rockne et al. 2009, doi:10.1007/s00285-008-0219-6 [verify]",
+        ),
+        Prior(ALPHA_BETA, 10.0, 0.0, 10.0, 10.0, "Gy", "usual value for tumours, held fixed [verify]"),
+        drug_prior(DRUG),
+    )
+
+
+def drug_prior(name: str) -> Prior:
+    """Prior of a drug's log kill in one reference cycle."""
+    return Prior(name, 0.5, 0.6, 0.005, 6.0, "1", "an assumption: a cycle kills about two cells in five")

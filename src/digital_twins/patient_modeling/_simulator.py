@@ -1,0 +1,118 @@
+"""One tumour on its grid: from parameter values and treatments to densities and volumes over time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from digital_twins.models import Domain, ReactionDiffusionModel, volume_above_mm3
+from digital_twins.patient_modeling._forcing import forcing_for
+from digital_twins.patient_modeling._priors import BASELINE_SCALE, DIFFUSION, PROLIFERATION
+from digital_twins.units import mm3_to_cm3
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from digital_twins.imaging import Mask
+    from digital_twins.records import Treatment
+
+FloatArray = NDArray[np.float64]
+
+DETECTION_THRESHOLD = 0.16
+"""Density, as a part of the carrying capacity, at the visible edge: published for T2-weighted MR of glioma
+(Swanson et al., Br J Cancer 2008;98:113, doi:10.1038/sj.bjc.6604125 [verify]), assumed for other organs."""
+PLATEAU = 0.8
+"""Density that the core approaches at baseline, as a part of the carrying capacity: an assumption."""
+_TAIL_MM = 1.5
+_CORE_WIDTHS = 5.0
+_TOLERANCE = 1.0e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Simulator:
+    """Solves the model of one patient.
+
+    At baseline the density rises inwards from the detection threshold at the lesion's edge towards a plateau
+    (a logistic profile in the distance to the edge, a fifth of the inner radius wide, at most 5 mm) and
+    falls exponentially outside (1.5 mm). So a uniform kill draws the visible edge inwards gradually instead
+    of making the whole lesion vanish at once. The edge is shifted so that the volume above the threshold is
+    the segmented volume times ``baseline_volume_scale``.
+
+    Attributes
+    ----------
+    domain
+        Domain mask on the model grid.
+    distance_mm
+        Signed distance to the edge of the segmented lesion, positive inside.
+    lesion_volume_cm3
+        Segmented volume at baseline.
+    """
+
+    domain: Mask
+    distance_mm: NDArray[np.float32]
+    lesion_volume_cm3: float
+
+    @cached_property
+    def solver_domain(self) -> Domain:
+        """The domain as the solver takes it."""
+        return Domain(self.domain.array, self.domain.spacing_mm)
+
+    def density(self, scale: float = 1.0) -> NDArray[np.float32]:
+        """Baseline density for a true volume of ``scale`` times the segmented one."""
+        shifts, volumes = self._shift_table
+        wanted = np.log(scale * self.lesion_volume_cm3)
+        return self._profile(float(np.interp(wanted, np.log(volumes), shifts)))
+
+    def volume_cm3(self, padded: NDArray[Any]) -> float:
+        """Volume above the detection threshold of a padded density."""
+        voxel = self.solver_domain.voxel_volume_mm3
+        return mm3_to_cm3(volume_above_mm3(padded, DETECTION_THRESHOLD, voxel_volume_mm3=voxel))
+
+    def states(
+        self, parameters: Mapping[str, float], treatments: Sequence[Treatment], days: FloatArray
+    ) -> Iterator[tuple[float, NDArray[np.float32]]]:
+        """Yield (day, padded density) at each day from baseline on; the density is overwritten."""
+        model = ReactionDiffusionModel(parameters[DIFFUSION], parameters[PROLIFERATION])
+        horizon = float(days[-1]) if days.size else 0.0
+        return model.trajectory(
+            self.density(parameters.get(BASELINE_SCALE, 1.0)),
+            self.solver_domain,
+            days,
+            forcing=forcing_for(treatments, parameters, horizon_days=horizon),
+            tolerance=_TOLERANCE,
+        )
+
+    def volumes_cm3(
+        self, parameters: Mapping[str, float], treatments: Sequence[Treatment], days: FloatArray
+    ) -> FloatArray:
+        """Volume above the detection threshold at each day."""
+        return np.array([self.volume_cm3(state) for _, state in self.states(parameters, treatments, days)])
+
+    @cached_property
+    def _widths_mm(self) -> tuple[float, float]:
+        spacing = min(self.domain.spacing_mm)
+        inner = float(self.distance_mm.max())
+        core = float(np.clip(inner / _CORE_WIDTHS, 0.75 * spacing, 5.0))
+        return core, max(_TAIL_MM, 0.75 * spacing)
+
+    def _profile(self, shift_mm: float) -> NDArray[np.float32]:
+        core, tail = self._widths_mm
+        inward = self.distance_mm + np.float32(shift_mm)
+        level = DETECTION_THRESHOLD / PLATEAU
+        inside = PLATEAU / (1.0 + (1.0 / level - 1.0) * np.exp(-np.maximum(inward, 0.0) / np.float32(core)))
+        outside = np.exp(np.minimum(inward, 0.0) / np.float32(tail))
+        return np.asarray(np.where(self.domain.array, inside * outside, 0.0), dtype=np.float32)
+
+    @cached_property
+    def _shift_table(self) -> tuple[FloatArray, FloatArray]:
+        """Edge shifts and the volumes they give, for scales between a third and three."""
+        inner = float(self.distance_mm.max())
+        spacing = min(self.domain.spacing_mm)
+        shifts = np.linspace(-0.55 * inner - spacing, 0.6 * inner + 2.0 * spacing, 49)
+        volumes = np.array([self.volume_cm3(np.pad(self._profile(float(s)), 1)) for s in shifts])
+        keep = np.concatenate([[True], np.diff(np.maximum.accumulate(volumes)) > 0.0]) & (volumes > 0.0)
+        return shifts[keep], volumes[keep]

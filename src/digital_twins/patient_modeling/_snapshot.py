@@ -1,0 +1,118 @@
+"""One version of a twin: what was known, believed and done, frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from digital_twins.units import SECONDS_PER_DAY
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from digital_twins.calibration import Belief, Estimate
+    from digital_twins.patient_modeling._scans import Visit
+    from digital_twins.records import Treatment
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a version comes from.
+
+    Attributes
+    ----------
+    inputs
+        Name of each input to the SHA-256 of its content.
+    software_version
+        Version of this package.
+    seed
+        Seed that the caller gave.
+    parent_version
+        Version that was calibrated into this one, None for the first.
+    notes
+        Choices made on the way, in words: domain rule, solver, assumptions, scans left aside.
+    """
+
+    inputs: Mapping[str, str]
+    software_version: str
+    seed: int
+    parent_version: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationResult:
+    """Outcome of a calibration.
+
+    Attributes
+    ----------
+    version
+        Version of the twin that it made.
+    estimates
+        Every parameter after it.
+    days, observed_cm3, modelled_cm3, dice
+        One entry a visit: day, segmented and modelled volume, and the overlap of both masks on the model
+        grid (reported, not fitted).
+    residuals
+        log(modelled / observed) over its standard deviation of 0.1.
+    cost, evaluations, converged, message
+        See :class:`digital_twins.calibration.Fit`.
+    identifiability
+        What the data do not determine.
+    """
+
+    version: int
+    estimates: Mapping[str, Estimate]
+    days: tuple[float, ...]
+    observed_cm3: tuple[float, ...]
+    modelled_cm3: tuple[float, ...]
+    dice: tuple[float, ...]
+    residuals: tuple[float, ...]
+    cost: float
+    evaluations: int
+    converged: bool
+    message: str
+    identifiability: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """Everything about one version that a later calibration could change."""
+
+    version: int
+    created_utc: datetime
+    belief: Belief
+    visits: tuple[Visit, ...]
+    treatment_history: tuple[Treatment, ...]
+    provenance: Provenance
+    current_volume_cm3: Estimate
+    calibration: CalibrationResult | None = None
+
+    @property
+    def origin_day(self) -> float:
+        """The twin's "now": day of its last observation, 0 before any follow-up."""
+        return max((visit.day for visit in self.visits), default=0.0)
+
+
+def shifted(treatment: Treatment, days: float) -> Treatment:
+    """Return the treatment with every administration ``days`` later."""
+    if days == 0.0:
+        return treatment
+    return replace(
+        treatment,
+        doses=tuple(replace(dose, day=dose.day + days) for dose in treatment.doses),
+        fractions=tuple(replace(fraction, day=fraction.day + days) for fraction in treatment.fractions),
+        day=None if treatment.day is None else treatment.day + days,
+    )
+
+
+def placed_in_time(treatment: Treatment, baseline: datetime | None, *, default_day: float) -> Treatment:
+    """Shift a treatment onto the twin's timeline.
+
+    One with a wall-clock ``start`` begins its day 0 there (when the baseline's time is known); any other
+    begins it on ``default_day``.
+    """
+    if treatment.start is not None and baseline is not None:
+        return shifted(treatment, (treatment.start - baseline).total_seconds() / SECONDS_PER_DAY)
+    return shifted(treatment, default_day)

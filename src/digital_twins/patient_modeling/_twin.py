@@ -1,0 +1,402 @@
+"""The patient twin: a tumour's model with its state, parameters, uncertainty, history and provenance."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from digital_twins import __version__
+from digital_twins._errors import InputError, StorageError
+from digital_twins.imaging import Mask, Volume, as_mask
+from digital_twins.patient_modeling._calibrate import calibrate, current_volume, summary
+from digital_twins.patient_modeling._predict import Prediction, ensemble, output_days, run_ensemble
+from digital_twins.patient_modeling._priors import PROLIFERATION
+from digital_twins.patient_modeling._scans import Visit, read_visit
+from digital_twins.patient_modeling._simulator import DETECTION_THRESHOLD, Simulator
+from digital_twins.patient_modeling._snapshot import (
+    CalibrationResult,
+    Provenance,
+    Snapshot,
+    placed_in_time,
+)
+from digital_twins.records import NEOPLASM, Treatment, parse_treatment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from digital_twins.calibration import Estimate
+
+
+class PatientTwin:
+    """A patient's tumour as a calibrated reaction-diffusion model.
+
+    Made by :class:`TumorTwinPipeline`. Days count from the baseline scan. Every :meth:`calibrate` adds a
+    version; earlier versions stay in ``history`` as they were. The "current" state is the modelled one on
+    the day of the last observation (``origin_day``); before any calibration that is the baseline itself.
+    """
+
+    def __init__(
+        self,
+        twin_id: str,
+        patient_id: str,
+        *,
+        baseline: datetime | None,
+        image: Volume | None,
+        simulator: Simulator,
+        clinical_data: Mapping[str, Any],
+        history: Sequence[Snapshot],
+    ) -> None:
+        self.twin_id = twin_id
+        self.patient_id = patient_id
+        self.baseline = baseline
+        self.image = image
+        self.clinical_data: Mapping[str, Any] = dict(clinical_data)
+        self.history: tuple[Snapshot, ...] = tuple(history)
+        self._simulator = simulator
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The current version."""
+        return self.history[-1]
+
+    @property
+    def version(self) -> int:
+        """Number of the current version, 1 for a new twin."""
+        return self.snapshot.version
+
+    @property
+    def created_utc(self) -> datetime:
+        """When the current version was made."""
+        return self.snapshot.created_utc
+
+    @property
+    def parameters(self) -> Mapping[str, Estimate]:
+        """Every parameter with its 95 % interval."""
+        return self.snapshot.belief.estimates()
+
+    @property
+    def treatment_history(self) -> tuple[Treatment, ...]:
+        """Treatments given, in days since baseline."""
+        return self.snapshot.treatment_history
+
+    @property
+    def visits(self) -> tuple[Visit, ...]:
+        """Follow-up scans that the current version was calibrated on, in order of day."""
+        return self.snapshot.visits
+
+    @property
+    def provenance(self) -> Provenance:
+        """Where the current version comes from."""
+        return self.snapshot.provenance
+
+    @property
+    def calibration(self) -> CalibrationResult | None:
+        """Outcome of the calibration that made the current version; None for a new twin."""
+        return self.snapshot.calibration
+
+    @property
+    def origin_day(self) -> float:
+        """The twin's "now": day of its last observation, 0 before any follow-up."""
+        return self.snapshot.origin_day
+
+    @property
+    def baseline_volume_cm3(self) -> float:
+        """Segmented volume of the baseline lesion."""
+        return self._simulator.lesion_volume_cm3
+
+    @property
+    def current_volume(self) -> Estimate:
+        """Tumour volume on ``origin_day`` with its 95 % interval: segmented if new, else modelled."""
+        return self.snapshot.current_volume_cm3
+
+    @property
+    def current_volume_cm3(self) -> float:
+        """Tumour volume on ``origin_day``."""
+        return self.current_volume.value
+
+    @property
+    def proliferation_rate(self) -> float:
+        """Proliferation rate k per day."""
+        return self.parameters[PROLIFERATION].value
+
+    @property
+    def proliferation_rate_interval(self) -> tuple[float, float]:
+        """95 % interval of k per day."""
+        estimate = self.parameters[PROLIFERATION]
+        return estimate.low, estimate.high
+
+    @property
+    def detection_threshold(self) -> float:
+        """Density at the visible edge, as a part of the carrying capacity."""
+        return DETECTION_THRESHOLD
+
+    @property
+    def domain(self) -> Mask:
+        """Where tumour cells can live, on the model grid."""
+        return self._simulator.domain
+
+    @property
+    def lesion(self) -> Mask:
+        """Baseline lesion on the model grid: its densest voxels, as many as the segmented volume fills."""
+        density = self._simulator.density()
+        voxels = round(self.baseline_volume_cm3 * 1000.0 / self.domain.voxel_volume_mm3)
+        inside = np.zeros(density.size, dtype=bool)
+        inside[np.argpartition(density.ravel(), -voxels)[-voxels:]] = True
+        return as_mask(self._grid, inside.reshape(density.shape), meaning=NEOPLASM)
+
+    @property
+    def density(self) -> Volume:
+        """Tumour cell density on ``origin_day``, as a part of the carrying capacity, most probable values."""
+        belief = self.snapshot.belief.values
+        days = np.array([self.origin_day])
+        (_, state), *_ = self._simulator.states(belief, self.treatment_history, days)
+        return self._grid.with_array(state[1:-1, 1:-1, 1:-1].copy())
+
+    @property
+    def _grid(self) -> Volume:
+        domain = self.domain
+        return Volume(
+            domain.array,
+            domain.affine,
+            frame_of_reference_uid=domain.frame_of_reference_uid,
+            patient_id=domain.patient_id,
+        )
+
+    def calibrate(
+        self,
+        longitudinal_scans: Sequence[Any],
+        treatment_history: Sequence[Mapping[str, Any] | Treatment] = (),
+        *,
+        seed: int = 0,
+        max_iterations: int = 30,
+        progress: Callable[[float, str], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> CalibrationResult:
+        """Fit the model to segmented follow-up scans and make the next version of this twin.
+
+        Scans and treatments add to those of earlier calibrations (a scan or treatment given twice counts
+        once), and the fit always starts from the priors, so that no scan is counted twice. Growth, the
+        baseline volume and the sensitivities to what was given before the last scan are estimated.
+
+        Parameters
+        ----------
+        longitudinal_scans
+            Segmentations: each ``(day, source)`` or a source with a DICOM date or ``week_N``/``day_N`` in its
+            file name; sources as for :func:`digital_twins.imaging.load_mask`.
+        treatment_history
+            Treatments given, as dictionaries (:func:`digital_twins.records.parse_treatment`) in days since
+            baseline, or with a wall-clock ``start``.
+        seed
+            Kept in the provenance; the fit itself draws nothing.
+        progress, cancelled
+            Called with a fraction and a text; asked whether to stop.
+
+        Raises
+        ------
+        InputError
+            When a scan or treatment cannot be used, with the reason; the twin is then as it was.
+        concurrent.futures.CancelledError
+            When ``cancelled`` said so; the twin is then as it was.
+        """
+        before = self.snapshot
+        added, notes = self._new_visits(longitudinal_scans)
+        visits = tuple(sorted((*before.visits, *added), key=lambda visit: visit.day))
+        if not visits:
+            raise InputError(
+                "There is no follow-up scan to calibrate on.",
+                "None was given, or only the baseline scan itself.",
+                "Pass at least one segmentation of a later day.",
+            )
+        given = self._given(treatment_history)
+        known = {_fingerprint(t) for t in before.treatment_history}
+        treatments = (*before.treatment_history, *(t for t in given if _fingerprint(t) not in known))
+        belief, fit = calibrate(
+            self._simulator,
+            visits,
+            treatments,
+            before.belief,
+            max_iterations=max_iterations,
+            progress=progress,
+            cancelled=cancelled,
+        )
+        version = before.version + 1
+        result = summary(self._simulator, visits, treatments, belief, fit=fit, version=version)
+        scans = {f"scan_day_{visit.day:g}": visit.digest for visit in visits}
+        provenance = Provenance(
+            inputs={**before.provenance.inputs, **scans},
+            software_version=__version__,
+            seed=seed,
+            parent_version=before.version,
+            notes=tuple(dict.fromkeys((*before.provenance.notes, *notes, *_assumptions(treatments)))),
+        )
+        made = Snapshot(
+            version=version,
+            created_utc=datetime.now(tz=UTC),
+            belief=belief,
+            visits=visits,
+            treatment_history=treatments,
+            provenance=provenance,
+            current_volume_cm3=current_volume(belief, visits, fit),
+            calibration=result,
+        )
+        self.history = (*self.history, made)
+        return result
+
+    def predict(
+        self,
+        horizon_days: float,
+        *,
+        treatments: Sequence[Mapping[str, Any] | Treatment] = (),
+        output_interval_days: float = 7.0,
+        interval: float = 0.95,
+        samples: int = 48,
+        seed: int = 0,
+        progress: Callable[[float, str], None] | None = None,
+    ) -> Prediction:
+        """Forecast from now (``origin_day``) on, with an ensemble over the parameters' uncertainty.
+
+        Each member runs from baseline through the treatment history, then through the planned treatments.
+
+        Parameters
+        ----------
+        horizon_days
+            Days after ``origin_day``.
+        treatments
+            Planned treatments; their day 0 is ``origin_day`` unless they carry a wall-clock ``start``.
+        interval
+            Probability of the central interval.
+        samples, seed
+            Size of the ensemble (8 to 1,000) and its seed: the same seed gives the same numbers.
+
+        Raises
+        ------
+        InputError
+            When horizon, interval, samples or a treatment cannot be used.
+        """
+        if not 0.0 < interval < 1.0:
+            raise InputError(
+                "The interval of the prediction cannot be used.",
+                f"It is {interval:g}; it must lie between 0 and 1.",
+                "Use e.g. 0.95.",
+            )
+        days = output_days(self.origin_day, float(horizon_days), float(output_interval_days))
+        members = ensemble(self.snapshot.belief, samples, seed=seed)
+        planned = tuple(
+            placed_in_time(self._parsed(t), self.baseline, default_day=self.origin_day) for t in treatments
+        )
+        course = (*self.treatment_history, *planned)
+        volumes, probability, density = run_ensemble(
+            self._simulator, members, course, days, progress=progress
+        )
+        tail = 50.0 * (1.0 - interval)
+        low, median, high = np.percentile(volumes, [tail, 50.0, 100.0 - tail], axis=0)
+        question = [
+            self.content_digest,
+            [_fingerprint(t) for t in planned],
+            list(days),
+            samples,
+            seed,
+            interval,
+        ]
+        return Prediction(
+            twin_id=self.twin_id,
+            days=days,
+            origin_day=self.origin_day,
+            volume_cm3=median,
+            low_cm3=low,
+            high_cm3=high,
+            interval=interval,
+            samples_cm3=volumes,
+            treatments=planned,
+            model_version=self.version,
+            input_hash=hashlib.sha256(json.dumps(question).encode()).hexdigest(),
+            domain=self.domain,
+            probability=probability,
+            mean_density=density,
+        )
+
+    @property
+    def content_digest(self) -> str:
+        """SHA-256 over what determines the current version's predictions (not over when it was made)."""
+        snapshot = self.snapshot
+        content = [
+            self.twin_id,
+            snapshot.version,
+            snapshot.belief.names,
+            snapshot.belief.log_mean.tolist(),
+            snapshot.belief.log_covariance.tolist(),
+            [_fingerprint(t) for t in snapshot.treatment_history],
+            sorted(snapshot.provenance.inputs.items()),
+        ]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def save(self, path: str | Path) -> None:
+        """Write the twin with all its versions to one file (zip of JSON and arrays, no pickle).
+
+        Raises
+        ------
+        StorageError
+            When the file cannot be written.
+        """
+        from digital_twins.patient_modeling._file import to_bytes
+
+        target = Path(path)
+        try:
+            target.write_bytes(to_bytes(self))
+        except OSError as error:
+            raise StorageError(
+                "The twin could not be saved.", str(error.strerror), "Choose a folder that can be written."
+            ) from error
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Read a twin that :meth:`save` wrote; its predictions are the same to the last bit.
+
+        Raises
+        ------
+        InputError
+            When the file is not a twin, or damaged.
+        NotFoundError
+            When there is no such file.
+        """
+        from digital_twins.patient_modeling._file import from_bytes, read_twin_file
+
+        return from_bytes(read_twin_file(Path(path)), cls)
+
+    def _new_visits(self, scans: Sequence[Any]) -> tuple[list[Visit], list[str]]:
+        known = {visit.digest for visit in self.visits} | {self.provenance.inputs["tumor_segmentation"]}
+        added: list[Visit] = []
+        notes: list[str] = []
+        for scan in scans:
+            visit = read_visit(scan, frame=self.domain, baseline=self.baseline)
+            if visit.digest in known:
+                notes.append(f"A scan of day {visit.day:g} was left aside: its content is already known.")
+                continue
+            known.add(visit.digest)
+            added.append(visit)
+            if visit.day_from != "given":
+                notes.append(f"The scan of day {visit.day:g} has its day from: {visit.day_from}.")
+        return added, notes
+
+    def _parsed(self, treatment: Mapping[str, Any] | Treatment) -> Treatment:
+        surface = self.clinical_data.get("body_surface_area_m2")
+        return parse_treatment(treatment, body_surface_area_m2=surface, allow_before_baseline=True)
+
+    def _given(self, treatments: Sequence[Mapping[str, Any] | Treatment]) -> tuple[Treatment, ...]:
+        return tuple(placed_in_time(self._parsed(t), self.baseline, default_day=0.0) for t in treatments)
+
+
+def _fingerprint(treatment: Treatment) -> str:
+    """What a treatment does, as text: two with the same doses on the same days are the same."""
+    doses = [(d.day, d.dose_mg, d.duration_hours) for d in treatment.doses]
+    fractions = [(f.day, f.dose_gy) for f in treatment.fractions]
+    return json.dumps([treatment.kind, treatment.drug, doses, fractions, treatment.day])
+
+
+def _assumptions(treatments: Sequence[Treatment]) -> list[str]:
+    return [f"{treatment.label}: {text}" for treatment in treatments for text in treatment.assumptions]

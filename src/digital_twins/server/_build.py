@@ -1,0 +1,263 @@
+"""The build job: from what is stored of a patient to a twin version, predictions, documents and the view."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from digital_twins._errors import InputError, NotFoundError
+from digital_twins.server._inputs import gather
+from digital_twins.server._models import Document, ObservedPoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import apsw
+    from pydicom import Dataset
+
+    from digital_twins.clinical_integration import ClinicalTwin
+    from digital_twins.patient_modeling import PatientTwin
+    from digital_twins.records import PatientRecord
+    from digital_twins.reports import Documents
+    from digital_twins.server._services import Services
+    from digital_twins.storage import Job
+    from digital_twins.treatment_simulation import Response
+
+HORIZON_DAYS = 180.0
+"""Days from the last observation to the assessment; longer when a planned treatment needs it."""
+
+_AFTER_LAST_DOSE_DAYS = 30.0
+SIMULATED = "SIMULATED"
+"""In SeriesDescription: a follow-up that a model made, not an examination."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    record: PatientRecord
+    twin: PatientTwin
+    responses: list[Response]
+    notes: tuple[str, ...]
+    images: list[Dataset]
+    lesion_seg: Dataset
+    observed: list[ObservedPoint]
+
+
+def build(services: Services, job: Job, progress: Callable[[float, str], None]) -> None:
+    """Run one build job and end it as succeeded; the view, the audit event and the end are one transaction.
+
+    Every step may run again after a crash: a stored twin version is found again, documents carry UIDs and ids
+    that follow from twin, version and options.
+
+    Parameters
+    ----------
+    progress
+        Called with a fraction in 0..1 and a phrase; raises to end the job early.
+
+    Raises
+    ------
+    InputError
+        Images and record belong to different patients, or cannot make a twin.
+    NotFoundError
+        The data of the job is no longer complete.
+    """
+    made = _make(services, job, progress)
+    progress(0.80, "writing documents")
+    written = _documents(made, job)
+    links = _store_documents(services, made, written)
+    progress(0.94, "preparing the page")
+    _finish(services, job, made, written, links)
+
+
+def _make(services: Services, job: Job, progress: Callable[[float, str], None]) -> _Made:
+    from digital_twins.clinical_integration import build_clinical_twin
+    from digital_twins.server._versions import settle
+
+    progress(0.01, "collecting the study and the record")
+    inputs = gather(services, str(job.payload["patient_id"]))
+    if inputs.missing is not None:
+        raise NotFoundError(
+            "The twin was not built.",
+            f"The patient's data is no longer complete: {inputs.missing} is missing.",
+            "Send what is missing; the build starts again by itself.",
+        )
+    record = inputs.record()
+    images, segs = inputs.datasets(services)
+    clinical = build_clinical_twin(
+        record, images, segs, seed=0, progress=lambda f, text: progress(0.02 + 0.38 * f, text)
+    )
+    twin = settle(services.registry, clinical.twin)
+    progress(0.42, "predicting")
+    responses, skipped = _responses(clinical, twin, progress)
+    source, lesion_seg = _sources(twin, images, segs)
+    notes = (*clinical.notes, *twin.provenance.notes, *skipped)
+    return _Made(record, twin, responses, notes, source, lesion_seg, _observed(twin, segs))
+
+
+def _responses(
+    clinical: ClinicalTwin, twin: PatientTwin, progress: Callable[[float, str], None]
+) -> tuple[list[Response], list[str]]:
+    from digital_twins.records import Treatment
+    from digital_twins.treatment_simulation import TreatmentSimulator
+
+    planned = clinical.record.treatments_planned
+    plans = [Treatment(kind="observation", label="observation"), *planned]
+    ends = [plan.last_day or 0.0 for plan in plans]
+    horizon_days = max(HORIZON_DAYS, *(end + _AFTER_LAST_DOSE_DAYS for end in ends))
+    simulator = TreatmentSimulator(twin, body_surface_area_m2=twin.clinical_data.get("body_surface_area_m2"))
+    responses, skipped = [], []
+    for index, plan in enumerate(plans):
+        start, share = 0.42 + 0.36 * index / len(plans), 0.36 / len(plans)
+
+        def told(fraction: float, _: str, start: float = start, share: float = share) -> None:
+            progress(start + share * fraction, f"predicting course {index + 1} of {len(plans)}")  # noqa: B023
+
+        try:
+            responses.append(simulator.predict_response(plan, horizon_days, progress=told))
+        except InputError as error:
+            if plan.kind == "observation":
+                raise
+            skipped.append(f"Not simulated: {plan.label}. {error.why}")
+    return responses, skipped
+
+
+def _sources(
+    twin: PatientTwin, images: Sequence[Dataset], segs: Sequence[Dataset]
+) -> tuple[list[Dataset], Dataset]:
+    """Return the instances of the baseline series and the SEG of the baseline lesion."""
+    used = set(twin.image.source_uids) if twin.image is not None else set()
+    source = [ds for ds in images if str(ds.SOPInstanceUID) in used]
+    if not source:  # a cropped image may not list its sources: the frame of reference decides
+        frame = twin.domain.frame_of_reference_uid
+        source = [ds for ds in images if str(ds.get("FrameOfReferenceUID")) == frame]
+    series = str(source[0].SeriesInstanceUID)
+    frame = str(source[0].get("FrameOfReferenceUID"))
+    fitting = [ds for ds in segs if str(ds.get("FrameOfReferenceUID")) == frame]
+    first = min(fitting, key=lambda ds: (str(ds.get("StudyDate")), str(ds.SeriesInstanceUID)))
+    return [ds for ds in images if str(ds.SeriesInstanceUID) == series], first
+
+
+def _observed(twin: PatientTwin, segs: Sequence[Dataset]) -> list[ObservedPoint]:
+    made_up = {
+        str(ds.get("StudyDate")) for ds in segs if SIMULATED in str(ds.get("SeriesDescription") or "").upper()
+    }
+    points = [ObservedPoint(day=0.0, acquired_utc=twin.baseline, volume_cm3=twin.baseline_volume_cm3)]
+    for visit in twin.visits:
+        at = None if twin.baseline is None else twin.baseline + timedelta(days=visit.day)
+        simulated = at is not None and at.strftime("%Y%m%d") in made_up
+        points.append(
+            ObservedPoint(day=visit.day, acquired_utc=at, volume_cm3=visit.volume_cm3, simulated=simulated)
+        )
+    return points
+
+
+def _documents(made: _Made, job: Job) -> Documents:
+    from digital_twins.imaging import load_mask
+    from digital_twins.reports import StudyReference, documents, summarise
+
+    image, twin = made.images[0], made.twin
+    report = summarise(
+        twin,
+        made.responses,
+        made.record,
+        study=StudyReference(
+            study_uid=str(image.StudyInstanceUID),
+            series_uid=str(image.SeriesInstanceUID),
+            accession_number=str(image.get("AccessionNumber") or ""),
+            study_date=str(image.get("StudyDate") or ""),
+            modality=str(image.get("Modality") or ""),
+            description=str(image.get("StudyDescription") or ""),
+        ),
+        created=job.created_utc.astimezone(UTC),
+        lesion=None if twin.image is None else load_mask(made.lesion_seg, like=twin.image),
+        simulated_follow_up=any(point.simulated for point in made.observed),
+    )
+    return documents(report, made.images, segmentation=made.lesion_seg)
+
+
+def _store_documents(services: Services, made: _Made, written: Documents) -> list[Document]:
+    references = [str(entry["request"]["url"]) for entry in written.fhir["entry"]]
+    services.catalogue.mark_outputs([(reference, "fhir") for reference in references])
+    services.dicom.ingest_many([_part10(ds) for ds in written.dicom], source="node")
+    services.fhir.transaction(written.fhir, agent="node")
+    twin, links = made.twin, []
+    pdf = f"/api/twins/{twin.twin_id}/report.pdf?version={twin.version}"
+    pdf_uid = str(written.encapsulated_pdf.SOPInstanceUID)
+    links.append(
+        Document(
+            kind="PDF", title="Twin report", id=pdf_uid, href=pdf, media_type="application/pdf", inline=True
+        )
+    )
+    titles = {"sr": "Structured report (TID 1500)", "encapsulated": "Twin report as DICOM Encapsulated PDF"}
+    dicom = [("SEG", ds, str(ds.SeriesDescription)) for ds in written.segs]
+    dicom += [
+        ("SR", written.sr, titles["sr"]),
+        ("DICOM PDF", written.encapsulated_pdf, titles["encapsulated"]),
+    ]
+    links += [_dicom_link(kind, ds, title) for kind, ds, title in dicom]
+    reports = (reference for reference in references if reference.startswith("DiagnosticReport/"))
+    return [*links, *(_fhir_link(reference) for reference in reports)]
+
+
+def _fhir_link(reference: str) -> Document:
+    return Document(
+        kind="FHIR",
+        title="DiagnosticReport, preliminary",
+        id=reference,
+        href=f"/fhir/{reference}",
+        media_type="application/fhir+json",
+        inline=True,
+    )
+
+
+def _dicom_link(kind: str, ds: Dataset, title: str) -> Document:
+    place = f"{ds.StudyInstanceUID}/series/{ds.SeriesInstanceUID}/instances/{ds.SOPInstanceUID}"
+    href = f"/dicom-web/studies/{place}?accept=application/dicom"
+    return Document(
+        kind=kind, title=title, id=str(ds.SOPInstanceUID), href=href, media_type="application/dicom"
+    )
+
+
+def _part10(ds: Dataset) -> bytes:
+    buffer = io.BytesIO()
+    ds.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def _finish(services: Services, job: Job, made: _Made, written: Documents, links: list[Document]) -> None:
+    from digital_twins.server._view import image_files, twin_view
+
+    twin = made.twin
+    files = {**image_files(twin, made.lesion_seg, made.responses), "pdf": written.pdf}
+    digests = dict(zip(files, services.blobs.put_many(files.values()), strict=True))
+    labels = ["SIMULATED FOLLOW-UP"] if any(point.simulated for point in made.observed) else []
+    view = twin_view(
+        twin,
+        made.responses,
+        patient_key=str(job.payload["patient_key"]),
+        observed=made.observed,
+        labels=labels,
+        notes=made.notes,
+        documents=links,
+    )
+    event = services.auditor.event(
+        "C",
+        "twin.build",
+        entity=f"{twin.twin_id}/{twin.version}",
+        patient_id=made.record.patient_id,
+        detail={"job": job.job_id, "scenarios": len(made.responses)},
+    )
+    result = {
+        "twin_id": twin.twin_id,
+        "version": twin.version,
+        "documents": written.identifiers,
+        "finished_utc": datetime.now(tz=UTC).isoformat(timespec="seconds"),
+    }
+
+    def work(cursor: apsw.Cursor) -> None:
+        services.catalogue.keep_in(cursor, view, digests)
+        services.auditor.stage(cursor, event)
+        services.jobs.succeed_in(cursor, job, result)
+
+    services.database.write(work)

@@ -1,0 +1,72 @@
+"""The HTTP doors of a node wired to its rooms."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.routing import Mount
+
+from digital_twins.server._api import ApiParts
+from digital_twins.server._app import create_app
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Literal
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from digital_twins.dicom import Stored
+    from digital_twins.server._models import Health
+    from digital_twins.server._services import Services
+
+_WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+
+
+def node_app(
+    services: Services,
+    *,
+    health: Callable[[], Health],
+    on_stored: Callable[[Stored], None],
+    on_record: Callable[[], None],
+    stopping: Callable[[], bool],
+    host: str,
+) -> ASGIApp:
+    """Return the application with FHIR and DICOMweb on the stores of `services`."""
+    from digital_twins.dicom import dicomweb_routes
+    from digital_twins.fhir import fhir_routes
+
+    web = services.auditor.acting("web")
+
+    def audit(action: Literal["R", "U"], kind: str, entity: str, patient_id: str | None) -> None:
+        services.audit(web.event(action, kind, entity=entity, patient_id=patient_id))
+
+    services.metrics.gauge("twin_jobs", services.job_counts)
+    app = create_app(
+        ApiParts(services.catalogue, services.jobs, audit, stopping),
+        metrics=services.metrics,
+        health=health,
+        routes=[
+            *fhir_routes(services.fhir, base="/fhir"),
+            Mount("/dicom-web", routes=dicomweb_routes(services.dicom, on_stored=on_stored)),
+        ],
+        hosts=() if host in {"0.0.0.0", "::"} else (host,),  # noqa: S104  (compared, not bound)
+    )
+    return _watch_records(app, on_record)
+
+
+def _watch_records(app: ASGIApp, on_record: Callable[[], None]) -> ASGIApp:
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        path = str(scope.get("path", ""))
+        writes = scope["type"] == "http" and scope["method"] in _WRITES and path.split("/")[1:2] == ["fhir"]
+        if not writes or path.endswith("/_search"):
+            await app(scope, receive, send)
+            return
+
+        async def answer(message: Message) -> None:
+            await send(message)
+            if message["type"] == "http.response.start" and message["status"] < 300:
+                on_record()
+
+        await app(scope, receive, answer)
+
+    return watched

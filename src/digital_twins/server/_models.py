@@ -1,0 +1,209 @@
+"""Typed shapes of the ``/api`` answers: what the web pages and other programs read."""
+
+from __future__ import annotations
+
+from datetime import date, datetime  # noqa: TC003  (pydantic resolves the annotations at run time)
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+RESEARCH_USE = (
+    "Research software that supports decisions. Not a medical device. "
+    "Predictions are model output and were not acquired."
+)
+"""The sentence that every page, report and answer carries."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Interval(_Model):
+    """A number with its interval; ``level`` is the probability inside, e.g. 0.95."""
+
+    value: float
+    low: float
+    high: float
+    unit: str
+    level: float = 0.95
+
+
+class JobView(_Model):
+    """State of one job of the queue."""
+
+    job_id: str
+    kind: str
+    state: str
+    fraction: float = 0.0
+    text: str = ""
+    error: dict[str, str] | None = None
+    result: dict[str, object] | None = None
+    patient: str | None = None
+    created_utc: datetime | None = None
+    updated_utc: datetime | None = None
+
+
+class PatientSummary(_Model):
+    """One line of the patient list; ``key`` is opaque and stands in addresses instead of the PatientID."""
+
+    key: str
+    patient_id: str
+    name: str | None = None
+    sex: str | None = None
+    birth_date: date | None = None
+    diagnosis: str | None = None
+    stage: str | None = None
+    labels: list[str] = Field(default_factory=list)
+    twin_count: int = 0
+    twin_id: str | None = None
+    updated_utc: datetime | None = None
+    latest_job: JobView | None = None
+    waiting_for: str | None = None
+
+
+class Document(_Model):
+    """A hospital document that the node wrote."""
+
+    kind: str
+    title: str
+    id: str
+    href: str
+    media_type: str
+    inline: bool = False
+
+
+class TwinSummary(_Model):
+    """A twin of a patient, at its latest version."""
+
+    twin_id: str
+    version: int
+    created_utc: datetime
+    volume_cm3: float
+    simulated: bool
+
+
+class PatientDetail(PatientSummary):
+    """A patient with twins and jobs."""
+
+    biomarkers: dict[str, str] = Field(default_factory=dict)
+    twins: list[TwinSummary] = Field(default_factory=list)
+    jobs: list[JobView] = Field(default_factory=list)
+    research_use: str = RESEARCH_USE
+
+
+class Parameter(_Model):
+    """A model parameter; ``fixed`` ones were not estimated and say where they come from."""
+
+    name: str
+    label: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    standard_deviation: float | None = None
+    unit: str
+    fixed: bool
+    source: str
+
+
+class ObservedPoint(_Model):
+    """A measured tumour volume on a day since the baseline."""
+
+    day: float
+    acquired_utc: datetime | None = None
+    volume_cm3: float
+    simulated: bool = False
+    source: str = ""
+
+
+class Scenario(_Model):
+    """The prediction under one treatment: median with interval, and the response it amounts to."""
+
+    key: str
+    label: str
+    kind: str
+    planned: bool
+    interval: float
+    days: list[float]
+    volume_cm3: list[float]
+    low_cm3: list[float]
+    high_cm3: list[float]
+    mask_days: list[float]
+    volume_change_percent: Interval
+    response_category: str
+    criterion: str
+    nadir_day: float
+    nadir_volume_cm3: float
+    assumptions: list[str] = Field(default_factory=list)
+
+
+class Version(_Model):
+    """One entry of the append-only history of a twin."""
+
+    version: int
+    created_utc: datetime
+    reason: str
+    scans: int
+
+
+class ImageInfo(_Model):
+    """What the viewer needs to show the baseline image."""
+
+    modality: str
+    window_low: float
+    window_high: float
+    lesion_centroid_mm: tuple[float, float, float]
+    """RAS millimetres: the convention of the NIfTI files beside it."""
+
+
+class Provenance(_Model):
+    """What made this version."""
+
+    software_version: str
+    seed: int
+    input_hash: str
+    model: str
+
+
+class TwinDetail(_Model):
+    """Everything that the twin page shows."""
+
+    twin_id: str
+    patient_key: str
+    version: int
+    created_utc: datetime
+    baseline_utc: datetime | None
+    model: str
+    simulated: bool
+    labels: list[str]
+    research_use: str = RESEARCH_USE
+    current_volume: Interval
+    current_day: float = 0.0
+    """Day of the last observation: predictions start there, planned treatments begin there."""
+    parameters: list[Parameter]
+    observed: list[ObservedPoint]
+    scenarios: list[Scenario]
+    versions: list[Version]
+    documents: list[Document]
+    image: ImageInfo
+    provenance: Provenance
+    notes: list[str] = Field(default_factory=list)
+
+
+class Problem(_Model):
+    """An error as application/problem+json (RFC 9457), with what/why/fix beside the standard members."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    what: str
+    why: str
+    fix: str
+
+
+class Health(_Model):
+    """Whether the parts of the node work."""
+
+    status: Literal["ok", "degraded"]
+    version: str
+    parts: dict[str, str]

@@ -1,0 +1,344 @@
+"""The running node: DICOM port, HTTP port, workers and the audit drainer on one data folder."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import threading
+import uuid
+from typing import TYPE_CHECKING, Self
+
+import digital_twins
+from digital_twins._errors import StorageError
+from digital_twins._logging import get_logger
+from digital_twins.server._datadir import DataFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+    from types import TracebackType
+    from typing import Any
+
+    from digital_twins.audit import AuditTrail
+    from digital_twins.config import Settings
+    from digital_twins.dicom import Listener
+    from digital_twins.server._models import Health
+    from digital_twins.server._scheduler import TwinScheduler
+    from digital_twins.server._services import Services
+    from digital_twins.server._workers import WorkerPool
+
+_log = get_logger(__name__)
+_DRAIN_S = 0.2
+_HTTP_GRACE_S = 5
+
+
+class Node:
+    """A node on one data folder: ``async with Node(settings) as node`` or ``with Node(settings) as node``.
+
+    The plain ``with`` runs the node in a thread of its own, for tests and notebooks. Ports that are 0 in the
+    settings are taken free; `dicom_port` and `http_port` tell which.
+
+    Parameters
+    ----------
+    settings
+        As `digital_twins.config.load_settings` returns them.
+
+    Raises
+    ------
+    StorageError
+        On entering: the data folder cannot be written, or a port is occupied.
+    ConflictError
+        On entering: another node runs on the folder.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.boot_id = uuid.uuid4().hex
+        self.dicom_port = 0
+        self.http_port = 0
+        self._stack = contextlib.AsyncExitStack()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self._leave: Callable[[], object] | None = None
+
+    @property
+    def base_url(self) -> str:
+        """Address of the pages, e.g. ``"http://127.0.0.1:8042"``."""
+        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
+        return f"http://{host}:{self.http_port}"
+
+    @property
+    def services(self) -> Services:
+        """The rooms of the running node."""
+        return self._services
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping = True
+        await self._stack.aclose()
+        _log.info("node.stopped")
+
+    def __enter__(self) -> Self:
+        ready: threading.Event = threading.Event()
+        failures: list[BaseException] = []
+
+        async def live() -> None:
+            leave = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            self._leave = lambda: loop.call_soon_threadsafe(leave.set)
+            async with self:
+                ready.set()
+                await leave.wait()
+
+        def run() -> None:
+            try:
+                _run(live())
+            except BaseException as error:  # noqa: BLE001  (handed to the thread that entered)
+                failures.append(error)
+            finally:
+                ready.set()
+
+        self._thread = threading.Thread(target=run, name="node")
+        self._thread.start()
+        ready.wait()
+        if failures:
+            self._thread.join()
+            raise failures[0]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._leave is not None and self._thread is not None:
+            self._leave()
+            self._thread.join()
+
+    async def _start(self) -> None:
+        from digital_twins.server._services import open_services
+
+        settings = self.settings
+        folder = await asyncio.to_thread(DataFolder, settings.data_dir)
+        self._stack.callback(folder.close)
+        listening = _listen(settings.host, settings.http_port)
+        self._stack.callback(listening.close)
+        self.http_port = int(listening.getsockname()[1])
+        self._services = await asyncio.to_thread(
+            open_services, folder.path, boot_id=self.boot_id, node=settings.ae_title
+        )
+        self._stack.callback(self._services.close)
+        self._services.jobs.release_stale()
+        await self._start_audit()
+        self._scheduler = self._start_scheduler()
+        self._listener = await self._start_dicom()
+        self._workers = self._start_workers()
+        await self._start_http(listening)
+        self._scheduler.rescan()
+        self._announce()
+        _log.info("node.started", port=self.http_port)
+
+    async def _start_audit(self) -> None:
+        from digital_twins.audit import AuditTrail
+
+        self._trail: AuditTrail = await asyncio.to_thread(
+            AuditTrail, self._services.data_dir / "audit.sqlite"
+        )
+        self._stack.callback(self._trail.close)
+        task = asyncio.create_task(self._drain())
+
+        async def last_drain() -> None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await asyncio.to_thread(self._trail.drain, self._services.database)
+
+        self._stack.push_async_callback(last_drain)
+
+    async def _drain(self) -> None:
+        while True:
+            try:
+                await asyncio.to_thread(self._trail.drain, self._services.database)
+            except StorageError as error:
+                _log.error("audit.drain.failed", what=error.what, why=error.why)
+                await asyncio.sleep(5 * _DRAIN_S)
+            await asyncio.sleep(_DRAIN_S)
+
+    def _start_scheduler(self) -> TwinScheduler:
+        from digital_twins.server._scheduler import TwinScheduler
+
+        scheduler = TwinScheduler(self._services, stable_s=self.settings.study_stable_seconds)
+        self._stack.push_async_callback(scheduler.close)
+        return scheduler
+
+    async def _start_dicom(self) -> Listener:
+        from digital_twins.dicom import Limits, start_listener
+
+        settings = self.settings
+        listener = await start_listener(
+            self._services.dicom,
+            host=settings.host,
+            port=settings.dicom_port,
+            ae_title=settings.ae_title,
+            on_stored=self._scheduler.stored,
+            limits=Limits(max_associations=settings.max_associations, max_pdu_bytes=settings.max_pdu_bytes),
+        )
+        self.dicom_port = listener.port
+        self._stack.push_async_callback(listener.close)
+        metrics = self._services.metrics
+        metrics.gauge("twin_dicom_associations", lambda: {"": float(listener.associations)})
+        return listener
+
+    def _start_workers(self) -> WorkerPool:
+        from digital_twins.server._workers import WorkerPool
+
+        pool = WorkerPool(
+            self._services.data_dir,
+            boot_id=self.boot_id,
+            count=self.settings.workers,
+            log_level=self.settings.log_level,
+            metrics=self._services.metrics,
+        )
+        self._stack.push_async_callback(pool.close)
+        return pool
+
+    async def _start_http(self, listening: socket.socket) -> None:
+        import uvicorn
+
+        from digital_twins.server._doors import node_app
+
+        app = node_app(
+            self._services,
+            health=self._health,
+            on_stored=self._scheduler.stored,
+            on_record=self._scheduler.record_changed,
+            stopping=lambda: self._stopping,
+            host=self.settings.host,
+        )
+
+        class Server(uvicorn.Server):
+            @contextlib.contextmanager
+            def capture_signals(self) -> Iterator[None]:
+                """Leave signals to the node."""
+                yield
+
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=_HTTP_GRACE_S,
+        )
+        server = Server(config)
+        task = asyncio.create_task(server.serve(sockets=[listening]))
+
+        async def finish() -> None:
+            server.should_exit = True
+            await task
+
+        self._stack.push_async_callback(finish)
+        while not server.started:
+            if task.done():
+                await task
+            await asyncio.sleep(0.01)
+
+    def _health(self) -> Health:
+        from digital_twins.server._models import Health
+
+        parts = {"dicom": f"ok, {self._listener.associations} associations"}
+        try:
+            with self._services.database.read() as connection:
+                connection.execute("SELECT 1").fetchall()
+            parts["database"] = "ok"
+        except StorageError as error:
+            parts["database"] = error.why
+        alive = self._workers.alive
+        parts["workers"] = (
+            "ok" if alive == self.settings.workers else f"{alive} of {self.settings.workers} run"
+        )
+        well = all(text.startswith("ok") for text in parts.values())
+        return Health(status="ok" if well else "degraded", version=digital_twins.__version__, parts=parts)
+
+    def _announce(self) -> None:
+        """Write ``node.json`` with the ports, so that tools on this machine find the node."""
+        path = self._services.data_dir / "node.json"
+        found = {
+            "pid": os.getpid(),
+            "boot_id": self.boot_id,
+            "dicom_port": self.dicom_port,
+            "http_port": self.http_port,
+            "ae_title": self.settings.ae_title,
+            "base_url": self.base_url,
+        }
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(found), encoding="utf-8")
+        temporary.replace(path)
+        self._stack.callback(lambda: path.unlink(missing_ok=True))
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(512)
+    except OSError as error:
+        listening.close()
+        raise StorageError(
+            f"The HTTP port {port} could not be opened.",
+            f"The system answered: {error.strerror or type(error).__name__}.",
+            "Stop the program that uses the port, or choose another with --http-port.",
+        ) from error
+    return listening
+
+
+def _run(main: Coroutine[Any, Any, None]) -> None:
+    try:
+        import uvloop
+    except ImportError:  # not on Windows
+        asyncio.run(main)
+    else:
+        uvloop.run(main)
+
+
+def run_node(settings: Settings, *, on_ready: Callable[[Node], None] | None = None) -> None:
+    """Run a node in the foreground until SIGTERM or SIGINT, then end it in order.
+
+    Stops accepting, answers what is in flight, lets running jobs be given back to the queue, moves the last
+    audit events, closes the files.
+
+    Parameters
+    ----------
+    settings
+        As `digital_twins.config.load_settings` returns them.
+    on_ready
+        Called once every port is open.
+
+    Raises
+    ------
+    StorageError, ConflictError
+        As for `Node`.
+    """
+
+    async def live() -> None:
+        leave = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, leave.set)
+        async with Node(settings) as node:
+            if on_ready is not None:
+                on_ready(node)
+            await leave.wait()
+
+    _run(live())

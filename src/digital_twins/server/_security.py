@@ -1,0 +1,90 @@
+"""What stands before every HTTP request: the Host check, security headers and a count."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import MutableHeaders
+from starlette.responses import JSONResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from digital_twins.server._metrics import Metrics
+
+_POLICY = (
+    "default-src 'self'; img-src 'self' data: blob:; worker-src 'self' blob:; object-src 'none'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "content-security-policy": _POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+_LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+class Guard:
+    """Pure ASGI middleware: refuses foreign Host names, sets headers, counts answers.
+
+    The Host check keeps a web site that the user visits from reaching a node on 127.0.0.1 by DNS rebinding.
+
+    Parameters
+    ----------
+    app
+        What is guarded.
+    metrics
+        Gets ``twin_http_requests_total{door,status}``.
+    hosts
+        Host names (without port) that may stand in the request beside the local ones.
+    """
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, hosts: Iterable[str] = ()) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._hosts = _LOCAL | frozenset(hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        door = scope["path"].split("/")[1] or "web"
+        door = door if door in {"api", "fhir", "dicom-web", "static", "web", "health", "metrics"} else "other"
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+                if door not in {"static"}:
+                    headers.setdefault("cache-control", "no-store")
+                status = f"{message['status'] // 100}xx"
+                self._metrics.add("twin_http_requests_total", door=door, status=status)
+            await send(message)
+
+        app = self._app if _host_name(scope) in self._hosts else _refuse
+        await app(scope, receive, answer)
+
+
+def _host_name(scope: Scope) -> str:
+    host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
+    return host.rsplit(":", 1)[0] if not host.endswith("]") else host
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    body = {
+        "type": "about:blank",
+        "title": "Misdirected Request",
+        "status": 421,
+        "detail": "The Host header names a host that this node does not serve.",
+        "what": "The request was refused.",
+        "why": "Its Host header names a host that this node does not serve.",
+        "fix": "Use 127.0.0.1 or localhost, or start the node with --host set to the name that clients use.",
+    }
+    await JSONResponse(body, 421, media_type="application/problem+json")(scope, receive, send)

@@ -1,0 +1,97 @@
+"""The rooms that node and worker share, opened on one data folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from digital_twins.server._metrics import Metrics
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from digital_twins.audit import AuditEvent, Auditor
+    from digital_twins.dicom import DicomStore
+    from digital_twins.fhir import FhirStore
+    from digital_twins.patient_modeling import TwinRegistry
+    from digital_twins.server._catalogue import Catalogue
+    from digital_twins.storage import BlobStore, Database, JobQueue
+
+BUILD = "twin.build"
+"""Kind of the jobs that build a twin or calibrate it anew."""
+
+
+@dataclass(slots=True)
+class Services:
+    """Everything on the data folder; made by `open_services`, ended by `close`."""
+
+    data_dir: Path
+    database: Database
+    blobs: BlobStore
+    jobs: JobQueue
+    catalogue: Catalogue
+    dicom: DicomStore
+    fhir: FhirStore
+    registry: TwinRegistry
+    auditor: Auditor
+    metrics: Metrics = field(default_factory=Metrics)
+
+    def audit(self, event: AuditEvent) -> None:
+        """Make one audit event durable by way of the outbox."""
+        self.database.write(lambda cursor: self.auditor.stage(cursor, event))
+
+    def job_counts(self) -> dict[str, float]:
+        """Return the number of jobs by state, with labels for the metrics."""
+        with self.database.read() as connection:
+            rows = connection.execute("SELECT state, count(*) FROM job GROUP BY state").fetchall()
+        return {f'state="{state}"': float(str(count)) for state, count in rows}
+
+    def close(self) -> None:
+        """Close the database after the writes that wait."""
+        self.database.close()
+
+
+def open_services(data_dir: Path, *, boot_id: str, node: str = "node") -> Services:
+    """Open the database, the blobs and the rooms over them.
+
+    Parameters
+    ----------
+    data_dir
+        Folder of the node; `DataFolder` holds it.
+    boot_id
+        Names this start of the node, for the job queue.
+    node
+        Names the node in the audit trail, e.g. its AE title.
+
+    Raises
+    ------
+    StorageError
+        The folder cannot be written.
+    """
+    from digital_twins import audit, dicom, fhir, patient_modeling, storage
+    from digital_twins.server import _catalogue
+
+    database = storage.Database(
+        data_dir / "twin.sqlite",
+        migrations=(
+            *storage.MIGRATIONS,
+            *audit.OUTBOX_MIGRATIONS,
+            *dicom.MIGRATIONS,
+            *fhir.MIGRATIONS,
+            *patient_modeling.MIGRATIONS,
+            *_catalogue.MIGRATIONS,
+        ),
+    )
+    blobs = storage.BlobStore(data_dir / "blobs")
+    auditor = audit.Auditor(node, audit.load_pseudonym_key(data_dir / "pseudonym.key"))
+    return Services(
+        data_dir=data_dir,
+        database=database,
+        blobs=blobs,
+        jobs=storage.JobQueue(database, boot_id=boot_id),
+        catalogue=_catalogue.Catalogue(database, blobs),
+        dicom=dicom.DicomStore(database, blobs, pseudonym=auditor.patient),
+        fhir=fhir.FhirStore(database, pseudonym=auditor.patient),
+        registry=patient_modeling.TwinRegistry(database, blobs),
+        auditor=auditor,
+    )

@@ -1,0 +1,153 @@
+"""The worker process: ``python -m digital_twins.server.worker --data DIR --boot ID``.
+
+It claims build jobs from the node's queue. It ends when its standard input closes, which the kernel does
+when the node dies however it dies, and asks the kernel for a signal on the parent's death besides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from digital_twins._errors import DigitalTwinError, InputError, NotFoundError
+from digital_twins._logging import get_logger, setup_logging
+from digital_twins.server._services import BUILD, open_services
+
+if TYPE_CHECKING:
+    from digital_twins.server._services import Services
+    from digital_twins.storage import Job
+
+_log = get_logger("digital_twins.server.worker")
+_POLL_S = 0.25
+_LEASE_S = 30.0
+_PR_SET_PDEATHSIG = 1
+
+
+class StoppedError(Exception):
+    """The job should end now: cancelled, or the node is going down."""
+
+
+class _Run:
+    """One claimed job: its lease is renewed by a thread, and progress tells the work to stop."""
+
+    def __init__(self, services: Services, job: Job, stopping: threading.Event) -> None:
+        self._services = services
+        self._job = job
+        self._stopping = stopping
+        self._lost = threading.Event()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+        self._thread.start()
+
+    def progress(self, fraction: float, text: str) -> None:
+        """Record progress; raise StoppedError when the job should end."""
+        if self._stopping.is_set() or self._lost.is_set():
+            raise StoppedError
+        if not self._services.jobs.progress(self._job, fraction, text):
+            raise StoppedError
+
+    def end(self) -> None:
+        """Stop renewing the lease."""
+        self._done.set()
+        self._thread.join()
+
+    def _renew(self) -> None:
+        while not self._done.wait(_LEASE_S / 3):
+            if not self._services.jobs.heartbeat(self._job, lease_s=_LEASE_S):
+                self._lost.set()
+                return
+
+
+def run_job(services: Services, job: Job, stopping: threading.Event) -> None:
+    """Run one job to its end: succeeded, failed with what/why/fix, cancelled, or given back."""
+    from digital_twins.server._build import build
+
+    run = _Run(services, job, stopping)
+    _log.info("job.started", job_id=job.job_id, kind=job.kind, attempts=job.attempts)
+    try:
+        build(services, job, run.progress)
+        _log.info("job.succeeded", job_id=job.job_id)
+    except StoppedError:
+        if stopping.is_set():
+            services.jobs.release(job)
+        else:
+            services.jobs.fail(job, _cancelled(), retry=False)
+    except (InputError, NotFoundError) as error:
+        _log.info("job.refused", job_id=job.job_id, what=error.what)
+        services.jobs.fail(job, error, retry=False)
+    except DigitalTwinError as error:
+        _log.warning("job.failed", job_id=job.job_id, what=error.what)
+        services.jobs.fail(job, error)
+    except Exception as error:  # noqa: BLE001  (edge of the worker: a job's trouble must not end the worker)
+        _log.error("job.failed", job_id=job.job_id, error=type(error).__name__, where=_place(error))
+        services.jobs.fail(job, error)
+    finally:
+        run.end()
+
+
+def _cancelled() -> InputError:
+    return InputError("The job was cancelled.", "Somebody asked for it.", "Run it again with retry.")
+
+
+def _place(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "?"
+
+
+def serve(data_dir: Path, boot_id: str, stopping: threading.Event) -> None:
+    """Claim and run jobs until `stopping` is set."""
+    services = open_services(data_dir, boot_id=boot_id)
+    name = f"worker-{os.getpid()}"
+    try:
+        while not stopping.is_set():
+            job = services.jobs.claim(name, [BUILD], lease_s=_LEASE_S)
+            if job is None:
+                stopping.wait(_POLL_S)
+            else:
+                run_job(services, job, stopping)
+    finally:
+        services.close()
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _watch_parent(stopping: threading.Event) -> None:
+    while os.read(0, 4096):
+        pass
+    stopping.set()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run as a process of the node; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="digital_twins.server.worker")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--boot", required=True)
+    parser.add_argument("--log-level", default="INFO")
+    given = parser.parse_args(arguments)
+    setup_logging(given.log_level)
+    stopping = threading.Event()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the node too, which decides
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    _die_with_parent()
+    threading.Thread(target=_watch_parent, args=(stopping,), daemon=True).start()
+    try:
+        serve(given.data, given.boot, stopping)
+    except DigitalTwinError as error:
+        _log.error("worker.failed", what=error.what, why=error.why, fix=error.fix)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
