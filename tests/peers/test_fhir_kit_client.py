@@ -40,7 +40,8 @@ const entry = [...Array(5).keys()].map((n) => ({ resource: { resourceType: 'Obse
 const bundle = { resourceType: 'Bundle', type: 'transaction', entry };
 const done = await client.transaction({ body: bundle });
 assert.equal(done.type, 'transaction-response');
-let page = await client.search({ resourceType: 'Observation', searchParams: { patient: made.id, _count: 2 } });
+const searchParams = { patient: made.id, _count: 2 };
+let page = await client.search({ resourceType: 'Observation', searchParams });
 seen.found = 0;
 while (page) {
   seen.found += page.entry.length;

@@ -15,8 +15,7 @@ import orjson
 from fhir_support import open_store
 
 SIZE = 6
-WRITER = (
-    """
+WRITER = """
 import sys, threading
 from pathlib import Path
 from fhir_support import observation, open_store, post, transaction
@@ -24,7 +23,7 @@ lock = threading.Lock()
 def load(store, worker):
     for number in range(100000):
         tag = f"{sys.argv[2]}-{worker}-{number}"
-        entries = [post(observation(f"Patient/{tag}", "29463-7", n)) for n in range(SIZE)]
+        entries = [post(observation(f"Patient/{tag}", "29463-7", n)) for n in range(int(sys.argv[3]))]
         store.transaction(transaction(*entries))
         with lock:
             print(tag, flush=True)
@@ -33,8 +32,6 @@ with open_store(Path(sys.argv[1])) as store:
     [t.start() for t in threads]
     [t.join() for t in threads]
 """
-    % SIZE
-)
 
 
 def test_no_acknowledged_write_is_lost_and_no_transaction_is_half_visible(tmp_path: Path, full: bool) -> None:
@@ -42,7 +39,7 @@ def test_no_acknowledged_write_is_lost_and_no_transaction_is_half_visible(tmp_pa
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tests), *sys.path])}
     acknowledged: list[str] = []
     for number in range(20 if full else 3):
-        command = [sys.executable, "-c", WRITER, str(tmp_path), str(number)]
+        command = [sys.executable, "-c", WRITER, str(tmp_path), str(number), str(SIZE)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
             assert process.stdout is not None
             lines = [process.stdout.readline().strip()]

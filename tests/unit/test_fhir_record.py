@@ -35,7 +35,7 @@ def condition(text: str, **more: Any) -> dict[str, Any]:
 def marker(name: str, **value: Any) -> dict[str, Any]:
     return {
         "resourceType": "Observation",
-        "id": name.split()[0],
+        "id": name.partition(" ")[0],
         "status": "final",
         "code": concept(name),
         "subject": ME,

@@ -66,7 +66,7 @@ class TestVersions:
         assert status(error) == 404
 
     def test_ids_of_the_caller_and_decimals(self, store: FhirStore) -> None:
-        raw = b'{"resourceType":"Observation","id":"w-1","status":"final","code":{"text":"w"},"valueQuantity":{"value":70.10}}'
+        raw = orjson.dumps(observation("Patient/1", "1", 0.5, id="w-1")).replace(b"0.5", b"70.10")
         saved = store.update(raw)
         assert (saved.id, saved.created) == ("w-1", True)
         assert b'"value":70.10' in store.read("Observation", "w-1").body
