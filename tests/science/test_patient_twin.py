@@ -79,7 +79,7 @@ def test_intervals_cover_the_truth(full: bool) -> None:
             twin.current_volume.low <= seen.true_volumes_cm3[-2] <= twin.current_volume.high
         )
     covered = {name: (float(np.mean(hits)), len(hits)) for name, hits in inside.items()}
-    for name, (share, count) in covered.items():
+    for share, count in covered.values():
         if full and count >= 100:
             assert 0.90 <= share <= 0.985, covered
         elif count >= 8:

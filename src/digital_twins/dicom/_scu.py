@@ -128,7 +128,7 @@ def find(
     identifier.SpecificCharacterSet = "ISO_IR 192"
     identifier.QueryRetrieveLevel = level
     for keyword, value in keys.items():
-        setattr(identifier, keyword, value)
+        setattr(identifier, keyword, value or None)
     found: list[Dataset] = []
     with _associated(remote, [(STUDY_ROOT_FIND, (EXPLICIT_LE, IMPLICIT_LE))]) as association:
         for status, answer in association.send_c_find(identifier, STUDY_ROOT_FIND):

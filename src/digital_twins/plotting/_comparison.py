@@ -71,7 +71,7 @@ def treatment_comparison(
             "There is no option, or a predicted change came without its interval.",
             "Give every option a Quantity with low and high.",
         )
-    figure = new_figure(size_mm)
+    figure = new_figure(size_mm, left_mm=34.0, right_mm=4.0, top_mm=2.0, bottom_mm=13.0)
     axes = figure.add_subplot()
     axes.axvline(0.0, color=INK, linewidth=0.6)
     for row, outcome in enumerate(outcomes):
