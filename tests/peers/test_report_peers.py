@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 
 import pytest
 
+from digital_twins.imaging import load_mask
 from digital_twins.reports import RESEARCH_USE, documents
 from report_samples import sample_report, sample_series
 
@@ -68,3 +70,32 @@ def test_pdftoppm_paints_one_page_that_is_not_blank(program, files):
     (page,) = files.glob("p-*.pgm")
     pixels = page.read_bytes()[-1000 * 100 :]
     assert 20 < len(set(pixels)) <= 256
+
+
+def test_dcmqi_reads_the_measured_lesion_and_the_predictions(program, files):
+    reader = program("tid1500reader", "(none; pip install dcmqi)")
+    _run(reader, "--inputDICOM", str(files / "sr.dcm"), "--outputMetadata", str(files / "sr.json"))
+    groups = json.loads((files / "sr.json").read_text())["Measurements"]
+    assert [g["TrackingIdentifier"].split(":")[0] for g in groups] == [
+        "Lesion 1",
+        "MODEL ESTIMATE",
+        "PREDICTED day 84, NOT ACQUIRED",
+        "PREDICTED day 84, NOT ACQUIRED",
+    ]
+    volume = groups[0]["measurementItems"][0]
+    assert (volume["quantity"]["CodeValue"], volume["units"]["CodeValue"], float(volume["value"])) == (
+        "118565006",
+        "cm3",
+        12.5,
+    )
+
+
+def test_dcmqi_reads_the_predicted_segmentation(program, files):
+    reader = program("segimage2itkimage", "(none; pip install dcmqi)")
+    folder = files / "itk"
+    folder.mkdir()
+    _run(reader, "--inputDICOM", str(files / "seg84.dcm"), "--outputDirectory", str(folder))
+    mask = load_mask(folder / "1.nrrd")
+    expected = sample_report().options[0].predicted[-1][1]
+    assert mask.volume_cm3 == pytest.approx(expected.volume_cm3, rel=1e-6)
+    assert mask.centroid_mm == pytest.approx(expected.centroid_mm, abs=1e-3)
