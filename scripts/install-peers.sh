@@ -9,6 +9,7 @@ debian=(dcmtk dicom3tools poppler-utils chromium nodejs npm)
 node=(axe-core@4.14.1 fhir-kit-client@2.0.3)
 torch=torch==2.13.0
 monai=monai==1.6.1
+beside=logical-unification==0.4.7 # owns the import name 'unification': our wheel has to install beside it
 
 say() { printf 'peers: %s\n' "$*"; }
 fail() { printf 'peers: %s\n' "$*" >&2; exit 1; }
@@ -63,7 +64,14 @@ install_python() {
   done
 }
 
+download_wheels() {
+  if ls "$root"/.peers/wheels/logical_unification-* >/dev/null 2>&1; then say "$beside is there"; return; fi
+  say "downloading $beside"
+  "$bin/pip" download --quiet --dest "$root/.peers/wheels" "$beside"
+}
+
 install_debian
 install_node
 install_python
+download_wheels
 say "done"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import subprocess
@@ -12,10 +13,11 @@ from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.uid import CTImageStorage
-from pynetdicom import AE
 
 import digital_twins
-from dicom_support import audited, ct_slice, file_bytes, open_store
+from dicom_support import RawPeer, audited, ct_slice, file_bytes, open_store
+from digital_twins.dicom._dimse import Tag
+from digital_twins.dicom._part10 import split_file
 
 _SOURCE = Path(digital_twins.__file__).parents[1]
 
@@ -31,19 +33,15 @@ def _start(folder: Path) -> tuple[subprocess.Popen[str], int]:
 
 
 def _send_until_dead(port: int, series: str, acknowledged: list[str]) -> None:
-    ae = AE()
-    ae.add_requested_context(CTImageStorage, "1.2.840.10008.1.2.1")
-    association = ae.associate("127.0.0.1", port)
+    peer = RawPeer(port, CTImageStorage, "1.2.840.10008.1.2.1")
     number = 0
-    while association.is_established:
-        number += 1
-        ds = ct_slice(number, series=series)
-        try:
-            status = association.send_c_store(ds)
-        except (RuntimeError, ValueError):
-            return
-        if status and status.Status == 0:
-            acknowledged.append(ds.SOPInstanceUID)
+    with peer.socket, contextlib.suppress(ConnectionError):
+        while True:
+            number += 1
+            raw = file_bytes(ct_slice(number, series=series))
+            part = split_file(raw)
+            if peer.store(raw[part.dataset_offset :], part.sop_instance_uid)[Tag.STATUS] == 0:
+                acknowledged.append(part.sop_instance_uid)
 
 
 def test_nothing_acknowledged_is_lost(tmp_path: Path, *, full: bool) -> None:

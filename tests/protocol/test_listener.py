@@ -220,7 +220,7 @@ def test_find_levels_and_keys(tmp_path: Path) -> None:
 
 def test_find_can_be_cancelled(tmp_path: Path) -> None:
     with open_store(tmp_path) as store, listening(store) as node:
-        store.ingest_many(file_bytes(ct_slice(n, size=8)) for n in range(1, 400))
+        store.ingest_many(file_bytes(ct_slice(n, size=8)) for n in range(1, 200))
         remote = dicom.Remote("127.0.0.1", node.port)
         found = dicom.find(remote, {"SOPInstanceUID": ""}, level="IMAGE", limit=3)
         assert len(found) == 3
@@ -277,3 +277,16 @@ def test_send_in_many_associations(tmp_path: Path) -> None:
             assert list(pool.map(lambda group: dicom.send(remote, group), groups)) == [8] * 4
         assert len(store.instances("1.2.3.1")) == 32
         assert store.database.counts.units >= 32
+
+
+def test_full_disk_refuses_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_data: bytes) -> str:
+        raise StorageError("The bytes could not be stored.", "No space left on device.", "Free space.")
+
+    with open_store(tmp_path) as store, listening(store) as node:
+        remote = dicom.Remote("127.0.0.1", node.port)
+        with monkeypatch.context() as patch:
+            patch.setattr(store.blobs, "put", full)
+            with pytest.raises(dicom.DimseFailedError, match=r"A700.*No space"):
+                dicom.send(remote, [ct_slice(1)])
+        assert dicom.send(remote, [ct_slice(1)]) == 1

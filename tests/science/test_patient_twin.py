@@ -79,7 +79,7 @@ def test_intervals_cover_the_truth(full: bool) -> None:
             twin.current_volume.low <= seen.true_volumes_cm3[-2] <= twin.current_volume.high
         )
     covered = {name: (float(np.mean(hits)), len(hits)) for name, hits in inside.items()}
-    for name, (share, count) in covered.items():
+    for share, count in covered.values():
         if full and count >= 100:
             assert 0.90 <= share <= 0.985, covered
         elif count >= 8:
@@ -117,7 +117,7 @@ def test_prediction_is_calm_and_consistent() -> None:
     for day in (0.0, 35.0, 90.0):
         median = np.interp(day, prediction.days, prediction.volume_cm3)
         assert prediction.mask_at(day).volume_cm3 == pytest.approx(median, rel=0.06)
-        assert 0.0 <= prediction.density_at(day).array.min()
+        assert prediction.density_at(day).array.min() >= 0.0
         assert prediction.probability_at(day).array.max() <= 1.0
     treated = twin.predict(90.0, treatments=[RADIATION])
     assert treated.volume_cm3[-1] < prediction.volume_cm3[-1]

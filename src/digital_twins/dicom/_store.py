@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, cast
 
 from digital_twins._errors import NotFoundError
 from digital_twins.audit import AuditEvent, stage
@@ -85,6 +86,17 @@ class Prepared:
     source: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    header: Header
+    file: bytes
+    dataset_offset: int
+
+    def prepared(self, digest: str, source: str) -> Prepared:
+        return Prepared(self.header, digest, self.dataset_offset, len(self.file), source)
+
+
+_GROUP = 64
 _INSTANCE = (
     "SELECT i.id, s.study_uid, e.series_uid, i.sop_uid, i.sop_class_uid, i.instance_number,"
     " coalesce(i.frames, 1), i.transfer_syntax, i.blob, i.dataset_offset, i.size_bytes, i.pixel_offset,"
@@ -155,18 +167,27 @@ class DicomStore:
         StorageError
             The disk is full or cannot be written; nothing is left behind.
         """
-        header = read_header(dataset, transfer_syntax)
-        if expected is not None and (header.sop_class_uid, header.sop_uid) != expected:
-            raise ObjectRefusedError(
-                "SOP class or instance UID differs from the command", status=Status.DOES_NOT_MATCH
-            )
-        if study_uid not in {None, header.study_uid}:
-            raise ObjectRefusedError("the object belongs to another study", status=Status.DOES_NOT_MATCH)
-        head = file_header(header.sop_class_uid, header.sop_uid, transfer_syntax)
-        with self.database.read() as connection:
-            _check_family(connection.cursor(), header)
-        digest = self.blobs.put(b"".join((head, dataset)))
-        return Prepared(header, digest, len(head), len(head) + len(dataset), source)
+        checked = self._check(dataset, transfer_syntax, expected, study_uid)
+        return checked.prepared(self.blobs.put(checked.file), source)
+
+    def prepare_received(
+        self,
+        file: memoryview,
+        dataset_offset: int,
+        transfer_syntax: str,
+        *,
+        expected: tuple[str, str],
+        source: str,
+    ) -> Prepared:
+        """Check and write an object whose bytes already stand behind our file header for ``expected``.
+
+        Raises as `prepare` does; the header names what the carrier stated, so a difference is refused.
+        """
+        header = self._header(file[dataset_offset:], transfer_syntax, expected, None)
+        # The blob store reads any bytes-like object once; a copy would cost more than the hash.
+        return _Checked(header, cast("bytes", file), dataset_offset).prepared(
+            self.blobs.put(cast("bytes", file)), source
+        )
 
     def commit(self, prepared: Prepared) -> Future[Stored]:
         """Write the index rows and the audit event; the future resolves when they are on disk.
@@ -188,11 +209,23 @@ class DicomStore:
         ObjectRefusedError, StorageError
             As `prepare` does, and for an object of another study.
         """
-        return self.commit(self._prepare_file(data, source, study_uid)).result()
+        checked = self._check_file(data, study_uid)
+        return self.commit(checked.prepared(self.blobs.put(checked.file), source)).result()
 
     def ingest_many(self, files: Iterable[bytes], *, source: str = "") -> list[Stored]:
-        """Store several DICOM files with few commits; raises at the first that is refused."""
-        futures = [self.commit(self._prepare_file(data, source)) for data in files]
+        """Store several DICOM files with few syncs and commits.
+
+        Raises
+        ------
+        ObjectRefusedError, StorageError
+            At the first file that is refused; those of earlier groups of 64 stay stored.
+        """
+        rest = iter(files)
+        futures: list[Future[Stored]] = []
+        while group := [self._check_file(data, None) for data in islice(rest, _GROUP)]:
+            digests = self.blobs.put_many(checked.file for checked in group)
+            for checked, digest in zip(group, digests, strict=True):
+                futures.append(self.commit(checked.prepared(digest, source)))
         return [future.result() for future in futures]
 
     def instances(self, study_uid: str, series_uid: str | None = None) -> list[Instance]:
@@ -262,17 +295,41 @@ class DicomStore:
         with quiet_pydicom():
             return dcmread(self.path(instance))
 
-    def _prepare_file(self, data: bytes, source: str, study_uid: str | None = None) -> Prepared:
+    def _check(
+        self,
+        dataset: bytes | bytearray | memoryview,
+        transfer_syntax: str,
+        expected: tuple[str, str] | None,
+        study_uid: str | None,
+    ) -> _Checked:
+        header = self._header(dataset, transfer_syntax, expected, study_uid)
+        head = file_header(header.sop_class_uid, header.sop_uid, transfer_syntax)
+        return _Checked(header, b"".join((head, dataset)), len(head))
+
+    def _header(
+        self,
+        dataset: bytes | bytearray | memoryview,
+        transfer_syntax: str,
+        expected: tuple[str, str] | None,
+        study_uid: str | None,
+    ) -> Header:
+        header = read_header(dataset, transfer_syntax)
+        if expected is not None and (header.sop_class_uid, header.sop_uid) != expected:
+            raise ObjectRefusedError(
+                "SOP class or instance UID differs from the command", status=Status.DOES_NOT_MATCH
+            )
+        if study_uid not in {None, header.study_uid}:
+            raise ObjectRefusedError("the object belongs to another study", status=Status.DOES_NOT_MATCH)
+        with self.database.read() as connection:
+            _check_family(connection.cursor(), header)
+        return header
+
+    def _check_file(self, data: bytes, study_uid: str | None) -> _Checked:
         try:
             file = split_file(data)
         except LayoutError as error:
             raise ObjectRefusedError(str(error)) from None
-        return self.prepare(
-            memoryview(data)[file.dataset_offset :],
-            file.transfer_syntax,
-            study_uid=study_uid,
-            source=source,
-        )
+        return self._check(memoryview(data)[file.dataset_offset :], file.transfer_syntax, None, study_uid)
 
     def _index(self, cursor: apsw.Cursor, prepared: Prepared) -> Stored:
         header = prepared.header

@@ -67,7 +67,7 @@ class FisherWave:
 def fisher_wave_check(
     diffusion_mm2_per_day: float = 0.1, proliferation_per_day: float = 0.05, *, spacing_mm: float = 0.5
 ) -> FisherWave:
-    """Let a front run along a rod and measure its speed: the solver's self-check, in about 20 CPU ms.
+    """Let a front run along a rod and measure its speed: the solver's self-check, in about 10 CPU ms.
 
     The asymptotic speed is ``2 sqrt(D k)`` (Kolmogorov, Petrovsky & Piskunov 1937; Fisher 1937,
     doi:10.1111/j.1469-1809.1937.tb02153.x); at time t the front is slower by ``3 sqrt(D/k) / (2 t)``

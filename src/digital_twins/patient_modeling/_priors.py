@@ -23,8 +23,8 @@ _GROWTH = {
     "glioma": (
         0.08,
         0.03,
-        "chosen so that a 16 mm radius doubles its volume in about 50 days, the published median of untreated "
-        "glioblastoma (Stensjoen et al. 2015, doi:10.1093/neuonc/nov029 [verify])",
+        "chosen so that a 16 mm radius doubles its volume in about 50 days, the published median of "
+        "untreated glioblastoma (Stensjoen et al. 2015, doi:10.1093/neuonc/nov029 [verify])",
     ),
     "lung": (
         0.03,

@@ -145,8 +145,9 @@ class PatientTwin:
         """Baseline lesion on the model grid: its densest voxels, as many as the segmented volume fills."""
         density = self._simulator.density()
         voxels = round(self.baseline_volume_cm3 * 1000.0 / self.domain.voxel_volume_mm3)
-        level = np.partition(density.ravel(), -voxels)[-voxels]
-        return as_mask(self._grid, density >= level, meaning=NEOPLASM)
+        inside = np.zeros(density.size, dtype=bool)
+        inside[np.argpartition(density.ravel(), -voxels)[-voxels:]] = True
+        return as_mask(self._grid, inside.reshape(density.shape), meaning=NEOPLASM)
 
     @property
     def density(self) -> Volume:

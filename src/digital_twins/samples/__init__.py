@@ -43,10 +43,17 @@ if TYPE_CHECKING:
     from digital_twins.samples._write import (
         write_sample as write_sample,
     )
+    from digital_twins.samples._xenografts import (
+        XenograftStudy as XenograftStudy,
+    )
+    from digital_twins.samples._xenografts import (
+        erlotinib as erlotinib,
+    )
 
 _WHERE = {
     **dict.fromkeys(("NAMES", "SamplePatient", "Visit", "sample_patient"), "digital_twins.samples._patient"),
     "write_sample": "digital_twins.samples._write",
+    **dict.fromkeys(("XenograftStudy", "erlotinib"), "digital_twins.samples._xenografts"),
 }
 
 __getattr__, __dir__ = exports(__name__, _WHERE)

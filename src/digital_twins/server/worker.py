@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from digital_twins.server._services import Services
     from digital_twins.storage import Job
 
-_log = get_logger(__name__)
+_log = get_logger("digital_twins.server.worker")
 _POLL_S = 0.25
 _LEASE_S = 30.0
 _PR_SET_PDEATHSIG = 1
