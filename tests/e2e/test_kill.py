@@ -99,9 +99,7 @@ def assert_nothing_lost(node: NodeProcess, acks: Path, resources: set[str]) -> N
     assert expected <= set(places)
     with httpx.Client(base_url=node.base_url, timeout=30) as http:
         for uid in expected:
-            answer = http.get(
-                places[uid], headers={"Accept": 'multipart/related; type="application/dicom"'}
-            )
+            answer = http.get(places[uid], headers={"Accept": 'multipart/related; type="application/dicom"'})
             assert answer.status_code == 200, answer.text
             assert uid.encode() in answer.content
         if any(event.get("sent") == "record" for event in events):
