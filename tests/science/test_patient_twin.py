@@ -52,6 +52,7 @@ def test_radiosensitivity_is_recovered_only_when_radiation_was_given() -> None:
     assert untreated.parameters["alpha_per_gy"] == prior
 
 
+@pytest.mark.timeout(1800)
 def test_intervals_cover_the_truth(full: bool) -> None:
     """Truth drawn from the priors, volumes with 10 % noise (the baseline's too), three kinds of history."""
     patients = 200 if full else 12

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from datetime import date, timedelta
@@ -27,6 +28,7 @@ FIRST_STUDY = date(2025, 9, 1)
 
 def moved(instances: list[Dataset]) -> list[Dataset]:
     """The sample's instances under the document's number, the first study on FIRST_STUDY."""
+    instances = copy.deepcopy(instances)  # they share elements with each other
     first = min(i.StudyDate for i in instances)
     for instance in instances:
         instance.PatientID = MRN

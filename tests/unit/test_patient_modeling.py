@@ -233,3 +233,28 @@ def test_pickled_arrays_are_refused(twin: PatientTwin, tmp_path) -> None:
     path.write_bytes(changed.getvalue())
     with pytest.raises(InputError, match="not a readable twin"):
         PatientTwin.open(path)
+
+
+def test_tilted_gantry_gives_an_upright_grid_and_the_same_volume() -> None:
+    image, mask = ball(12.0)
+    affine = image.affine.copy()
+    affine[1, 0] = 1.2  # each slice is shifted along the rows, as by a tilted gantry
+    tilted, lesion = replace(image, affine=affine), replace(mask, affine=affine)
+    assert lesion.is_sheared
+    twin = TumorTwinPipeline().create_twin("P", tilted, lesion)
+    assert not twin.domain.is_sheared
+    assert twin.current_volume_cm3 == pytest.approx(lesion.volume_cm3)
+    assert twin.lesion.centroid_mm == pytest.approx(lesion.centroid_mm, abs=0.5)
+    reach = [np.ptp(m.index_to_mm(np.argwhere(m.array)), axis=0) for m in (twin.lesion, lesion)]
+    assert reach[0] == pytest.approx(reach[1], abs=5.0)
+
+
+def test_domain_from_mr_is_the_bright_foreground() -> None:
+    image, mask = ball(10.0)
+    array = np.where(image.array < -500, 2.0, 300.0).astype(np.float32)
+    array[:, 40:44, :] = 1.0
+    twin = TumorTwinPipeline().create_twin("P", replace(image, array=array, modality="MR"), mask)
+    dark = ~twin.domain.array
+    assert dark.any()
+    assert any("image above" in note for note in twin.provenance.notes)
+    assert not (twin.lesion.array & dark).any()

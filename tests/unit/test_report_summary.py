@@ -72,6 +72,7 @@ def test_documents_of_the_real_twin(case):
 def test_simulated_points_are_labelled(case):
     points = (VolumePoint(0.0, 1.0), VolumePoint(30.0, 1.4, simulated=True))
     assert any("simulated" in notice for notice in _report(case, observed=points).notices)
+    assert any("simulated" in notice for notice in _report(case, simulated_follow_up=True).notices)
     assert not any("simulated" in notice for notice in _report(case).notices)
 
 

@@ -37,6 +37,7 @@ def summarise(
     created: datetime | None = None,
     lesion: Mask | None = None,
     observed: Sequence[VolumePoint] | None = None,
+    simulated_follow_up: bool = False,
 ) -> TwinReport:
     """Return the report of a twin's current version and the treatments compared with it.
 
@@ -56,7 +57,9 @@ def summarise(
         its model grid when not given.
     observed
         Baseline and follow-up volumes, when some of them are sample data made by a model: those are marked
-        simulated and labelled so everywhere. By default the twin's visits, as measured.
+        simulated and labelled so everywhere. By default the baseline and the twin's visits.
+    simulated_follow_up
+        Whether every visit of the twin is sample data made by a model, when ``observed`` does not say so.
 
     Raises
     ------
@@ -69,6 +72,10 @@ def summarise(
             "The record and the twin carry different patient ids.",
             "Pass the record that the twin was built for.",
         )
+    points = observed
+    if points is None:
+        visits = [VolumePoint(v.day, v.volume_cm3, simulated_follow_up) for v in twin.visits]
+        points = [VolumePoint(0.0, twin.baseline_volume_cm3), *visits]
     for response in responses:
         if (response.prediction.twin_id, response.prediction.model_version) != (twin.twin_id, twin.version):
             raise InputError(
@@ -78,7 +85,7 @@ def summarise(
             )
     return TwinReport(
         record=record,
-        twin=summarise_twin(twin, lesion=lesion, observed=observed),
+        twin=summarise_twin(twin, lesion=lesion, observed=points),
         options=tuple(summarise_response(response) for response in responses),
         study=study,
         created=created or twin.created_utc,

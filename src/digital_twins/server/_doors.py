@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlencode
 
-from starlette.routing import Mount
+from starlette.routing import Mount, Router
 
 from digital_twins.server._api import ApiParts
 from digital_twins.server._app import create_app
@@ -47,11 +48,27 @@ def node_app(
         health=health,
         routes=[
             *fhir_routes(services.fhir, base="/fhir"),
-            Mount("/dicom-web", routes=dicomweb_routes(services.dicom, on_stored=on_stored)),
+            Mount("/dicom-web", _query_accept(Router(dicomweb_routes(services.dicom, on_stored=on_stored)))),
         ],
         hosts=() if host in {"0.0.0.0", "::"} else (host,),  # noqa: S104  (compared, not bound)
     )
     return _watch_records(app, on_record)
+
+
+def _query_accept(app: ASGIApp) -> ASGIApp:
+    """Let the query parameter ``accept`` stand for the header (PS3.18 section 8.3.3.1): links can say it."""
+
+    async def answered(scope: Scope, receive: Receive, send: Send) -> None:
+        asked = parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+        wanted = [value for name, value in asked if name == "accept"]
+        if wanted:
+            rest = urlencode([(name, value) for name, value in asked if name != "accept"])
+            headers = [(name, value) for name, value in scope["headers"] if name != b"accept"]
+            headers.append((b"accept", wanted[0].encode("latin-1", "replace")))
+            scope = {**scope, "headers": headers, "query_string": rest.encode("latin-1")}
+        await app(scope, receive, send)
+
+    return answered
 
 
 def _watch_records(app: ASGIApp, on_record: Callable[[], None]) -> ASGIApp:

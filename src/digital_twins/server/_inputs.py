@@ -61,11 +61,16 @@ class Inputs:
         return None
 
     @property
+    def series_state(self) -> str:
+        """SHA-256 over the series and how many instances each has."""
+        series = sorted((s.series_uid, s.instances) for s in (*self.images, *self.segmentations))
+        return hashlib.sha256(json.dumps(series).encode()).hexdigest()
+
+    @property
     def state(self) -> str:
         """SHA-256 over what the twin depends on: the same state never builds twice."""
-        series = sorted((s.series_uid, s.instances) for s in (*self.images, *self.segmentations))
         resources = sorted(json.dumps(_lasting(r), sort_keys=True) for r in self.resources or ())
-        return hashlib.sha256(json.dumps([series, resources]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([self.series_state, resources]).encode()).hexdigest()
 
     def record(self) -> PatientRecord:
         """Return the patient's record as the twin reads it."""

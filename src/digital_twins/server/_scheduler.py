@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from digital_twins._errors import DigitalTwinError, StorageError
 from digital_twins._logging import get_logger
 from digital_twins.server._inputs import dicom_name, gather, patient_ids
-from digital_twins.server._services import BUILD
+from digital_twins.server._services import BUILD, METADATA
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -38,6 +38,9 @@ def consider(services: Services, patient_id: str) -> str | None:
         if missing is None:
             payload = {"patient_id": patient_id, "patient_key": key, "state": inputs.state}
             job_id = services.jobs.enqueue_in(cursor, BUILD, payload, key=f"{BUILD}/{key}/{inputs.state}")
+        services.jobs.enqueue_in(
+            cursor, METADATA, {"patient_key": key}, key=f"{METADATA}/{key}/{inputs.series_state}"
+        )
         services.catalogue.note_in(cursor, key, summary=summary, waiting_for=missing, job_id=job_id)
         return job_id
 

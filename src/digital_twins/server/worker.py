@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING
 
 from digital_twins._errors import DigitalTwinError, InputError, NotFoundError, StorageError
 from digital_twins._logging import get_logger, setup_logging
-from digital_twins.server._services import BUILD, open_services
+from digital_twins.server._services import BUILD, METADATA, open_services
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from digital_twins.server._services import Services
     from digital_twins.storage import Job
 
@@ -71,14 +73,31 @@ class _Run:
                 return
 
 
-def run_job(services: Services, job: Job, stopping: threading.Event) -> None:
-    """Run one job to its end: succeeded, failed with what/why/fix, cancelled, or given back."""
+def _build_twin(services: Services, job: Job, progress: Callable[[float, str], None]) -> None:
     from digital_twins.server._build import build
 
+    build(services, job, progress)
+
+
+def _write_metadata(services: Services, job: Job, progress: Callable[[float, str], None]) -> None:
+    from digital_twins.dicom import build_pending
+
+    written = 0
+    while count := build_pending(services.dicom, limit=100):
+        written += count
+        progress(0.5, f"{written} instances")
+    services.jobs.succeed(job, {"instances": written})
+
+
+_WORK = {BUILD: _build_twin, METADATA: _write_metadata}
+
+
+def run_job(services: Services, job: Job, stopping: threading.Event) -> None:
+    """Run one job to its end: succeeded, failed with what/why/fix, cancelled, or given back."""
     run = _Run(services, job, stopping)
     _log.info("job.started", job_id=job.job_id, kind=job.kind, attempts=job.attempts)
     try:
-        build(services, job, run.progress)
+        _WORK[job.kind](services, job, run.progress)
         _log.info("job.succeeded", job_id=job.job_id)
     except StoppedError:
         if stopping.is_set():
@@ -116,7 +135,7 @@ def serve(data_dir: Path, boot_id: str, stopping: threading.Event) -> None:
     try:
         while not stopping.is_set():
             try:
-                job = services.jobs.claim(name, [BUILD], lease_s=_LEASE_S)
+                job = services.jobs.claim(name, [BUILD, METADATA], lease_s=_LEASE_S)
                 if job is not None:
                     run_job(services, job, stopping)
                     continue

@@ -55,7 +55,7 @@ function parameters(twin) {
 
 function documents(twin) {
   byId('documents').replaceChildren(...twin.documents.map((d) => h('li', {},
-    h('a', d.inline ? { href: d.href, target: '_blank', rel: 'noopener' } : { href: d.href, download: '' }, d.title, d.inline ? h('span', { class: 'visually-hidden' }, ' (opens in a new tab)') : null),
+    h('a', d.inline ? { href: d.href, target: '_blank', rel: 'noopener' } : { href: d.href, download: `${d.kind.toLowerCase().replace(' ', '-')}-${d.id}.dcm` }, d.title, d.inline ? h('span', { class: 'visually-hidden' }, ' (opens in a new tab)') : null),
     h('span', { class: 'muted' }, d.kind))))
   byId('versions').replaceChildren(...twin.versions.map((v) => h('li', {}, `Version ${v.version} · ${moment(v.created_utc)} · ${v.scans} scan${v.scans === 1 ? '' : 's'} · ${v.reason}`)))
   const p = twin.provenance
