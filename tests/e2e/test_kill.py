@@ -32,8 +32,8 @@ PATIENT = "lung"
 BUILDING = 0.6
 """Share of the kills that fall into the build; the others fall into the arrival of the data."""
 
-DOCUMENTS = {"PDF": 1, "SR": 1, "SEG": 3, "DICOM PDF": 1, "FHIR": 1}
-"""Links that a finished twin shows, by kind; one predicted SEG for each planned course."""
+DOCUMENTS = {"PDF": 1, "SR": 1, "SEG": 1, "DICOM PDF": 1, "FHIR": 1}
+"""Links that a finished twin shows, by kind."""
 
 
 @dataclass(frozen=True)
