@@ -101,7 +101,7 @@ def treatment_comparison(
     labels = [textwrap.fill(cut(o.label, 21 * lines), 22) for o in outcomes]
     axes.set_yticks(range(len(outcomes)), labels)
     axes.set_ylim(len(outcomes) - 0.5, -0.6)
-    dress(axes, xlabel=f"predicted volume change, day {horizon_days:g} (%)", ylabel="")
+    dress(axes, xlabel=f"predicted change on day {horizon_days:g} (%)", ylabel="")
     axes.tick_params(axis="y", length=0)
     add_note(figure)
     return render(figure, image_format)
