@@ -9,6 +9,8 @@ debian=(dcmtk dicom3tools poppler-utils chromium nodejs npm)
 node=(axe-core@4.14.1 fhir-kit-client@2.0.3)
 torch=torch==2.13.0
 monai=monai==1.6.1
+dcmqi=dcmqi==1.5.7 # independent reader of SR and SEG
+beside=logical-unification==0.4.7 # owns the import name 'unification': our wheel has to install beside it
 
 say() { printf 'peers: %s\n' "$*"; }
 fail() { printf 'peers: %s\n' "$*" >&2; exit 1; }
@@ -56,14 +58,21 @@ has_python() { "$bin/python" -c "from importlib.metadata import version as v; im
 install_python() {
   [ -x "$bin/pip" ] || fail "$bin/pip is missing: run make test first"
   # torch first and by itself: a plain pip call takes a CPU build where the index offers one.
-  for package in "$torch" "$monai"; do
+  for package in "$torch" "$monai" "$dcmqi"; do
     if has_python "$package"; then say "$package is there"; continue; fi
     say "installing $package"
     "$bin/pip" install --quiet "$package"
   done
 }
 
+download_wheels() {
+  if ls "$root"/.peers/wheels/logical_unification-* >/dev/null 2>&1; then say "$beside is there"; return; fi
+  say "downloading $beside"
+  "$bin/pip" download --quiet --dest "$root/.peers/wheels" "$beside"
+}
+
 install_debian
 install_node
 install_python
+download_wheels
 say "done"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from digital_twins import audit, dicom, storage
+from digital_twins.dicom import _dimse, _pdu
 
 
 @contextmanager
@@ -50,6 +53,59 @@ def listening(store: dicom.DicomStore, **options: Any) -> Iterator[dicom.Listene
         thread.close()
 
 
+def audited(store: dicom.DicomStore) -> list[dict[str, Any]]:
+    """The audit events that wait in the outbox."""
+    with store.database.read() as connection:
+        return [
+            json.loads(row[0]) for row in connection.execute("SELECT body FROM audit_outbox ORDER BY seq")
+        ]
+
+
+class RawPeer:
+    """A peer that sends exactly the bytes that it is told to."""
+
+    def __init__(self, port: int, sop_class: str, syntax: str) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self._sop_class = sop_class
+        context = _pdu.ProposedContext(1, sop_class, (syntax,))
+        request = _pdu.AssociateRequest("TWIN", "RAW", (context,), 16384, "1.2.3")
+        self.socket.sendall(_pdu.encode_associate(request))
+        assert self.read_pdu()[0] == 2
+
+    def read_pdu(self) -> tuple[int, bytes]:
+        head = self._exactly(6)
+        return head[0], self._exactly(int.from_bytes(head[2:], "big"))
+
+    def store(self, data: bytes, uid: str) -> _dimse.Command:
+        command = {
+            _dimse.Tag.AFFECTED_SOP_CLASS: self._sop_class,
+            _dimse.Tag.COMMAND_FIELD: 1,
+            _dimse.Tag.MESSAGE_ID: 7,
+            _dimse.Tag.DATASET_TYPE: 1,
+            _dimse.Tag.AFFECTED_SOP_INSTANCE: uid,
+        }
+        for part, is_command in ((_dimse.encode_command(command), True), (data, False)):
+            for pdu in _pdu.encode_data(1, part, command=is_command, max_pdu_bytes=16384):
+                self.socket.sendall(pdu)
+        kind, body = self.read_pdu()
+        assert kind == 4
+        return _dimse.decode_command(body[6:])
+
+    def close(self) -> None:
+        self.socket.sendall(b"\x05\x00\x00\x00\x00\x04" + bytes(4))
+        assert self.read_pdu()[0] == 6
+        self.socket.close()
+
+    def _exactly(self, count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            chunk = self.socket.recv(count - len(data))
+            if not chunk:
+                raise ConnectionError
+            data += chunk
+        return data
+
+
 def ct_slice(
     number: int, *, patient: str = "P1", study: str = "1", series: str = "1.1", size: int = 64
 ) -> FileDataset:
@@ -82,3 +138,28 @@ def file_bytes(ds: Dataset) -> bytes:
     buffer = BytesIO()
     ds.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()
+
+
+@contextmanager
+def http_serving(routes: list[Any]) -> Iterator[str]:
+    """Serve routes under /dicom-web on a free port; yields the root."""
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.routing import Mount
+
+    app = Starlette(routes=[Mount("/dicom-web", routes=routes)])
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
+    thread = LoopThread()
+    task = asyncio.run_coroutine_threadsafe(server.serve(), thread.loop)
+
+    async def port() -> int:
+        while not server.started:
+            await asyncio.sleep(0.01)
+        return int(server.servers[0].sockets[0].getsockname()[1])
+
+    try:
+        yield f"http://127.0.0.1:{thread.run(port())}/dicom-web"
+    finally:
+        server.should_exit = True
+        task.result(10)
+        thread.close()

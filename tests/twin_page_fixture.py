@@ -84,7 +84,11 @@ def scenario(key: str, start_cm3: float) -> Scenario:
         high_cm3=high,
         mask_days=DAYS,
         volume_change_percent=Interval(value=change[0], low=change[1], high=change[2], unit="%"),
-        response_category={"observation": "PD", "chemo": "SD", "radiation": "PR"}[key],
+        response_category={
+            "observation": "progressive_disease",
+            "chemo": "stable_disease",
+            "radiation": "partial_response",
+        }[key],
         criterion="RECIST 1.1",
         nadir_day=DAYS[int(np.argmin(volume))],
         nadir_volume_cm3=min(volume),

@@ -18,8 +18,8 @@ CISPLATIN = parse_treatment({"drug": "cisplatin", "dose_mg": 135, "schedule": "e
 def test_radiation_is_the_linear_quadratic_law() -> None:
     forcing = forcing_for([RADIATION], PARAMETERS, horizon_days=90)
     expected = -(0.3 * 60 + 0.03 * 30 * 2.0**2)
-    assert forcing.log_jumps(-1.0, 90.0) == pytest.approx(expected, rel=1e-12)
-    assert forcing.log_jumps(-1.0, 4.0) == pytest.approx(expected / 6, rel=1e-12)
+    assert forcing.log_jumps(-0.5, 90.0) == pytest.approx(expected, rel=1e-12)
+    assert forcing.log_jumps(-0.5, 4.5) == pytest.approx(expected / 6, rel=1e-12)
     assert forcing.dose_days.size == 0
 
 

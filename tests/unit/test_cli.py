@@ -15,7 +15,7 @@ from digital_twins.audit import AuditEvent, AuditTrail
 from digital_twins.cli import main
 
 SRC = Path(__file__).parents[2] / "src"
-COMMANDS = ("serve", "doctor", "config", "sample", "build", "simulate", "audit")
+COMMANDS = ("serve", "demo", "doctor", "config", "sample", "build", "simulate", "audit")
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -13,10 +14,13 @@ from digital_twins.audit import load_pseudonym_key
 from digital_twins.cli import _checks, _node_checks, main
 from digital_twins.config import Settings
 
+SRC = Path(__file__).parents[2] / "src"
+
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(SRC))  # the node's workers are processes of their own
     for name in [name for name in os.environ if name.startswith("TWIN_")]:
         monkeypatch.delenv(name)
 
@@ -81,6 +85,13 @@ def test_a_check_that_breaks_does_not_hide_the_others():
     assert (check.ok, check.why) == (False, "ZeroDivisionError: division by zero")
 
 
+# pynetdicom leaves the socket of a refused connection to the garbage collector.
+refused_socket = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@refused_socket
 def test_a_node_that_does_not_answer():
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -106,6 +117,7 @@ def test_doctor_starts_a_node_and_finds_everything_in_order(capsys):
     assert {"versions", "storage", "clock", "keys", "solver", "DICOM echo", "FHIR metadata"} <= names
 
 
+@refused_socket
 def test_doctor_fails_in_words(capsys):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -242,3 +242,22 @@ def test_legacy_converted_ct_equals_its_series(shared_data, size):
     series, frames = load_volume(folder / "image"), load_volume(folder / "multiframe")
     np.testing.assert_array_equal(series.array, frames.array)
     assert np.abs(series.affine - frames.affine).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("name", "syntax"),
+    [
+        ("RLE_Lossless-GRAYSCALE-16.rle", pydicom.uid.RLELossless),
+        ("JPEG-LS_Lossless_Image_Compression-GRAYSCALE-16.jls", pydicom.uid.JPEGLSLossless),
+        ("JPEG_2000_Image_Compression_(Lossless_Only)-GRAYSCALE-16.jp2", pydicom.uid.JPEG2000Lossless),
+        ("JPEG_Lossless,_Non-Hierarchical_(Process_14)-GRAYSCALE-16.jpg", pydicom.uid.JPEGLossless),
+    ],
+)
+def test_foreign_encoders_are_decoded(shared_data, name, syntax):
+    folder = shared_data / "dicom/codec_frames_wsidicom/encoded"
+    raw = (folder / "Explicit_VR_Little_Endian-GRAYSCALE-16.raw").read_bytes()
+    expected = np.frombuffer(raw, "<u2").reshape(240, 240)
+    image = ct_series(np.zeros((1, 240, 240), np.int32), AXIAL, intercepts=0)[0]
+    image.file_meta.TransferSyntaxUID = syntax
+    image.PixelData = pydicom.encaps.encapsulate([(folder / name).read_bytes()])
+    np.testing.assert_array_equal(load_volume(image).array[0], expected)

@@ -1,11 +1,15 @@
 """`twin build`: from images to a twin in one file."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from digital_twins.cli._options import Json
+from digital_twins.cli._simulate import read_treatment
+
+if TYPE_CHECKING:
+    from digital_twins.patient_modeling import PatientTwin
 
 
 def register(app: typer.Typer) -> None:
@@ -13,7 +17,7 @@ def register(app: typer.Typer) -> None:
     app.command("build")(build)
 
 
-def build(
+def build(  # noqa: PLR0913  (each parameter is an option)
     *,
     image: Annotated[Path, typer.Option(help="Image: NIfTI, NRRD, or the folder of a DICOM series.")],
     mask: Annotated[Path, typer.Option(help="Tumour: NIfTI or NRRD mask, or a DICOM SEG file.")],
@@ -24,21 +28,29 @@ def build(
             help="Follow-up mask as DAY:PATH (days since the image); repeat it.", show_default=False
         ),
     ] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option(help="Treatment already given, as JSON or a file; repeat it.", show_default=False),
+    ] = None,
+    domain: Annotated[
+        Path | None, typer.Option(help="Mask of the tissue that the tumour can invade.", show_default=False)
+    ] = None,
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("patient.twin"),
     seed: Annotated[int, typer.Option(help="Seed of every random step.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Build a patient twin from an image and a tumour mask, and calibrate it on follow-up masks."""
     scans = [_dated(text) for text in scan or ()]
+    history = [read_treatment(text) for text in given or ()]
 
     from digital_twins.cli import _output
     from digital_twins.patient_modeling import TumorTwinPipeline
 
     _output.write_progress("building the twin ...")
-    twin = TumorTwinPipeline().create_twin(patient_id, image, mask, seed=seed)
+    twin = TumorTwinPipeline().create_twin(patient_id, image, mask, domain=domain, seed=seed)
     if scans:
         _output.write_progress(f"calibrating on {len(scans)} follow-up scans ...")
-        twin.calibrate(scans, seed=seed)
+        twin.calibrate(scans, history, seed=seed)
     twin.save(out)
     described = describe(twin) | {"file": str(out)}
     if as_json:
@@ -56,7 +68,7 @@ def build(
     )
 
 
-def describe(twin: Any) -> dict[str, Any]:
+def describe(twin: "PatientTwin") -> dict[str, Any]:
     """Return a twin's numbers as plain data."""
     low, high = twin.proliferation_rate_interval
     return {

@@ -61,6 +61,7 @@ def running_node(data: Path, *, dicom_port: int = 0, http_port: int = 0) -> Iter
     """Start ``twin serve`` on the data folder and end it when the block ends."""
     command = [sys.executable, "-m", "digital_twins.cli", "serve", "--data", str(data)]
     command += ["--dicom-port", str(dicom_port), "--http-port", str(http_port)]
+    data.mkdir(parents=True, exist_ok=True)
     with (data / "node.log").open("ab") as log:
         process = subprocess.Popen(command, stderr=log)  # noqa: S603  (own interpreter)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -63,6 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in words
+    if not logging.getLogger().handlers:
+        # Without a handler Python would print the warnings of libraries, whose words may name a patient.
+        logging.getLogger().addHandler(logging.NullHandler())
     try:
         code = build_app()(words, prog_name="twin", standalone_mode=False)
     except DigitalTwinError as error:

@@ -115,8 +115,6 @@ def _get(base_url: str, path: str) -> Any:
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise DigitalTwinError(
             f"{base_url}{path} does not answer as it should.",
-            f"{type(error).__name__}: {error}"
-            if isinstance(error, httpx.HTTPError)
-            else type(error).__name__,
+            f"{type(error).__name__}: {str(error).splitlines()[0]}" if str(error) else type(error).__name__,
             "Check the URL and that the node runs there (twin serve).",
         ) from None

@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from digital_twins.cli._options import Json
+
+if TYPE_CHECKING:
+    from digital_twins.treatment_simulation import Response
 
 
 def register(app: typer.Typer) -> None:
@@ -26,7 +29,7 @@ def simulate(
     as_json: Json = False,
 ) -> None:
     """Predict how a tumour responds to treatments, with intervals."""
-    given = [_read(text) for text in treatment]
+    given = [read_treatment(text) for text in treatment]
 
     from digital_twins.cli import _output
     from digital_twins.patient_modeling import PatientTwin
@@ -38,9 +41,7 @@ def simulate(
     answers = []
     for number, each in enumerate(treatments, start=1):
         _output.write_progress(f"treatment {number} of {len(treatments)} ...")
-        answers.append(
-            describe(simulator.predict_response(each, horizon, interval=interval, seed=seed), number)
-        )
+        answers.append(describe(simulator.predict_response(each, horizon, interval=interval, seed=seed)))
     if as_json:
         _output.write_json({"horizon_days": horizon, "interval": interval, "responses": answers})
         return
@@ -61,17 +62,10 @@ def simulate(
     )
 
 
-def describe(response: Any, number: int) -> dict[str, Any]:
-    """Return a response as plain data."""
+def describe(response: "Response") -> dict[str, Any]:
+    """Return a response and its predicted course as plain data."""
     prediction = response.prediction
-    return {
-        "treatment": getattr(response.treatment, "name", None) or f"treatment {number}",
-        "volume_change_percent": response.volume_change_percent,
-        "volume_change_low": response.volume_change_low,
-        "volume_change_high": response.volume_change_high,
-        "response_category": response.response_category.value,
-        "nadir_day": response.nadir_day,
-        "nadir_volume_cm3": response.nadir_volume_cm3,
+    return response.to_dict() | {
         "model_version": prediction.model_version,
         "days": prediction.days,
         "volume_cm3": prediction.volume_cm3,
@@ -80,7 +74,8 @@ def describe(response: Any, number: int) -> dict[str, Any]:
     }
 
 
-def _read(text: str) -> dict[str, Any]:
+def read_treatment(text: str) -> dict[str, Any]:
+    """Return a treatment given as JSON or as the name of a file that holds it."""
     content = text
     if not text.lstrip().startswith("{"):
         try:

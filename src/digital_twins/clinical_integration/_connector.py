@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from digital_twins._errors import DigitalTwinError, InputError, NotFoundError
@@ -93,14 +94,14 @@ class ClinicalConnector:
         self.fhir_endpoint = fhir_endpoint.rstrip("/")
         self._credentials_path = credentials_path if auth_method != "none" else None
 
-    @property
+    @cached_property
     def pacs(self) -> DicomWebClient:
         """A client of the imaging archive."""
         from digital_twins.dicom import DicomWebClient
 
         return DicomWebClient(self.pacs_endpoint)
 
-    @property
+    @cached_property
     def fhir(self) -> FHIRClient:
         """A client of the record."""
         from digital_twins.fhir import FHIRClient

@@ -37,6 +37,7 @@ from digital_twins.dicom._pdu import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
+    from digital_twins.dicom._contexts import AcceptedContext
     from digital_twins.dicom._dimse import Command
     from digital_twins.dicom._framing import Budget
     from digital_twins.dicom._pdu import AssociateRequest
@@ -106,6 +107,8 @@ class Node:
         Command field of a request to the coroutine generator that yields its responses.
     accepts_called, accepts_calling
         Given an AE title, whether it may be called here, and whether it may call.
+    prefix
+        Bytes to put before a data set that arrives: the file header of an object.
     """
 
     limits: Limits
@@ -113,6 +116,7 @@ class Node:
     handlers: Mapping[int, Callable[[Message, Peer], AsyncIterator[tuple[Command, bytes | None]]]]
     accepts_called: Callable[[str], bool]
     accepts_calling: Callable[[str], bool]
+    prefix: Callable[[Command, AcceptedContext], bytes]
     half_open: dict[Association, None]
     established: dict[Association, None]
 
@@ -208,11 +212,16 @@ class Association(asyncio.BufferedProtocol):
             return
         if self._state is not State.IDLE:
             self._transport.pause_reading()
-        while self._current is not None or not self._queue.empty():
+        while self._working():
             await asyncio.sleep(0.01)
         if self._state is not State.IDLE:
             self._transport.write(encode_abort(0, 0))
             self._transport.close()
+
+    def _working(self) -> bool:
+        if self._worker is None or self._worker.done():
+            return False
+        return self._current is not None or not self._queue.empty()
 
     def _event(self, kind: PduType, body: memoryview) -> None:
         """Table 9-10 of PS3.8 for the acceptor."""
@@ -243,7 +252,7 @@ class Association(asyncio.BufferedProtocol):
             self._await_close()
             return
         answers, accepted = negotiate(request.contexts)
-        self._assembler = Assembler(accepted, node.limits.max_object_bytes, node.budget)
+        self._assembler = Assembler(accepted, node.limits.max_object_bytes, node.budget, node.prefix)
         self._peer_max_pdu = request.max_pdu_bytes
         node.half_open.pop(self, None)
         node.established[self] = None
@@ -300,7 +309,6 @@ class Association(asyncio.BufferedProtocol):
             self._current = message
             if self._transport is not None and self._state is State.ESTABLISHED:
                 self._transport.resume_reading()
-            held = len(message.dataset)
             try:
                 await self._answer(message)
             except (ConnectionError, TimeoutError):
@@ -310,7 +318,8 @@ class Association(asyncio.BufferedProtocol):
                 await self._send(message, response(message.command, Status.PROCESSING_FAILURE), None)
             finally:
                 self._current = None
-                self._node.budget.give(held)
+                if self._assembler is not None:
+                    self._assembler.recycle(message)
         if self._state is State.AWAITING_LOCAL_RELEASE:
             self._write(encode_release_reply())
             self._await_close()

@@ -10,7 +10,7 @@ from digital_twins.dicom._dimse import MAX_COMMAND_BYTES, NO_DATASET, DimseError
 from digital_twins.dicom._pdu import HEADER, AbortReason, PduError, PduType, pdvs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from digital_twins.dicom._contexts import AcceptedContext
     from digital_twins.dicom._dimse import Command
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 MAX_ASSOCIATE_BYTES = 2**20
 _FIRST_BUFFER_BYTES = 4096
 _DATA_BUFFER_BYTES = 2**18
+_FIRST_OBJECT_BYTES = 2**16
+_KEPT_BUFFER_BYTES = 2**24
 
 
 class Framer:
@@ -105,14 +107,33 @@ class Budget:
 class Message:
     """One DIMSE request as it came: command, presentation context, data set bytes.
 
-    ``refused`` says why the data set was dropped while it arrived (too big), or is empty.
+    Attributes
+    ----------
+    file
+        The data set behind the prefix that the assembler was told to put before it; valid until the message
+        is recycled.
+    prefix_bytes
+        Length of that prefix.
+    refused
+        Why the data set was dropped while it arrived (too big), or ''.
     """
 
     command: Command
     context: AcceptedContext
-    dataset: bytearray = field(default_factory=bytearray)
+    file: memoryview = field(default_factory=lambda: memoryview(b""))
+    prefix_bytes: int = 0
     refused: str = ""
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def dataset(self) -> memoryview:
+        """The data set as it came."""
+        return self.file[self.prefix_bytes :]
+
+
+def _no_prefix(command: Command, context: AcceptedContext) -> bytes:
+    del command, context
+    return b""
 
 
 class Assembler:
@@ -126,10 +147,16 @@ class Assembler:
         A data set beyond this is read to its end and dropped.
     budget
         Shared with all associations; a data set that it cannot hold is dropped in the same way.
+    prefix
+        Bytes to put before the data set of a message, so that a file need not be copied together later.
     """
 
     def __init__(
-        self, contexts: Mapping[int, AcceptedContext], max_object_bytes: int, budget: Budget
+        self,
+        contexts: Mapping[int, AcceptedContext],
+        max_object_bytes: int,
+        budget: Budget,
+        prefix: Callable[[Command, AcceptedContext], bytes] = _no_prefix,
     ) -> None:
         self._contexts = contexts
         self._max_object_bytes = max_object_bytes
@@ -137,6 +164,9 @@ class Assembler:
         self._command = bytearray()
         self._context_id: int | None = None
         self._open: Message | None = None
+        self._prefix = prefix
+        self._buffer = bytearray()
+        self._length = 0
 
     def add(self, body: memoryview) -> Iterator[Message]:
         """Take the body of one P-DATA-TF and yield the messages that it completes.
@@ -164,8 +194,16 @@ class Assembler:
     def drop(self) -> None:
         """Give the bytes of an unfinished message back to the budget."""
         if self._open is not None:
-            self._budget.give(len(self._open.dataset))
+            self._drop_dataset(self._open)
             self._open = None
+
+    def recycle(self, message: Message) -> None:
+        """Take back the memory of an answered message: touching new pages costs as much as the copying."""
+        self._budget.give(len(message.dataset))
+        buffer = message.file.obj
+        message.file = memoryview(b"")
+        if isinstance(buffer, bytearray) and len(self._buffer) < len(buffer) <= _KEPT_BUFFER_BYTES:
+            self._buffer = buffer
 
     def _command_part(self, context_id: int, fragment: memoryview, *, last: bool) -> Message | None:
         if self._open is not None:
@@ -181,6 +219,11 @@ class Assembler:
         if command[Tag.DATASET_TYPE] == NO_DATASET:
             return message
         self._open = message
+        prefix = self._prefix(command, message.context)
+        message.prefix_bytes = self._length = len(prefix)
+        if len(self._buffer) < self._length:
+            self._buffer = bytearray(_FIRST_OBJECT_BYTES)
+        self._buffer[: self._length] = prefix
         return None
 
     def _dataset_part(self, fragment: memoryview, *, last: bool) -> Message | None:
@@ -192,15 +235,29 @@ class Assembler:
         if not last:
             return None
         self._open = None
+        if not message.refused:
+            message.file = memoryview(self._buffer)[: self._length]
+            self._buffer = bytearray()
         return message
 
     def _keep(self, message: Message, fragment: memoryview) -> None:
-        if len(message.dataset) + len(fragment) > self._max_object_bytes:
+        end = self._length + len(fragment)
+        if end - message.prefix_bytes > self._max_object_bytes:
             message.refused = f"object is larger than {self._max_object_bytes} bytes"
         elif not self._budget.take(len(fragment)):
             message.refused = "the node's receive memory is in use, send again later"
         else:
-            message.dataset += fragment
+            if end > len(self._buffer):
+                grown = bytearray(max(2 * len(self._buffer), end))
+                grown[: self._length] = memoryview(self._buffer)[: self._length]
+                self._buffer = grown
+            self._buffer[self._length : end] = fragment
+            self._length = end
             return
-        self._budget.give(len(message.dataset))
-        message.dataset = bytearray()
+        self._drop_dataset(message)
+
+    def _drop_dataset(self, message: Message) -> None:
+        if self._length > message.prefix_bytes:
+            self._budget.give(self._length - message.prefix_bytes)
+        self._length = message.prefix_bytes
+        self._buffer = bytearray()

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from digital_twins._logging import get_logger
 from digital_twins.dicom._text import quiet_pydicom
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from concurrent.futures import Future
 
     import apsw
     from pydicom.dataset import Dataset
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 BASE_MARK = b"@@dicomweb-base@@"
 """Stands for the DICOMweb root in kept JSON; replaced by the real one in each answer."""
+_log = get_logger(__name__)
 _BULK_BYTES = 4096
 _BINARY = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 _PIXELS = 0x7FE00010
@@ -39,10 +42,20 @@ def build_json(store: DicomStore, instance: Instance) -> bytes:
     from pydicom import dcmread
 
     url = instance_url(instance)
-    with quiet_pydicom():
-        dataset = dcmread(store.path(instance), stop_before_pixels=True)
-        bulk = _take_bulk(dataset, url)
-        model: dict[str, Any] = dataset.to_json_dict(suppress_invalid_tags=True)
+    bulk: dict[str, Any] = {}
+    try:
+        with quiet_pydicom():
+            dataset = dcmread(store.path(instance), stop_before_pixels=True)
+            bulk = _take_bulk(dataset, url)
+            model: dict[str, Any] = dataset.to_json_dict(suppress_invalid_tags=True)
+    except Exception as error:  # noqa: BLE001  (edge: one odd foreign object must not hide its study)
+        _log.warning("dicom.json.failed", error=type(error).__name__)
+        model = {
+            "0020000D": {"vr": "UI", "Value": [instance.study_uid]},
+            "0020000E": {"vr": "UI", "Value": [instance.series_uid]},
+            "00080016": {"vr": "UI", "Value": [instance.sop_class_uid]},
+            "00080018": {"vr": "UI", "Value": [instance.sop_uid]},
+        }
     model = {tag: value for tag, value in model.items() if not tag.endswith("0000")}
     model.update(bulk)
     if instance.pixel_length is not None or instance.pixel_offset is not None or instance.rows:
@@ -76,18 +89,17 @@ def metadata(store: DicomStore, instances: Sequence[Instance]) -> list[bytes]:
             kept.update(rows)
     missing = [instance for instance in instances if instance.id not in kept]
     for start in range(0, len(missing), _PAGE):
-        kept.update(_build(store, missing[start : start + _PAGE]))
+        kept.update(_build(store, missing[start : start + _PAGE])[0])
     return [zlib.decompress(kept[instance.id]) for instance in instances]
 
 
-def _build(store: DicomStore, instances: Sequence[Instance]) -> dict[int, bytes]:
+def _build(store: DicomStore, instances: Sequence[Instance]) -> tuple[dict[int, bytes], Future[None]]:
     built = {i.id: zlib.compress(build_json(store, i), _ZLIB_LEVEL) for i in instances}
 
     def keep(cursor: apsw.Cursor) -> None:
         cursor.executemany("INSERT OR IGNORE INTO dicom_json (instance, json) VALUES (?, ?)", built.items())
 
-    store.database.submit(keep)
-    return built
+    return built, store.database.submit(keep)
 
 
 def build_pending(store: DicomStore, *, limit: int = 500) -> int:
@@ -101,5 +113,5 @@ def build_pending(store: DicomStore, *, limit: int = 500) -> int:
         store, " WHERE NOT EXISTS (SELECT 1 FROM dicom_json j WHERE j.instance = i.id) LIMIT ?", (limit,)
     )
     for start in range(0, len(missing), _PAGE):
-        _build(store, missing[start : start + _PAGE])
+        _build(store, missing[start : start + _PAGE])[1].result()
     return len(missing)

@@ -10,7 +10,7 @@ from digital_twins._errors import InputError, StorageError
 from digital_twins._logging import get_logger
 from digital_twins.dicom._association import Association, Limits, Node
 from digital_twins.dicom._framing import Budget
-from digital_twins.dicom._scp import Services
+from digital_twins.dicom._scp import Services, received_header
 
 if TYPE_CHECKING:
     import ssl
@@ -118,6 +118,7 @@ async def start_listener(
         handlers=services.handlers(),
         accepts_called=lambda title: allowed is None or title == ae_title,
         accepts_calling=lambda title: allowed is None or title in allowed,
+        prefix=received_header,
         half_open={},
         established={},
     )

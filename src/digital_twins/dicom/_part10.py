@@ -38,7 +38,7 @@ def file_header(sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str)
         (0x0013, b"SH", IMPLEMENTATION_VERSION),
     )
     for element, vr, text in elements:
-        raw = text.encode("ascii")
+        raw = text.encode("ascii", "replace")[:64]
         if len(raw) % 2:
             raw += b"\0" if vr == b"UI" else b" "
         body += _SHORT.pack(2, element, vr, len(raw)) + raw

@@ -85,13 +85,7 @@ def run_search(store: DicomStore, search: Search) -> list[dict[str, Any]]:
     shown = [
         a
         for a in ATTRIBUTES
-        if a.level <= level
-        and (a.default or search.everything or a.keyword in search.query.returning)
-        and (
-            a.level >= Level.STUDY
-            or level <= Level.STUDY
-            or "StudyInstanceUID" not in search.query.conditions
-        )
+        if a.level <= level and (a.default or search.everything or a.keyword in search.query.returning)
     ]
     tags = [(f"{a.tag:08X}", a.keyword, a.vr) for a in shown]
     answers: list[dict[str, Any]] = []

@@ -18,6 +18,7 @@ from digital_twins.dicom._contexts import (
 )
 from digital_twins.dicom._dimse import CommandField, Status, Tag, response
 from digital_twins.dicom._header import ObjectRefusedError
+from digital_twins.dicom._part10 import file_header
 from digital_twins.dicom._query import Query, find_all, supported
 from digital_twins.dicom._text import quiet_pydicom
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from digital_twins.dicom._association import Peer
+    from digital_twins.dicom._contexts import AcceptedContext
     from digital_twins.dicom._dimse import Command
     from digital_twins.dicom._framing import Message
     from digital_twins.dicom._query import Match
@@ -89,11 +91,14 @@ class Services:
         try:
             prepared = await loop.run_in_executor(
                 self._executor,
-                lambda: self._store.prepare(
-                    message.dataset, context.transfer_syntax, expected=expected, source=peer.calling_ae
+                lambda: self._store.prepare_received(
+                    message.file,
+                    message.prefix_bytes,
+                    context.transfer_syntax,
+                    expected=expected,
+                    source=peer.calling_ae,
                 ),
             )
-            message.dataset = bytearray()
             stored = await asyncio.wrap_future(self._store.commit(prepared))
         except ObjectRefusedError as error:
             await self._record_refusal(peer, expected[1], error.status, error.why)
@@ -154,6 +159,14 @@ class Services:
             detail={"status": f"{status:04X}", "why": why},
         )
         await asyncio.wrap_future(self._store.record(event))
+
+
+def received_header(command: Command, context: AcceptedContext) -> bytes:
+    """Return the file header of an object that a C-STORE command announces, b'' for other commands."""
+    if command[Tag.COMMAND_FIELD] != CommandField.C_STORE_RQ:
+        return b""
+    uids = (command.get(Tag.AFFECTED_SOP_CLASS, ""), command.get(Tag.AFFECTED_SOP_INSTANCE, ""))
+    return file_header(str(uids[0]), str(uids[1]), context.transfer_syntax)
 
 
 class _Search:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, cast
 
 from digital_twins._errors import NotFoundError
 from digital_twins.audit import AuditEvent, stage
@@ -12,11 +13,12 @@ from digital_twins.dicom._attributes import Level
 from digital_twins.dicom._dimse import Status
 from digital_twins.dicom._header import ObjectRefusedError, read_header
 from digital_twins.dicom._part10 import file_header, split_file
+from digital_twins.dicom._query import find_all
 from digital_twins.dicom._text import quiet_pydicom
 from digital_twins.dicom._walk import LayoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from digital_twins.dicom._header import Header, Row
+    from digital_twins.dicom._query import Match, Query
     from digital_twins.storage import BlobStore, Database
 
 NEW, IDENTICAL, DIFFERENT = "new", "identical", "different"
@@ -85,10 +88,22 @@ class Prepared:
     source: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    header: Header
+    file: bytes
+    dataset_offset: int
+
+    def prepared(self, digest: str, source: str) -> Prepared:
+        return Prepared(self.header, digest, self.dataset_offset, len(self.file), source)
+
+
+_GROUP = 64
 _INSTANCE = (
     "SELECT i.id, s.study_uid, e.series_uid, i.sop_uid, i.sop_class_uid, i.instance_number,"
     " coalesce(i.frames, 1), i.transfer_syntax, i.blob, i.dataset_offset, i.size_bytes, i.pixel_offset,"
-    " i.pixel_length, coalesce(i.rows, 0), coalesce(i.columns, 0), coalesce(i.bits_allocated, 0), p.patient_id"
+    " i.pixel_length, coalesce(i.rows, 0), coalesce(i.columns, 0), coalesce(i.bits_allocated, 0),"
+    " p.patient_id"
     " FROM dicom_instance i JOIN dicom_series e ON e.id = i.series JOIN dicom_study s ON s.id = e.study"
     " JOIN dicom_patient p ON p.id = s.patient"
 )
@@ -154,18 +169,27 @@ class DicomStore:
         StorageError
             The disk is full or cannot be written; nothing is left behind.
         """
-        header = read_header(dataset, transfer_syntax)
-        if expected is not None and (header.sop_class_uid, header.sop_uid) != expected:
-            raise ObjectRefusedError(
-                "SOP class or instance UID differs from the command", status=Status.DOES_NOT_MATCH
-            )
-        if study_uid not in {None, header.study_uid}:
-            raise ObjectRefusedError("the object belongs to another study", status=Status.DOES_NOT_MATCH)
-        head = file_header(header.sop_class_uid, header.sop_uid, transfer_syntax)
-        with self.database.read() as connection:
-            _check_family(connection.cursor(), header)
-        digest = self.blobs.put(b"".join((head, dataset)))
-        return Prepared(header, digest, len(head), len(head) + len(dataset), source)
+        checked = self._check(dataset, transfer_syntax, expected, study_uid)
+        return checked.prepared(self.blobs.put(checked.file), source)
+
+    def prepare_received(
+        self,
+        file: memoryview,
+        dataset_offset: int,
+        transfer_syntax: str,
+        *,
+        expected: tuple[str, str],
+        source: str,
+    ) -> Prepared:
+        """Check and write an object whose bytes already stand behind our file header for ``expected``.
+
+        Raises as `prepare` does; the header names what the carrier stated, so a difference is refused.
+        """
+        header = self._header(file[dataset_offset:], transfer_syntax, expected, None)
+        # The blob store reads any bytes-like object once; a copy would cost more than the hash.
+        return _Checked(header, cast("bytes", file), dataset_offset).prepared(
+            self.blobs.put(cast("bytes", file)), source
+        )
 
     def commit(self, prepared: Prepared) -> Future[Stored]:
         """Write the index rows and the audit event; the future resolves when they are on disk.
@@ -187,11 +211,23 @@ class DicomStore:
         ObjectRefusedError, StorageError
             As `prepare` does, and for an object of another study.
         """
-        return self.commit(self._prepare_file(data, source, study_uid)).result()
+        checked = self._check_file(data, study_uid)
+        return self.commit(checked.prepared(self.blobs.put(checked.file), source)).result()
 
     def ingest_many(self, files: Iterable[bytes], *, source: str = "") -> list[Stored]:
-        """Store several DICOM files with few commits; raises at the first that is refused."""
-        futures = [self.commit(self._prepare_file(data, source)) for data in files]
+        """Store several DICOM files with few syncs and commits.
+
+        Raises
+        ------
+        ObjectRefusedError, StorageError
+            At the first file that is refused; those of earlier groups of 64 stay stored.
+        """
+        rest = iter(files)
+        futures: list[Future[Stored]] = []
+        while group := [self._check_file(data, None) for data in islice(rest, _GROUP)]:
+            digests = self.blobs.put_many(checked.file for checked in group)
+            for checked, digest in zip(group, digests, strict=True):
+                futures.append(self.commit(checked.prepared(digest, source)))
         return [future.result() for future in futures]
 
     def instances(self, study_uid: str, series_uid: str | None = None) -> list[Instance]:
@@ -210,15 +246,25 @@ class DicomStore:
             self, where + " ORDER BY e.series_number, e.id, i.instance_number, i.id", values
         )
         if not found:
-            raise _not_found("study" if series_uid is None else "series")
+            raise not_found("study" if series_uid is None else "series")
         return found
 
     def instance(self, sop_uid: str) -> Instance:
         """Return one instance by its SOP Instance UID; raises NotFoundError."""
         found = select_instances(self, " WHERE i.sop_uid = ?", (sop_uid,))
         if not found:
-            raise _not_found("instance")
+            raise not_found("instance")
         return found[0]
+
+    def search(self, query: Query) -> Iterator[Match]:
+        """Yield the patients, studies, series or instances that match, as keyword to value.
+
+        Raises
+        ------
+        InputError
+            A condition on what is not indexed at the level, or a malformed value.
+        """
+        return find_all(self.database, query)
 
     def path(self, instance: Instance) -> Path:
         """Return the DICOM file of an instance."""
@@ -244,7 +290,7 @@ class DicomStore:
             self, " WHERE e.series_uid = ? ORDER BY i.instance_number, i.id", (series_uid,)
         )
         if not found:
-            raise _not_found("series")
+            raise not_found("series")
         return [self._load(instance) for instance in found]
 
     def record(self, event: AuditEvent) -> Future[None]:
@@ -261,19 +307,41 @@ class DicomStore:
         with quiet_pydicom():
             return dcmread(self.path(instance))
 
-    def _prepare_file(self, data: bytes, source: str, study_uid: str | None = None) -> Prepared:
+    def _check(
+        self,
+        dataset: bytes | bytearray | memoryview,
+        transfer_syntax: str,
+        expected: tuple[str, str] | None,
+        study_uid: str | None,
+    ) -> _Checked:
+        header = self._header(dataset, transfer_syntax, expected, study_uid)
+        head = file_header(header.sop_class_uid, header.sop_uid, transfer_syntax)
+        return _Checked(header, b"".join((head, dataset)), len(head))
+
+    def _header(
+        self,
+        dataset: bytes | bytearray | memoryview,
+        transfer_syntax: str,
+        expected: tuple[str, str] | None,
+        study_uid: str | None,
+    ) -> Header:
+        header = read_header(dataset, transfer_syntax)
+        if expected is not None and (header.sop_class_uid, header.sop_uid) != expected:
+            raise ObjectRefusedError(
+                "SOP class or instance UID differs from the command", status=Status.DOES_NOT_MATCH
+            )
+        if study_uid not in {None, header.study_uid}:
+            raise ObjectRefusedError("the object belongs to another study", status=Status.DOES_NOT_MATCH)
+        with self.database.read() as connection:
+            _check_family(connection.cursor(), header)
+        return header
+
+    def _check_file(self, data: bytes, study_uid: str | None) -> _Checked:
         try:
             file = split_file(data)
         except LayoutError as error:
             raise ObjectRefusedError(str(error)) from None
-        expected = (file.sop_class_uid, file.sop_instance_uid)
-        return self.prepare(
-            memoryview(data)[file.dataset_offset :],
-            file.transfer_syntax,
-            expected=expected if all(expected) else None,
-            study_uid=study_uid,
-            source=source,
-        )
+        return self._check(memoryview(data)[file.dataset_offset :], file.transfer_syntax, None, study_uid)
 
     def _index(self, cursor: apsw.Cursor, prepared: Prepared) -> Stored:
         header = prepared.header
@@ -404,7 +472,8 @@ def _insert(cursor: apsw.Cursor, table: str, row: Row) -> int:
     return int(cursor.connection.last_insert_rowid())
 
 
-def _not_found(what: str) -> NotFoundError:
+def not_found(what: str) -> NotFoundError:
+    """Return the error for a study, series or instance that is not stored."""
     return NotFoundError(
         f"The {what} is not stored here.",
         "No object with that UID has been received.",

@@ -221,10 +221,21 @@ def read_frames(
 def _decoded_frame(store: DicomStore, instance: Instance, index: int) -> bytes:
     """Decode one frame to little-endian bytes, one-bit frames packed again (PS3.5 section 8.1.1)."""
     import numpy
+    from pydicom import dcmread
     from pydicom.pixels.utils import pixel_array
 
-    with quiet_pydicom():
-        array = pixel_array(store.path(instance), index=index, raw=True)
+    try:
+        with quiet_pydicom():
+            source: Any = store.path(instance)
+            if instance.pixel_offset is None:
+                source = dcmread(source)
+            array = pixel_array(source, index=index, raw=True)
+    except Exception as error:  # noqa: BLE001  (edge: codecs raise many kinds on foreign pixel data)
+        raise NotAcceptableError(
+            "The frame cannot be decoded.",
+            f"The decoder raised {type(error).__name__}.",
+            "Ask for the frame as it is stored: transfer-syntax=*.",
+        ) from None
     if instance.bits_allocated == 1:
         return bytes(numpy.packbits(array.ravel(), bitorder="little"))
     return bytes(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())

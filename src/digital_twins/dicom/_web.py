@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import orjson
 from anyio.to_thread import run_sync
@@ -15,6 +15,7 @@ from digital_twins.dicom._attributes import Level
 from digital_twins.dicom._json import BASE_MARK, metadata
 from digital_twins.dicom._multipart import new_boundary
 from digital_twins.dicom._qido import MAX_RESULTS, parse_search, run_search
+from digital_twins.dicom._store import not_found
 from digital_twins.dicom._stow import Inbox
 from digital_twins.dicom._wado import (
     NotAcceptableError,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from digital_twins.dicom._store import DicomStore, Instance, Stored
 
+_Detail = dict[str, str | int]
 _JSON = "application/dicom+json"
 _PATH_KEYWORDS = {"study": "StudyInstanceUID", "series": "SeriesInstanceUID"}
 
@@ -98,9 +100,8 @@ class _Web:
             path = {_PATH_KEYWORDS[name]: uid for name, uid in request.path_params.items()}
             search = parse_search(level, path, request.query_params.multi_items())
             answers = await run_sync(run_search, self._store, search)
-            self._audit(
-                request, "E", "dicom.find", None, {"level": level.name.lower(), "matches": len(answers)}
-            )
+            detail: _Detail = {"level": level.name.lower(), "matches": len(answers)}
+            self._audit(request, "E", "dicom.find", None, detail)
             headers = {}
             warnings = [f"parameter {name} was ignored" for name in search.ignored]
             if len(answers) == MAX_RESULTS:
@@ -182,11 +183,12 @@ class _Web:
 
     def _instances(self, request: Request) -> list[Instance]:
         names = request.path_params
-        found = self._store.instances(names["study"], names.get("series"))
         if "instance" not in names:
-            return found
+            return self._store.instances(names["study"], names.get("series"))
         only = self._store.instance(names["instance"])
-        return [i for i in found if i.id == only.id] or [self._store.instance("")]
+        if (only.study_uid, only.series_uid) != (names["study"], names["series"]):
+            raise not_found("instance")
+        return [only]
 
     def _check_accept(self, request: Request, instances: Sequence[Instance]) -> None:
         for item in parse_accept(request.headers.get("accept", "")):
@@ -204,10 +206,10 @@ class _Web:
     def _audit(
         self,
         request: Request,
-        action: Any,
+        action: Literal["R", "E"],
         kind: str,
         instance: Instance | None,
-        detail: dict[str, str | int],
+        detail: _Detail,
     ) -> None:
         self._store.record(
             AuditEvent(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Self
 
@@ -174,6 +175,8 @@ class DicomWebClient:
     ) -> None:
         self._requests = _Requests(base_url, retries)
         self._http = httpx.Client(headers=dict(headers or {}), timeout=timeout_s, transport=transport)
+        # Documented calls never close: the connections go with the client.
+        weakref.finalize(self, self._http.close)
 
     def __enter__(self) -> Self:
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -158,6 +159,8 @@ class FHIRClient(_Calls):
         super().__init__(base_url, auth, credentials_path, timeout_s, retries)
         self._sleep: Callable[[float], None] = time.sleep
         self._http = httpx.Client(transport=transport, **self._options())
+        # Documented calls never close: the connections go with the client.
+        weakref.finalize(self, self._http.close)
 
     def _send(self, call: Call) -> FHIRResource:
         attempt = 0

@@ -63,7 +63,7 @@ def split_values(text: str) -> list[str]:
 
 def unescape(text: str) -> str:
     r"""Return a value without its escapes ``\,``, ``\|``, ``\$`` and ``\\``."""
-    return re.sub(r"\\([,|$\\])", r"\1", text)
+    return re.sub(r"\\([,|$\\])", r"\1", text) if "\\" in text else text
 
 
 def _bad(parameter: SearchParameter, why: str) -> FhirError:
@@ -267,7 +267,8 @@ _MODIFIERS = {
     "string": {"exact", "contains"},
     "uri": {"below", "above"},
 }
-_RANKS = {"reference": 1, "string": 2, "uri": 2, "quantity": 3, "number": 3, "date": 4, "token": 5}
+_NARROW = {"identifier": 0, "patient": 1, "subject": 1}
+_RANKS = {"reference": 2, "string": 2, "uri": 2, "quantity": 3, "number": 3, "date": 4, "token": 5}
 
 
 def predicate(parameter: SearchParameter, modifier: str, text: str, *, types: frozenset[str]) -> Predicate:
@@ -295,5 +296,5 @@ def predicate(parameter: SearchParameter, modifier: str, text: str, *, types: fr
         raise _bad(parameter, "is empty")
     build = _token if modifier == "identifier" else _BUILDERS[kind]
     tests = tuple(build(parameter, value, "" if modifier == "not" else modifier) for value in values)
-    rank = 0 if parameter.code == "identifier" else _RANKS[kind]
+    rank = _NARROW.get(parameter.code, _RANKS[kind])
     return Predicate(tests, rank=rank, negated=modifier == "not")

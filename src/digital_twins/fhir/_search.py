@@ -77,6 +77,8 @@ def _leader(cursor: Executes, predicates: Sequence[Predicate]) -> int | None:
         return usable[0] if usable else None
     usable.sort(key=lambda n: predicates[n].rank)
     best, fewest = usable[0], _PROBE + 1
+    if predicates[best].rank <= 1:
+        return best  # an identifier or a patient: nothing narrower is worth a count
     for number in usable:
         test = predicates[number].tests[0]
         sql = f"SELECT count(*) FROM (SELECT 1 FROM {test.table} WHERE {test.condition} LIMIT {_PROBE})"  # noqa: S608  (our own texts; values are bound)
@@ -155,13 +157,17 @@ def _rows(cursor: Executes, query: Query, sql: _Sql) -> list[tuple[Any, ...]]:
     where = " AND ".join(sql.where)
     arguments = list(sql.arguments)
     limit = query.count + 1
-    distinct = "DISTINCT " if sql.repeats else ""
     if not query.sort:
+        once = f" GROUP BY {sql.rid}" if sql.repeats else ""
         if query.cursor:
             where += f" AND {sql.rid}>?"
             arguments.append(query.cursor[-1])
-        text = f"SELECT {distinct}{sql.rid} FROM {sql.source} WHERE {where} ORDER BY {sql.rid} LIMIT {limit}"  # noqa: S608  (our own texts; values are bound)
+        text = (
+            f"SELECT {sql.rid}, r.type, r.id, r.body FROM {sql.source} WHERE {where}{once} "  # noqa: S608  (our own texts; values are bound)
+            f"ORDER BY {sql.rid} LIMIT {limit}"
+        )
         return list(cursor.execute(text, arguments))
+    distinct = "DISTINCT " if sql.repeats else ""
     columns = "".join(f", {_sort_column(key)} AS k{n}" for n, key in enumerate(query.sort))
     text = f"SELECT {distinct}r.rid AS rid{columns} FROM {sql.source} WHERE {where}"  # noqa: S608  (our own texts; values are bound)
     order = ", ".join(f"k{n} {'DESC' if key.descending else 'ASC'}" for n, key in enumerate(query.sort))
@@ -204,8 +210,11 @@ def run_query(cursor: Executes, query: Query) -> SearchPage:
     if len(rows) > query.count:
         rows = rows[: query.count]
         last = rows[-1]
-        page.next_cursor = encode_cursor([*last[1:], last[0]])
-    page.hits = _bodies(cursor, [row[0] for row in rows], "match")
+        page.next_cursor = encode_cursor([*last[1:], last[0]] if query.sort else [last[0]])
+    if query.sort:
+        page.hits = _bodies(cursor, [row[0] for row in rows], "match")
+    else:
+        page.hits = [Hit(*row) for row in rows]
     if query.includes and page.hits:
         _include(cursor, query.includes, page)
     return page

@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import math
-import struct
+import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from digital_twins._errors import InputError
+from digital_twins._errors import DigitalTwinError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
 MAX_VOXELS = 2**30
 """Largest image that is decoded: a 512 x 512 series of 4,096 slices."""
 
-FOREIGN_BYTES = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-)
-"""What parsers of foreign bytes are known to raise on damaged input; all become an InputError."""
+
+@contextmanager
+def foreign(kind: str) -> Iterator[None]:
+    """The one boundary of this room to foreign bytes: whatever a parser raises becomes an InputError.
+
+    Libraries raise classes of their own on damaged input (pydicom's BytesLengthException, zlib.error), which
+    no list can hope to be complete about. Parsers' warnings are dropped.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except DigitalTwinError:
+        raise
+    except Exception as error:  # noqa: BLE001  (a boundary to foreign bytes, see above)
+        raise _damaged(kind, error) from None
 
 
 def refuse_size(shape: Iterable[int]) -> None:
@@ -56,7 +59,7 @@ def refuse_not_finite(array: NDArray[Any]) -> None:
         )
 
 
-def damaged(kind: str, error: BaseException) -> InputError:
+def _damaged(kind: str, error: BaseException) -> InputError:
     """Return the error for unreadable bytes, without the parser's own text: it may hold patient data."""
     return InputError(
         what=f"The {kind} cannot be read.",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from digital_twins._errors import InputError, NotFoundError
-from digital_twins.imaging._checks import FOREIGN_BYTES, damaged
+from digital_twins.imaging._checks import foreign
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,12 +39,8 @@ def read_dicom(path: Path) -> Dataset:
             why="The letters DICM are missing at byte 128 (PS3.10 section 7.1).",
             fix="Pass a DICOM file, a folder of one series, or a NIfTI or NRRD file.",
         )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(BytesIO(data))
-    except FOREIGN_BYTES as error:
-        raise damaged("DICOM file", error) from None
+    with foreign("DICOM file"):
+        dataset = pydicom.dcmread(BytesIO(data))
     if "SOPClassUID" not in dataset:
         raise InputError(
             what="The DICOM file has no SOP Class UID.",

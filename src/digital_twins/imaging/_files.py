@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from digital_twins._errors import InputError
-from digital_twins.imaging._checks import FOREIGN_BYTES, damaged, refuse_not_finite, refuse_size
+from digital_twins.imaging._checks import foreign, refuse_not_finite, refuse_size
 from digital_twins.imaging._volume import Volume
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def from_ijk(array: NDArray[Any], affine: NDArray[Any], *, ras: bool) -> Volume:
 def load_nifti(path: Path) -> Volume:
     """Read a NIfTI file (.nii, .nii.gz); a header without any orientation is refused."""
     nib = _nibabel()
-    try:
+    with foreign("NIfTI file"):
         image = nib.load(path)
         header = image.header
         refuse_size(image.shape)
@@ -60,8 +60,6 @@ def load_nifti(path: Path) -> Volume:
         unit = header.get_xyzt_units()[0]
         array = np.asarray(image.dataobj)
         affine = image.affine
-    except (*FOREIGN_BYTES, nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError) as error:
-        raise damaged("NIfTI file", error) from None
     if codes == (0, 0):
         raise InputError(
             what="The NIfTI file states no orientation.",
@@ -77,12 +75,10 @@ def load_itk(path: Path) -> Volume:
     sitk = _itk()
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
-    try:
+    with foreign("NRRD or MetaImage file"):
         reader.ReadImageInformation()
         refuse_size(reader.GetSize())
         image = reader.Execute()
-    except FOREIGN_BYTES as error:
-        raise damaged("NRRD or MetaImage file", error) from None
     return _named(from_sitk(image), path)
 
 

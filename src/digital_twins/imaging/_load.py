@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from digital_twins._errors import InputError
-from digital_twins.imaging._checks import refuse_not_finite
+from digital_twins.imaging._checks import foreign, refuse_not_finite
 from digital_twins.imaging._dicom_files import existing, is_image, read_dicom, read_folder
 from digital_twins.imaging._files import ITK_SUFFIXES, NIFTI_SUFFIXES, from_array_like, load_itk, load_nifti
 from digital_twins.imaging._resample import refuse_other_frame, resample
@@ -129,9 +129,10 @@ def _is_dataset(source: Any) -> bool:
 
 
 def _one_series(datasets: Sequence[Dataset], series_uid: str | None) -> list[Dataset]:
-    images = [d for d in datasets if is_image(d)]
-    if series_uid is not None:
-        images = [d for d in images if str(d.get("SeriesInstanceUID")) == series_uid]
+    with foreign("DICOM object"):
+        images = [d for d in datasets if is_image(d)]
+        if series_uid is not None:
+            images = [d for d in images if str(d.get("SeriesInstanceUID")) == series_uid]
     if not images:
         raise InputError(
             what="There is no image among the DICOM objects.",
@@ -154,7 +155,8 @@ def _seg_dataset(source: Any) -> Dataset | None:
             candidates = read_folder(path)
         elif not path.name.lower().endswith((*NIFTI_SUFFIXES, *ITK_SUFFIXES)):
             candidates = [read_dicom(path)]
-    segs = [d for d in candidates if str(d.get("Modality")) == "SEG"]
+    with foreign("DICOM object"):
+        segs = [d for d in candidates if str(d.get("Modality")) == "SEG"]
     if len(segs) > 1:
         raise InputError(
             what=f"There are {len(segs)} segmentations to choose from.",
@@ -165,15 +167,14 @@ def _seg_dataset(source: Any) -> Dataset | None:
 
 
 def _segment(dataset: Dataset, segment: int | str | None) -> Mask:
-    masks = masks_from_seg(dataset)
-    names = segment_names(dataset)
-    numbers = sorted(names)
-    if segment is None and len(masks) == 1:
-        return masks[0]
-    chosen = [n for n in numbers if segment is not None and segment in (n, names[n])]
+    with foreign("DICOM Segmentation"):
+        names = segment_names(dataset)
+    chosen = [n for n in names if segment in (n, names[n])]
+    if segment is None and len(names) == 1:
+        chosen = list(names)
     if len(chosen) != 1:
-        raise _choose("segments", numbers, segment)
-    return masks[numbers.index(chosen[0])]
+        raise _choose("segments", sorted(names), segment)
+    return masks_from_seg(dataset, segment_numbers=chosen)[0]
 
 
 def _label(volume: Volume, segment: int | str | None) -> Mask:

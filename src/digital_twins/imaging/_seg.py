@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from digital_twins._errors import InputError
-from digital_twins.imaging._checks import refuse_size
+from digital_twins.imaging._checks import foreign, refuse_size
 from digital_twins.imaging._dicom_files import required
 from digital_twins.imaging._planes import (
     SPACING_TOLERANCE,
@@ -22,13 +22,15 @@ from digital_twins.imaging._volume import Mask
 from digital_twins.records import NEOPLASM, Code
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from numpy.typing import NDArray
     from pydicom.dataset import Dataset
 
 
-def masks_from_seg(dataset: Dataset, *, threshold: float = 0.5) -> list[Mask]:
+def masks_from_seg(
+    dataset: Dataset, *, threshold: float = 0.5, segment_numbers: Collection[int] | None = None
+) -> list[Mask]:
     """Return one mask for each segment of a DICOM Segmentation, in order of segment number.
 
     Frames left out because they are empty come back as empty slices; overlapping segments stay apart.
@@ -37,12 +39,19 @@ def masks_from_seg(dataset: Dataset, *, threshold: float = 0.5) -> list[Mask]:
     ----------
     threshold
         A voxel of a FRACTIONAL segmentation belongs to the segment from this fraction on.
+    segment_numbers
+        Make only these masks: a segmentation of a hundred organs is large.
 
     Raises
     ------
     InputError
         Not a segmentation in patient coordinates, no segment, or frames that make no regular grid.
     """
+    with foreign("DICOM Segmentation"):
+        return _masks(dataset, threshold, segment_numbers)
+
+
+def _masks(dataset: Dataset, threshold: float, wanted: Collection[int] | None) -> list[Mask]:
     kind = str(dataset.get("SegmentationType") or "")
     segments = dataset.get("SegmentSequence") or []
     if (
@@ -71,7 +80,7 @@ def masks_from_seg(dataset: Dataset, *, threshold: float = 0.5) -> list[Mask]:
     masks = []
     for segment in sorted(segments, key=lambda item: int(item.SegmentNumber)):
         number = int(segment.SegmentNumber)
-        if number == 0:
+        if number == 0 or (wanted is not None and number not in wanted):
             continue
         array = np.zeros(shape, dtype=bool)
         if numbers is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from digital_twins._errors import InputError
-from digital_twins.imaging._checks import FOREIGN_BYTES, damaged, refuse_not_finite, refuse_size
+from digital_twins.imaging._checks import foreign, refuse_not_finite, refuse_size
 from digital_twins.imaging._dicom_files import required
 from digital_twins.imaging._planes import (
     SPACING_TOLERANCE,
@@ -49,6 +48,11 @@ def volume_from_series(datasets: Sequence[Dataset], *, even_out: bool = False) -
         Two patients, series or frames of reference; missing, duplicate or unevenly spaced slices; colour;
         mosaics; voxels that are not finite; damaged pixel data; absurd sizes.
     """
+    with foreign("DICOM series"):
+        return _volume(datasets, even_out=even_out)
+
+
+def _volume(datasets: Sequence[Dataset], *, even_out: bool) -> Volume:
     if not datasets:
         raise InputError(
             what="The series has no images.", why="The list is empty.", fix="Pass the data sets of a series."
@@ -152,13 +156,8 @@ def decode(dataset: Dataset) -> NDArray[Any]:
     frames = int(dataset.get("NumberOfFrames") or 1)
     rows, columns = int(required(dataset, "Rows")), int(required(dataset, "Columns"))
     refuse_size((frames, rows, columns))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            pixels = np.asarray(dataset.pixel_array)
-        return pixels.reshape(frames, rows, columns)
-    except FOREIGN_BYTES as error:
-        raise damaged("pixel data", error) from None
+    with foreign("pixel data"):
+        return np.asarray(dataset.pixel_array).reshape(frames, rows, columns)
 
 
 def _grid(

@@ -57,7 +57,7 @@ def slice_triptych(
     box = _box(measured.array[number], predicted.array[number] if predicted else None, image.spacing_mm)
     pixels = np.asarray(image.array[number], dtype=np.float32)[box]
     low, high = _window(pixels, image.modality)
-    figure = new_figure(size_mm)
+    figure = new_figure(size_mm, left_mm=2.0, right_mm=2.0, top_mm=5.0, bottom_mm=4.0)
     titles = ["image", "measured"]
     if predicted is not None:
         day = "" if predicted_day is None else f" day {predicted_day:g}"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from matplotlib import rc_context
+from matplotlib import get_data_path, rc_context
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,12 +26,22 @@ NOTE = "research use"
 FONT = 7.5
 
 
-def new_figure(size_mm: tuple[float, float]) -> Figure:
-    """Return an empty figure of a size in millimetres; it belongs to no window and no global state."""
-    figure = Figure(figsize=(size_mm[0] / 25.4, size_mm[1] / 25.4), layout="constrained", facecolor="white")
-    engine = figure.get_layout_engine()
-    if isinstance(engine, ConstrainedLayoutEngine):
-        engine.set(rect=(0.0, 3.0 / size_mm[1], 1.0, 1.0 - 3.0 / size_mm[1]))  # 3 mm kept for the note
+def new_figure(
+    size_mm: tuple[float, float], *, left_mm: float, right_mm: float, top_mm: float, bottom_mm: float
+) -> Figure:
+    """Return an empty figure with fixed margins; it belongs to no window and no global state.
+
+    Fixed margins instead of a layout engine: an engine draws every figure twice.
+    """
+    width, height = size_mm
+    figure = Figure(figsize=(width / 25.4, height / 25.4), facecolor="white")
+    figure.subplots_adjust(
+        left=left_mm / width,
+        right=1.0 - right_mm / width,
+        top=1.0 - top_mm / height,
+        bottom=bottom_mm / height,
+        wspace=0.04,
+    )
     return figure
 
 
@@ -68,3 +78,8 @@ def render(figure: Figure, image_format: ImageFormat, *, dpi: int = 150) -> byte
         else:
             figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def font_folder() -> Path:
+    """Return the folder of the figures' fonts, DejaVu Sans, for documents that are to match them."""
+    return Path(get_data_path()) / "fonts" / "ttf"

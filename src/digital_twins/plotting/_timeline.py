@@ -96,7 +96,7 @@ def volume_timeline(
             f"{len(curves)} were given; at most {len(PALETTE)} can be told apart.",
             "Draw several figures.",
         )
-    figure = new_figure(size_mm)
+    figure = new_figure(size_mm, left_mm=12.0, right_mm=2.0, top_mm=2.0, bottom_mm=13.0)
     axes = figure.add_subplot()
     for curve, colour, line in zip(curves, PALETTE, LINES, strict=False):
         axes.fill_between(curve.days, curve.low_cm3, curve.high_cm3, color=colour, alpha=0.15, linewidth=0)

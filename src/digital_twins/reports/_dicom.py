@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset
 
-    from digital_twins.imaging import Mask, SegDetails
+    from digital_twins.imaging import Mask, SegDetails, Volume
     from digital_twins.reports._model import OptionSummary, TwinReport
 
 _SR_SERIES, _PDF_SERIES, _SEG_SERIES = 9901, 9902, 9910
@@ -133,10 +133,10 @@ def render_seg(report: TwinReport, source_images: Sequence[Dataset], *, day: flo
     InputError
         No option predicts tumour on that day.
     """
-    from digital_twins.imaging import seg_from_masks, volume_from_series
+    from digital_twins.imaging import seg_from_masks
     from digital_twins.reports._masks import place
 
-    grid = volume_from_series(list(source_images))
+    grid = _grid(report, source_images)
     masks: list[Mask] = []
     labels: list[str] = []
     for option in report.options:
@@ -152,13 +152,41 @@ def render_seg(report: TwinReport, source_images: Sequence[Dataset], *, day: flo
             f"No option holds a mask with voxels in the image on day {day:g}.",
             "Choose one of reports.predicted_days(report).",
         )
+    images, masks = _touched(list(source_images), masks)
     return seg_from_masks(
         masks,
-        source_images,
+        images,
         series_description=predicted_name(day),
         series_number=_SEG_SERIES + list(predicted_days(report)).index(day),
         details=_seg_details(report, day, labels),
     )
+
+
+def _grid(report: TwinReport, source_images: Sequence[Dataset]) -> Volume:
+    """Return the volume of the images; the twin's own when it was read from just these, undecoded."""
+    from digital_twins.imaging import volume_from_series
+
+    image = report.twin.image
+    if image is not None and set(image.source_uids) == {str(d.SOPInstanceUID) for d in source_images}:
+        first = source_images[0]
+        if image.shape == (len(source_images), first.Rows, first.Columns):  # not a part of the images
+            return image
+    return volume_from_series(list(source_images))
+
+
+def _touched(source_images: list[Dataset], masks: list[Mask]) -> tuple[list[Dataset], list[Mask]]:
+    """Return the slices around the masks only: a SEG refers to, and decodes, no more of the series."""
+    from digital_twins.imaging import crop
+
+    slices = masks[0].shape[0]
+    uids = masks[0].source_uids
+    if len(source_images) != slices or len(uids) != slices:
+        return source_images, masks  # a multi-frame image cannot be divided
+    used = [i for i in range(slices) if any(mask.array[i].any() for mask in masks)]
+    first, last = max(0, used[0] - 1), min(slices, used[-1] + 2)
+    by_uid = {str(d.SOPInstanceUID): d for d in source_images}
+    box = (slice(first, last), slice(0, masks[0].shape[1]), slice(0, masks[0].shape[2]))
+    return [by_uid[uid] for uid in uids[first:last]], [crop(mask, box) for mask in masks]
 
 
 def _seg_details(report: TwinReport, day: float, labels: Sequence[str]) -> SegDetails:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from digital_twins._errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
+
+    from pydicom.dataset import Dataset
 
     from digital_twins.imaging import Mask, Volume
     from digital_twins.plotting import Curve, VolumePoint
@@ -131,6 +133,19 @@ class StudyReference:
     study_date: str = ""
     modality: str = ""
     description: str = ""
+
+    @classmethod
+    def of(cls, image: Dataset) -> Self:
+        """Return the reference to the study that a DICOM instance belongs to."""
+        day = str(image.get("StudyDate") or "")
+        return cls(
+            study_uid=str(image.StudyInstanceUID),
+            series_uid=str(image.SeriesInstanceUID),
+            accession_number=str(image.get("AccessionNumber") or ""),
+            study_date=f"{day[:4]}-{day[4:6]}-{day[6:]}" if len(day) == 8 else day,
+            modality=str(image.get("Modality") or ""),
+            description=str(image.get("StudyDescription") or ""),
+        )
 
 
 @dataclass(frozen=True, slots=True)

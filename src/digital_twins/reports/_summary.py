@@ -36,6 +36,7 @@ def summarise(
     study: StudyReference,
     created: datetime | None = None,
     lesion: Mask | None = None,
+    observed: Sequence[VolumePoint] | None = None,
     simulated_follow_up: bool = False,
 ) -> TwinReport:
     """Return the report of a twin's current version and the treatments compared with it.
@@ -54,8 +55,11 @@ def summarise(
     lesion
         The segmented baseline lesion on the image's own grid, for diameter and figure; the twin's lesion on
         its model grid when not given.
+    observed
+        Baseline and follow-up volumes, when some of them are sample data made by a model: those are marked
+        simulated and labelled so everywhere. By default the baseline and the twin's visits.
     simulated_follow_up
-        Whether the follow-up visits are sample data made by a model; they are then labelled everywhere.
+        Whether every visit of the twin is sample data made by a model, when ``observed`` does not say so.
 
     Raises
     ------
@@ -68,6 +72,10 @@ def summarise(
             "The record and the twin carry different patient ids.",
             "Pass the record that the twin was built for.",
         )
+    points = observed
+    if points is None:
+        visits = [VolumePoint(v.day, v.volume_cm3, simulated_follow_up) for v in twin.visits]
+        points = [VolumePoint(0.0, twin.baseline_volume_cm3), *visits]
     for response in responses:
         if (response.prediction.twin_id, response.prediction.model_version) != (twin.twin_id, twin.version):
             raise InputError(
@@ -77,7 +85,7 @@ def summarise(
             )
     return TwinReport(
         record=record,
-        twin=summarise_twin(twin, lesion=lesion, simulated_follow_up=simulated_follow_up),
+        twin=summarise_twin(twin, lesion=lesion, observed=points),
         options=tuple(summarise_response(response) for response in responses),
         study=study,
         created=created or twin.created_utc,
@@ -87,12 +95,13 @@ def summarise(
 
 
 def summarise_twin(
-    twin: PatientTwin, *, lesion: Mask | None = None, simulated_follow_up: bool = False
+    twin: PatientTwin, *, lesion: Mask | None = None, observed: Sequence[VolumePoint] | None = None
 ) -> TwinSummary:
     """Return the numbers of a twin's current version; parameters as in :func:`summarise`."""
     outline = lesion if lesion is not None else twin.lesion
     low, high = twin.proliferation_rate_interval
-    visits = [VolumePoint(v.day, v.volume_cm3, simulated_follow_up) for v in twin.visits]
+    visits = [VolumePoint(visit.day, visit.volume_cm3) for visit in twin.visits]
+    points = observed if observed is not None else [VolumePoint(0.0, twin.baseline_volume_cm3), *visits]
     provenance = twin.provenance
     return TwinSummary(
         twin_id=twin.twin_id,
@@ -104,7 +113,7 @@ def summarise_twin(
         current_day=twin.origin_day,
         longest_diameter=Quantity(outline.longest_diameter_mm(), "mm"),
         parameters=tuple(_parameter(name, estimate) for name, estimate in twin.parameters.items()),
-        observed=(VolumePoint(0.0, twin.baseline_volume_cm3), *visits),
+        observed=tuple(points),
         inputs=dict(provenance.inputs),
         baseline=twin.baseline,
         image=twin.image,

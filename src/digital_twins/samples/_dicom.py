@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, uuid5
 
@@ -43,12 +44,12 @@ def images(volume: Volume, subject: Mapping[str, Any], uid: Callable[..., str]) 
     series = []
     for k, plane in enumerate(stored):
         dataset = Dataset()
-        dataset.update(common)
+        dataset.update(deepcopy(common))
         dataset.SOPInstanceUID = uid("image", k)
         dataset.InstanceNumber = k + 1
         dataset.ImagePositionPatient = _decimals(volume.index_to_mm(np.array([k, 0, 0])))
         dataset.SliceLocation = _decimals(volume.index_to_mm(np.array([k, 0, 0])))[2]
-        dataset.update(rescale)
+        dataset.update(deepcopy(rescale))
         dataset.PixelData = plane.tobytes()
         dataset["PixelData"].VR = "OW"
         dataset.file_meta = _file_meta(dataset)

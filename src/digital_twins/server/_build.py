@@ -153,18 +153,25 @@ def _observed(twin: PatientTwin, segs: Sequence[Dataset]) -> list[ObservedPoint]
 
 
 def _documents(made: _Made, job: Job) -> Documents:
-    from digital_twins.plotting import VolumePoint
-    from digital_twins.reports import documents
-    from digital_twins.server._report import twin_report
+    from digital_twins.imaging import load_mask
+    from digital_twins.reports import StudyReference, documents, summarise
 
-    observed = [VolumePoint(p.day, p.volume_cm3, p.simulated) for p in made.observed]
-    report = twin_report(
-        made.record,
-        made.twin,
+    image, twin = made.images[0], made.twin
+    report = summarise(
+        twin,
         made.responses,
-        observed=observed,
-        baseline_image=made.images[0],
+        made.record,
+        study=StudyReference(
+            study_uid=str(image.StudyInstanceUID),
+            series_uid=str(image.SeriesInstanceUID),
+            accession_number=str(image.get("AccessionNumber") or ""),
+            study_date=str(image.get("StudyDate") or ""),
+            modality=str(image.get("Modality") or ""),
+            description=str(image.get("StudyDescription") or ""),
+        ),
         created=job.created_utc.astimezone(UTC),
+        lesion=None if twin.image is None else load_mask(made.lesion_seg, like=twin.image),
+        simulated_follow_up=any(point.simulated for point in made.observed),
     )
     return documents(report, made.images, segmentation=made.lesion_seg)
 
@@ -188,21 +195,20 @@ def _store_documents(services: Services, made: _Made, written: Documents) -> lis
         ("SR", written.sr, titles["sr"]),
         ("DICOM PDF", written.encapsulated_pdf, titles["encapsulated"]),
     ]
-    for kind, ds, title in dicom:
-        links.append(_dicom_link(kind, ds, title))
-    for reference in references:
-        if reference.startswith("DiagnosticReport/"):
-            links.append(
-                Document(
-                    kind="FHIR",
-                    title="DiagnosticReport, preliminary",
-                    id=reference,
-                    href=f"/fhir/{reference}",
-                    media_type="application/fhir+json",
-                    inline=True,
-                )
-            )
-    return links
+    links += [_dicom_link(kind, ds, title) for kind, ds, title in dicom]
+    reports = (reference for reference in references if reference.startswith("DiagnosticReport/"))
+    return [*links, *(_fhir_link(reference) for reference in reports)]
+
+
+def _fhir_link(reference: str) -> Document:
+    return Document(
+        kind="FHIR",
+        title="DiagnosticReport, preliminary",
+        id=reference,
+        href=f"/fhir/{reference}",
+        media_type="application/fhir+json",
+        inline=True,
+    )
 
 
 def _dicom_link(kind: str, ds: Dataset, title: str) -> Document:

@@ -76,10 +76,10 @@ class Catalogue:
                 " ON CONFLICT(patient_id) DO NOTHING",
                 (secrets.token_hex(8), patient_id, time.time()),
             )
-            row = cursor.execute(
+            rows = cursor.execute(
                 "SELECT key FROM server_patient WHERE patient_id = ?", (patient_id,)
-            ).fetchone()
-            return str(row[0])
+            ).fetchall()
+            return str(rows[0][0])
 
         with self._database.read() as connection:
             row = connection.execute(
@@ -213,7 +213,7 @@ class Catalogue:
 
     def _entries(self, tail: str, values: tuple[str, ...]) -> list[Entry]:
         with self._database.read() as connection:
-            rows = connection.execute(
+            rows: list[Any] = connection.execute(
                 "SELECT key, patient_id, summary, waiting_for, job_id, updated FROM server_patient " + tail,  # noqa: S608  (constants of this class)
                 values,
             ).fetchall()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlencode
 
-from starlette.routing import Mount
+from starlette.routing import Mount, Router
 
 from digital_twins.server._api import ApiParts
 from digital_twins.server._app import create_app
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from digital_twins.config import Settings
     from digital_twins.dicom import Stored
     from digital_twins.server._models import Health
     from digital_twins.server._services import Services
@@ -29,7 +32,7 @@ def node_app(
     on_stored: Callable[[Stored], None],
     on_record: Callable[[], None],
     stopping: Callable[[], bool],
-    host: str,
+    settings: Settings,
 ) -> ASGIApp:
     """Return the application with FHIR and DICOMweb on the stores of `services`."""
     from digital_twins.dicom import dicomweb_routes
@@ -40,6 +43,9 @@ def node_app(
     def audit(action: Literal["R", "U"], kind: str, entity: str, patient_id: str | None) -> None:
         services.audit(web.event(action, kind, entity=entity, patient_id=patient_id))
 
+    web_routes = dicomweb_routes(
+        services.dicom, on_stored=on_stored, max_object_bytes=settings.max_object_bytes
+    )
     services.metrics.gauge("twin_jobs", services.job_counts)
     app = create_app(
         ApiParts(services.catalogue, services.jobs, audit, stopping),
@@ -47,11 +53,27 @@ def node_app(
         health=health,
         routes=[
             *fhir_routes(services.fhir, base="/fhir"),
-            Mount("/dicom-web", routes=dicomweb_routes(services.dicom, on_stored=on_stored)),
+            Mount("/dicom-web", _query_accept(Router(web_routes))),
         ],
-        hosts=() if host in {"0.0.0.0", "::"} else (host,),  # noqa: S104  (compared, not bound)
+        hosts=(settings.host, socket.gethostname()),
     )
     return _watch_records(app, on_record)
+
+
+def _query_accept(app: ASGIApp) -> ASGIApp:
+    """Let the query parameter ``accept`` stand for the header (PS3.18 section 8.3.3.1): links can say it."""
+
+    async def answered(scope: Scope, receive: Receive, send: Send) -> None:
+        asked = parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+        wanted = [value for name, value in asked if name == "accept"]
+        if wanted:
+            rest = urlencode([(name, value) for name, value in asked if name != "accept"])
+            headers = [(name, value) for name, value in scope["headers"] if name != b"accept"]
+            headers.append((b"accept", wanted[0].encode("latin-1", "replace")))
+            scope = {**scope, "headers": headers, "query_string": rest.encode("latin-1")}
+        await app(scope, receive, send)
+
+    return answered
 
 
 def _watch_records(app: ASGIApp, on_record: Callable[[], None]) -> ASGIApp:

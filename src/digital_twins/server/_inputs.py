@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from digital_twins.dicom import Level, Query
-from digital_twins.dicom._query import find_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,11 +60,16 @@ class Inputs:
         return None
 
     @property
+    def series_state(self) -> str:
+        """SHA-256 over the series and how many instances each has."""
+        series = sorted((s.series_uid, s.instances) for s in (*self.images, *self.segmentations))
+        return hashlib.sha256(json.dumps(series).encode()).hexdigest()
+
+    @property
     def state(self) -> str:
         """SHA-256 over what the twin depends on: the same state never builds twice."""
-        series = sorted((s.series_uid, s.instances) for s in (*self.images, *self.segmentations))
         resources = sorted(json.dumps(_lasting(r), sort_keys=True) for r in self.resources or ())
-        return hashlib.sha256(json.dumps([series, resources]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([self.series_state, resources]).encode()).hexdigest()
 
     def record(self) -> PatientRecord:
         """Return the patient's record as the twin reads it."""
@@ -105,7 +109,7 @@ def gather(services: Services, patient_id: str) -> Inputs:
 
 def patient_ids(services: Services) -> Iterable[str]:
     """Yield the PatientID of every patient with images."""
-    seen = {str(m["PatientID"]) for m in find_all(services.database, Query(Level.PATIENT))}
+    seen = {str(m["PatientID"]) for m in services.dicom.search(Query(Level.PATIENT))}
     return sorted(seen - {""})
 
 
@@ -118,7 +122,7 @@ def dicom_name(services: Services, patient_id: str) -> str | None:
 def _series_of(services: Services, patient_id: str) -> Iterable[dict[str, str | int | None]]:
     literal = "".join("?" if c in "*\\" else c for c in patient_id)
     query = Query(Level.SERIES, {"PatientID": literal}, frozenset({"NumberOfSeriesRelatedInstances"}))
-    return find_all(services.database, query)
+    return services.dicom.search(query)
 
 
 def _resources(services: Services, patient_id: str) -> tuple[tuple[dict[str, Any], ...] | None, int]:

@@ -19,7 +19,8 @@ def pack(array: NDArray[np.generic], affine_ras: NDArray[np.float64]) -> bytes:
     """Return gzipped NIfTI-1 bytes of an [x, y, z] or [x, y, z, t] array, world in RAS millimetres."""
     import nibabel
 
-    return gzip.compress(nibabel.Nifti1Image(array, affine_ras).to_bytes(), 3, mtime=0)
+    image = nibabel.Nifti1Image(array, affine_ras)  # type: ignore[no-untyped-call]  # nibabel has no types
+    return gzip.compress(image.to_bytes(), 3, mtime=0)
 
 
 def one_frame(data: bytes, days: Sequence[float], day: float) -> bytes:

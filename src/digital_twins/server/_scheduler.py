@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from digital_twins._errors import DigitalTwinError
+from digital_twins._errors import DigitalTwinError, StorageError
 from digital_twins._logging import get_logger
 from digital_twins.server._inputs import dicom_name, gather, patient_ids
-from digital_twins.server._services import BUILD
+from digital_twins.server._services import BUILD, METADATA
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     import apsw
 
     from digital_twins.dicom import Stored
@@ -36,6 +38,9 @@ def consider(services: Services, patient_id: str) -> str | None:
         if missing is None:
             payload = {"patient_id": patient_id, "patient_key": key, "state": inputs.state}
             job_id = services.jobs.enqueue_in(cursor, BUILD, payload, key=f"{BUILD}/{key}/{inputs.state}")
+        services.jobs.enqueue_in(
+            cursor, METADATA, {"patient_key": key}, key=f"{METADATA}/{key}/{inputs.series_state}"
+        )
         services.catalogue.note_in(cursor, key, summary=summary, waiting_for=missing, job_id=job_id)
         return job_id
 
@@ -89,8 +94,11 @@ class TwinScheduler:
         self._touch(None)
 
     def rescan(self) -> None:
-        """Look at every patient now: what arrived before a crash may still wait for its timer."""
-        self._fire(None)
+        """Look at every patient soon: what arrived before a crash may still wait for its timer.
+
+        A sender that the crash cut off goes on within the quiet time, and its patient then has to wait.
+        """
+        self._touch(None)
 
     async def close(self) -> None:
         """Stop the timers and wait for what is being looked at; a rescan at the next start finds the rest."""
@@ -115,11 +123,17 @@ class TwinScheduler:
 
     async def _look(self, patient_id: str | None) -> None:
         try:
-            found = await asyncio.to_thread(self._consider_all, patient_id)
+            busy = frozenset(self._timers)  # still arriving: their own timers look at them later
+            found = await asyncio.to_thread(self._consider_all, patient_id, busy)
             self._services.metrics.add("twin_builds_scheduled_total", found)
+        except StorageError as error:  # a full disk may have room again later
+            _log.error("scheduler.failed", what=error.what, why=error.why)
+            self._touch(patient_id)
         except Exception as error:  # noqa: BLE001  (edge: one patient's trouble must not end the node)
             _log.error("scheduler.failed", error=type(error).__name__)
 
-    def _consider_all(self, patient_id: str | None) -> int:
-        wanted = patient_ids(self._services) if patient_id is None else [patient_id]
+    def _consider_all(self, patient_id: str | None, busy: Container[str | None]) -> int:
+        if patient_id is not None:
+            return int(consider(self._services, patient_id) is not None)
+        wanted = [each for each in patient_ids(self._services) if each not in busy]
         return sum(consider(self._services, each) is not None for each in wanted)

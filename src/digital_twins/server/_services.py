@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 BUILD = "twin.build"
 """Kind of the jobs that build a twin or calibrate it anew."""
 
+METADATA = "dicom.metadata"
+"""Kind of the jobs that write the DICOM JSON of a stable study, so that its first viewer need not wait."""
+
 
 @dataclass(slots=True)
 class Services:

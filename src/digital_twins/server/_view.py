@@ -18,7 +18,6 @@ from digital_twins.server._models import (
     Version,
 )
 from digital_twins.server._nifti import pack
-from digital_twins.server._report import CRITERIA
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +39,7 @@ _LABELS = {
     "drug_sensitivity": "Drug sensitivity",
 }
 _FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
+_CRITERIA = {"recist_1_1": "RECIST 1.1", "rano": "RANO"}
 _CT_WINDOW = (-1000.0, 400.0)
 
 
@@ -162,7 +162,7 @@ def _scenario(index: int, response: Response) -> Scenario:
             level=response.interval,
         ),
         response_category=response.response_category.value,
-        criterion=CRITERIA[response.criteria],
+        criterion=_CRITERIA[response.criteria],
         nadir_day=response.nadir_day,
         nadir_volume_cm3=response.nadir_volume_cm3,
         assumptions=list(response.assumptions),

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from digital_twins._logging import get_logger
@@ -35,7 +36,8 @@ class WorkerPool:
         ]
         self._metrics = metrics
         self._processes: list[subprocess.Popen[bytes] | None] = [None] * count
-        self._closing = False
+        self._stop = asyncio.Event()
+        self._waiters = ThreadPoolExecutor(count, thread_name_prefix="worker-wait")
         self._tasks = [asyncio.create_task(self._keep(slot)) for slot in range(count)]
 
     @property
@@ -45,7 +47,7 @@ class WorkerPool:
 
     async def close(self, *, grace_s: float = 10.0) -> None:
         """Let running jobs be given back, then end the processes; after `grace_s` they are killed."""
-        self._closing = True
+        self._stop.set()
         running = [p for p in self._processes if p is not None]
         for process in running:
             if process.stdin is not None:
@@ -59,24 +61,24 @@ class WorkerPool:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._waiters.shutdown(wait=False)
 
     async def _keep(self, slot: int) -> None:
         pause_s = 0.5
-        while not self._closing:
+        while True:
             started = asyncio.get_running_loop().time()
             # Started from the loop's own thread: the parent-death signal is tied to the starting thread.
             process = subprocess.Popen(self._command, stdin=subprocess.PIPE)  # noqa: S603  (own command)
             self._processes[slot] = process
-            code = None
-            while code is None:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    code = await asyncio.to_thread(process.wait, 1.0)
+            code = await asyncio.get_running_loop().run_in_executor(self._waiters, process.wait)
             if process.stdin is not None:
                 process.stdin.close()
-            if self._closing:
+            if self._stop.is_set():
                 return
             self._metrics.add("twin_worker_restarts_total")
             _log.warning("worker.ended", status=code, pid=process.pid)
             lived_s = asyncio.get_running_loop().time() - started
             pause_s = 0.5 if lived_s > 60 else min(pause_s * 2, _LONGEST_PAUSE_S)
-            await asyncio.sleep(pause_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), pause_s)
+                return

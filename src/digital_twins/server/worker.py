@@ -1,7 +1,8 @@
 """The worker process: ``python -m digital_twins.server.worker --data DIR --boot ID``.
 
-It claims build jobs from the node's queue. It ends when its standard input closes, which the kernel does
-when the node dies however it dies, and asks the kernel for a signal on the parent's death besides.
+It claims build jobs from the node's queue. When its standard input closes, the node is going down and the
+running job is given back. When the node dies, however it dies, the kernel ends the worker at once where it
+can (Linux), also inside a long computation; elsewhere the closed input ends it at the next step of the job.
 """
 
 from __future__ import annotations
@@ -15,17 +16,20 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from digital_twins._errors import DigitalTwinError, InputError, NotFoundError
+from digital_twins._errors import DigitalTwinError, InputError, NotFoundError, StorageError
 from digital_twins._logging import get_logger, setup_logging
-from digital_twins.server._services import BUILD, open_services
+from digital_twins.server._services import BUILD, METADATA, open_services
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from digital_twins.server._services import Services
     from digital_twins.storage import Job
 
-_log = get_logger(__name__)
+_log = get_logger("digital_twins.server.worker")
 _POLL_S = 0.25
 _LEASE_S = 30.0
+_STORAGE_PAUSE_S = 2.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -59,19 +63,41 @@ class _Run:
 
     def _renew(self) -> None:
         while not self._done.wait(_LEASE_S / 3):
-            if not self._services.jobs.heartbeat(self._job, lease_s=_LEASE_S):
+            try:
+                held = self._services.jobs.heartbeat(self._job, lease_s=_LEASE_S)
+            except StorageError as error:  # a full disk may have room again before the lease ends
+                _log.warning("job.lease.failed", job_id=self._job.job_id, what=error.what)
+                continue
+            if not held:
                 self._lost.set()
                 return
 
 
-def run_job(services: Services, job: Job, stopping: threading.Event) -> None:
-    """Run one job to its end: succeeded, failed with what/why/fix, cancelled, or given back."""
+def _build_twin(services: Services, job: Job, progress: Callable[[float, str], None]) -> None:
     from digital_twins.server._build import build
 
+    build(services, job, progress)
+
+
+def _write_metadata(services: Services, job: Job, progress: Callable[[float, str], None]) -> None:
+    from digital_twins.dicom import build_pending
+
+    written = 0
+    while count := build_pending(services.dicom, limit=100):
+        written += count
+        progress(0.5, f"{written} instances")
+    services.jobs.succeed(job, {"instances": written})
+
+
+_WORK = {BUILD: _build_twin, METADATA: _write_metadata}
+
+
+def run_job(services: Services, job: Job, stopping: threading.Event) -> None:
+    """Run one job to its end: succeeded, failed with what/why/fix, cancelled, or given back."""
     run = _Run(services, job, stopping)
     _log.info("job.started", job_id=job.job_id, kind=job.kind, attempts=job.attempts)
     try:
-        build(services, job, run.progress)
+        _WORK[job.kind](services, job, run.progress)
         _log.info("job.succeeded", job_id=job.job_id)
     except StoppedError:
         if stopping.is_set():
@@ -108,18 +134,23 @@ def serve(data_dir: Path, boot_id: str, stopping: threading.Event) -> None:
     name = f"worker-{os.getpid()}"
     try:
         while not stopping.is_set():
-            job = services.jobs.claim(name, [BUILD], lease_s=_LEASE_S)
-            if job is None:
-                stopping.wait(_POLL_S)
-            else:
-                run_job(services, job, stopping)
+            try:
+                job = services.jobs.claim(name, [BUILD, METADATA], lease_s=_LEASE_S)
+                if job is not None:
+                    run_job(services, job, stopping)
+                    continue
+            except StorageError as error:
+                # A full disk takes no job and no end of a job: its lease runs out, and it is run again.
+                _log.error("worker.storage.failed", what=error.what, why=error.why)
+                stopping.wait(_STORAGE_PAUSE_S)
+            stopping.wait(_POLL_S)
     finally:
         services.close()
 
 
 def _die_with_parent() -> None:
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _watch_parent(stopping: threading.Event) -> None:

@@ -96,27 +96,32 @@ def relative_curves(mice: Sequence[XenograftMouse], days: FloatArray) -> FloatAr
 
 
 def _predictive(
-    posterior: Posterior, mouse: XenograftMouse, kinetics: OralKinetics, rng: np.random.Generator
-) -> FloatArray:
-    """Predictive ensemble [draw, reading] of one unseen mouse given its day-0 volume and doses."""
-    days = np.asarray(mouse.days)
-    curves, _ = schedules([mouse], kinetics, float(days.max()) + GROWTH_STEP_DAYS)
+    posterior: Posterior, mice: Sequence[XenograftMouse], kinetics: OralKinetics, rng: np.random.Generator
+) -> list[FloatArray]:
+    """Predictive ensembles [draw, reading] of unseen mice given their day-0 volumes and doses."""
+    horizon = max(mouse.days[-1] for mouse in mice) + GROWTH_STEP_DAYS
+    curves, schedule = schedules(mice, kinetics, horizon)
     n = posterior.shared.shape[0]
-    first = mouse.volume_cm3[0]
+    first = np.array([mouse.volume_cm3[0] for mouse in mice])
     x = np.log(first / posterior.reference_cm3)
-    effects = posterior.mean + posterior.slope * x + posterior.omega * rng.standard_normal((n, len(RANDOM)))
     proportional, additive = np.exp(posterior.shared[:, 2]), np.exp(posterior.shared[:, 3])
-    start_sd = np.sqrt(proportional**2 + (additive / first) ** 2)
-    start = first * np.exp(start_sd * rng.standard_normal(n))
-    steps = np.round(days / GROWTH_STEP_DAYS).astype(np.intp)
-    out = np.empty((n, days.size))
+    courses = []
     for i in range(n):
+        noise = rng.standard_normal((len(mice), 1 + len(RANDOM)))
+        start = first * np.exp(np.hypot(proportional[i], additive[i] / first) * noise[:, 0])
+        effects = posterior.mean[i] + posterior.slope[i] * x[:, None] + posterior.omega[i] * noise[:, 1:]
         effect = drive(curves, np.exp(posterior.shared[i, 1]), posterior.reference_concentration)
-        parameters = np.concatenate([[start[i]], np.exp(effects[i])])[None, :]
-        volumes = tumour_volumes(parameters, effect, float(np.exp(posterior.shared[i, 0])), GROWTH_STEP_DAYS)
-        out[i] = volumes[0, steps]
-    noise = np.sqrt((proportional[:, None] * out) ** 2 + additive[:, None] ** 2)
-    return np.asarray(np.maximum(out + noise * rng.standard_normal(out.shape), 0.0))
+        parameters = np.column_stack([start, np.exp(effects)])
+        transit = float(np.exp(posterior.shared[i, 0]))
+        courses.append(tumour_volumes(parameters, effect[schedule], transit, GROWTH_STEP_DAYS))
+    volumes = np.array(courses)
+    ensembles = []
+    for m, mouse in enumerate(mice):
+        steps = np.round(np.asarray(mouse.days) / GROWTH_STEP_DAYS).astype(np.intp)
+        out = volumes[:, m, steps]
+        spread = np.hypot(proportional[:, None] * out, additive[:, None])
+        ensembles.append(np.maximum(out + spread * rng.standard_normal(out.shape), 0.0))
+    return ensembles
 
 
 def _interval(draws: FloatArray) -> tuple[float, float, float]:
@@ -177,8 +182,7 @@ def forecast_arm(
     check_mice(neighbours)
     scores: list[tuple[FloatArray, FloatArray, FloatArray, FloatArray]] = []
     forecast = {}
-    for mouse in test:
-        ensemble = _predictive(posterior, mouse, kinetics, rng)
+    for mouse, ensemble in zip(test, _predictive(posterior, test, kinetics, rng), strict=True):
         days, observed = np.asarray(mouse.days), np.asarray(mouse.volume_cm3)
         median, low, high = np.quantile(ensemble, [0.5, 0.025, 0.975], axis=0)
         forecast[mouse.mouse] = (days, median, low, high)

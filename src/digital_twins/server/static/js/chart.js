@@ -28,8 +28,13 @@ function scales(twin) {
   return { x, y, first, last, top }
 }
 
-function frame({ x, y, first, last, top }) {
+function frame({ x, y, first, last, top }, now) {
   const parts = []
+  if (now > first) {
+    parts.push(s('rect', { class: 'past', x: x(first), y: MARGIN.top, width: x(now) - x(first), height: y(0) - MARGIN.top }))
+    parts.push(s('text', { x: x(now) - 5, y: MARGIN.top + 12, 'text-anchor': 'end' }, 'observed'))
+    parts.push(s('text', { x: x(now) + 5, y: MARGIN.top + 12 }, 'PREDICTED'))
+  }
   for (const value of ticks(0, top, 5)) {
     parts.push(s('line', { class: 'grid', x1: MARGIN.left, x2: WIDTH - MARGIN.right, y1: y(value), y2: y(value) }))
     parts.push(s('text', { x: MARGIN.left - 7, y: y(value) + 4, 'text-anchor': 'end' }, number(value)))
@@ -74,8 +79,8 @@ export function volumeChart(host, twin) {
   const percent = Math.round((twin.scenarios[0]?.interval ?? 0.95) * 100)
   const name = `Tumour volume in cubic centimetres over days since baseline: ${twin.observed.length} observed points, ${twin.scenarios.length} predicted courses with ${percent} percent intervals. The values follow as a table.`
   const image = s('svg', { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: 'img', 'aria-label': name },
-    frame(scale), layer, cursor, twin.observed.map((p) => point(p, scale)),
-    s('text', { x: WIDTH - MARGIN.right, y: 13, 'text-anchor': 'end' }, `PREDICTED: median and ${percent} % interval`))
+    frame(scale, twin.current_day), layer, cursor, twin.observed.map((p) => point(p, scale)),
+    s('text', { x: WIDTH - MARGIN.right, y: 13, 'text-anchor': 'end' }, `Model: median and ${percent} % interval`))
   host.replaceChildren(image, legend(twin))
   return {
     select(key) {

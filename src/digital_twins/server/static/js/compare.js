@@ -3,7 +3,10 @@ import { day, h, number, s, signed, table } from './dom.js'
 
 const WIDTH = 360
 
-const tone = { CR: 'tag-good', PR: 'tag-good', PD: 'tag-bad' }
+const categories = {
+  complete_response: ['Complete response', 'tag-good'], partial_response: ['Partial response', 'tag-good'],
+  stable_disease: ['Stable disease', ''], progressive_disease: ['Progressive disease', 'tag-bad'],
+}
 
 function effect(scenario, index, [low, high]) {
   const x = (value) => ((value - low) / (high - low)) * (WIDTH - 20) + 10
@@ -21,6 +24,7 @@ export function compareTable(host, twin, chosen, onChoose) {
   const rows = twin.scenarios.map((scenario, index) => {
     const change = scenario.volume_change_percent
     const radio = h('input', { type: 'radio', name: 'treatment', value: scenario.key, checked: scenario.key === chosen, onchange: () => onChoose(scenario.key) })
+    const [category, tone] = categories[scenario.response_category] ?? [scenario.response_category, '']
     const last = scenario.days[scenario.days.length - 1]
     return h('tr', {},
       h('th', { scope: 'row' }, h('label', {}, radio, scenario.label)),
@@ -28,7 +32,7 @@ export function compareTable(host, twin, chosen, onChoose) {
       h('td', { class: 'num' }, `${signed(change.value)} % [${signed(change.low)}, ${signed(change.high)}]`),
       h('td', { class: 'num' }, `${number(scenario.volume_cm3.at(-1))} cm³ [${number(scenario.low_cm3.at(-1))}, ${number(scenario.high_cm3.at(-1))}]`, h('span', { class: 'muted' }, ` day ${day(last)}`)),
       h('td', { class: 'num' }, `${number(scenario.nadir_volume_cm3)} cm³`, h('span', { class: 'muted' }, ` day ${day(scenario.nadir_day)}`)),
-      h('td', {}, h('span', { class: `tag ${tone[scenario.response_category] ?? ''}` }, scenario.response_category), ' ', h('span', { class: 'muted' }, scenario.criterion)))
+      h('td', {}, h('span', { class: `tag ${tone}` }, category), ' ', h('span', { class: 'muted' }, scenario.criterion)))
   })
   const percent = Math.round((changes[0]?.level ?? 0.95) * 100)
   const columns = [['Treatment shown'], [`Change, ${Math.round(low)} to ${signed(high)} %`], [`Volume change, ${percent} % interval`, 'num'], ['Volume at the end', 'num'], ['Smallest volume', 'num'], ['Predicted response']]

@@ -25,7 +25,7 @@ export function number(value, digits = 3) {
 }
 
 export const signed = (value, digits = 0) => (value > 0 ? '+' : value < 0 ? '−' : '') + Math.abs(value).toFixed(digits)
-export const unit = (text) => text.replace('cm3', 'cm³').replace('mm2', 'mm²').replace('/day', ' / day').replace('/d', ' / day')
+export const unit = (text) => (text === '1' ? '–' : text).replace('cm3', 'cm³').replace('mm2', 'mm²').replace(/\/d(ay)?$/, '/day')
 export const day = (value) => (Number.isInteger(value) ? String(value) : value.toFixed(1))
 export const date = (iso) => (iso ? iso.slice(0, 10) : '–')
 export const moment = (iso) => (iso ? `${iso.slice(0, 10)} ${iso.slice(11, 16)} UTC` : '–')

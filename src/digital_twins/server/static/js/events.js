@@ -1,7 +1,10 @@
 // Job progress by server-sent events; the browser reconnects by itself.
 export function onJobs(listener) {
   const source = new EventSource('/api/events')
-  source.addEventListener('job', (message) => listener(JSON.parse(message.data)))
+  source.addEventListener('job', (message) => {
+    const job = JSON.parse(message.data)
+    if (job.kind === 'twin.build') listener(job)
+  })
   addEventListener('pagehide', () => source.close())
   return source
 }

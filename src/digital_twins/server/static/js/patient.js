@@ -32,10 +32,22 @@ function jobCard(job) {
   byId('job-error').replaceChildren(...problemLines(job.error))
 }
 
+function origin(source) {
+  const [kind, ...words] = source.split(': ')
+  return words.length ? h('details', {}, h('summary', {}, kind), words.join(': ')) : source
+}
+
+function remarks(twin) {
+  const assumed = twin.scenarios.flatMap((x) => x.assumptions.map((text) => `${x.label}: ${text}`))
+  const items = [...twin.notes, ...assumed].map((text) => h('li', {}, text))
+  byId('remarks').hidden = items.length === 0
+  byId('remarks-list').replaceChildren(...items)
+}
+
 function parameters(twin) {
   const rows = twin.parameters.map((p) => {
     const interval = p.fixed || p.low === null ? h('span', { class: 'muted' }, 'fixed') : `[${number(p.low)}, ${number(p.high)}]`
-    return h('tr', {}, h('th', { scope: 'row' }, p.label), h('td', { class: 'num' }, number(p.value)), h('td', { class: 'num' }, interval), h('td', {}, unit(p.unit)), h('td', { class: 'muted' }, p.source))
+    return h('tr', {}, h('th', { scope: 'row' }, p.label), h('td', { class: 'num' }, number(p.value)), h('td', { class: 'num' }, interval), h('td', { class: 'unit' }, unit(p.unit)), h('td', { class: 'muted' }, origin(p.source)))
   })
   byId('parameters').replaceChildren(table([['Parameter'], ['Value', 'num'], ['95 % interval', 'num'], ['Unit'], ['Source']], rows))
   byId('model').textContent = twin.model
@@ -43,7 +55,7 @@ function parameters(twin) {
 
 function documents(twin) {
   byId('documents').replaceChildren(...twin.documents.map((d) => h('li', {},
-    h('a', d.inline ? { href: d.href, target: '_blank', rel: 'noopener' } : { href: d.href, download: '' }, d.title, d.inline ? h('span', { class: 'visually-hidden' }, ' (opens in a new tab)') : null),
+    h('a', d.inline ? { href: d.href, target: '_blank', rel: 'noopener' } : { href: d.href, download: `${d.kind.toLowerCase().replace(' ', '-')}-${d.id}.dcm` }, d.title, d.inline ? h('span', { class: 'visually-hidden' }, ' (opens in a new tab)') : null),
     h('span', { class: 'muted' }, d.kind))))
   byId('versions').replaceChildren(...twin.versions.map((v) => h('li', {}, `Version ${v.version} · ${moment(v.created_utc)} · ${v.scans} scan${v.scans === 1 ? '' : 's'} · ${v.reason}`)))
   const p = twin.provenance
@@ -71,7 +83,9 @@ class Timeline {
     this.slider.max = this.scenario.mask_days.length - 1
     this.chart.select(scenarioKey)
     this.viewer.scenario(scenarioKey)
-    this.show(Math.min(Number(this.slider.value), this.scenario.mask_days.length - 1))
+    const days = this.scenario.mask_days
+    this.index ??= Math.max(0, days.findIndex((at) => at >= this.twin.current_day))
+    this.show(Math.min(this.index, days.length - 1))
   }
 
   show(index) {
@@ -79,10 +93,12 @@ class Timeline {
     const at = x.mask_days[index]
     const i = x.days.indexOf(at)
     const text = `Day ${day(at)}: ${number(x.volume_cm3[i])} cm³ [${number(x.low_cm3[i])}, ${number(x.high_cm3[i])}]`
+    this.index = index
     this.slider.value = index
     this.slider.setAttribute('aria-valuetext', text)
     byId('day-text').textContent = text
-    byId('stage-label').textContent = `PREDICTED day ${day(at)}, NOT ACQUIRED · ${x.label}`
+    const word = at > this.twin.current_day ? 'PREDICTED' : 'MODELLED'
+    byId('stage-label').textContent = `${word} day ${day(at)}, NOT ACQUIRED · ${x.label}`
     this.viewer.day(index)
     this.chart.moveTo(at)
   }
@@ -103,12 +119,13 @@ async function showTwin(patient) {
   banner(patient, twin)
   byId('twin').hidden = false
   const v = twin.current_volume
-  byId('volume-now').textContent = `${number(v.value)} cm³ [${number(v.low)}, ${number(v.high)}]`
+  byId('volume-now').textContent = `day ${day(twin.current_day)}: ${number(v.value)} cm³ [${number(v.low)}, ${number(v.high)}]`
   parameters(twin)
   documents(twin)
   volumeTable(twin)
+  remarks(twin)
   const horizon = Math.max(...twin.scenarios.map((x) => x.days.at(-1)))
-  byId('compare-note').textContent = `over ${day(horizon)} days from the baseline; model version ${twin.version}`
+  byId('compare-note').textContent = `from the last observation on day ${day(twin.current_day)} to day ${day(horizon)}; model version ${twin.version}`
   const chart = volumeChart(byId('volume-chart'), twin)
   const viewer = new TwinViewer(twin)
   const first = (twin.scenarios.find((x) => x.planned) ?? twin.scenarios[0]).key

@@ -1,0 +1,131 @@
+"""C-STORE of a CT series into our node, durable and indexed, beside dcmtk's storescp and fsync."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1] / "tests"
+
+
+def _slices(folder: Path, count: int) -> list[Path]:
+    sys.path.insert(0, str(TESTS))
+    import numpy
+
+    from dicom_support import ct_slice, file_bytes
+
+    rng = numpy.random.default_rng(0)
+    folder.mkdir()
+    paths = []
+    for number in range(1, count + 1):
+        ds = ct_slice(number, size=512)
+        ds.PixelData = rng.integers(0, 4096, 512 * 512, dtype=numpy.uint16).tobytes()
+        block = ds.private_block(0x0009, "BENCHMARK", create=True)
+        block.add_new(1, "OB", bytes(2048))
+        paths.append(folder / f"{number:05}.dcm")
+        paths[-1].write_bytes(file_bytes(ds))
+    return paths
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _send(port: int, folder: Path, associations: int) -> float:
+    """Seconds from the start of the senders to their end; TCP_NODELAY, or dcmtk waits for delayed ACKs."""
+    env = {**os.environ, "TCP_NODELAY": "1"}
+    groups = [sorted(folder.iterdir())[n::associations] for n in range(associations)]
+    start = time.perf_counter()
+    senders = [
+        subprocess.Popen(["storescu", "-xe", "127.0.0.1", str(port), *map(str, group)], env=env)
+        for group in groups
+    ]
+    if any(sender.wait() for sender in senders):
+        raise RuntimeError("storescu failed")
+    return time.perf_counter() - start
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _ours(work: Path, folder: Path, associations: int) -> tuple[float, float, float]:
+    """Wall and CPU seconds of receiving, CPU seconds of building the DICOM JSON."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(TESTS)])}
+    script = TESTS / "protocol" / "dicom_kill_node.py"
+    data = work / f"node{associations}"
+    node = subprocess.Popen(
+        [sys.executable, str(script), str(data)], stdout=subprocess.PIPE, text=True, env=env
+    )
+    assert node.stdout is not None
+    port = int(node.stdout.readline())
+    subprocess.run(["echoscu", "127.0.0.1", str(port)], check=True)
+    before = _cpu_s(node.pid)
+    wall = _send(port, folder, associations)
+    cpu = _cpu_s(node.pid) - before
+    node.kill()
+    node.wait()
+    from dicom_support import open_store
+    from digital_twins import dicom
+
+    with open_store(data) as store:
+        start = time.process_time()
+        while dicom.build_pending(store):
+            pass
+        return wall, cpu, time.process_time() - start
+
+
+def _dcmtk(work: Path, folder: Path, associations: int) -> float:
+    """Wall seconds of storescp, then fsync of the files that it wrote."""
+    target, port = work / f"dcmtk{associations}", _free_port()
+    target.mkdir()
+    env = {**os.environ, "TCP_NODELAY": "1"}
+    server = subprocess.Popen(["storescp", "--fork", "-od", str(target), "+xa", str(port)], env=env)
+    deadline = time.monotonic() + 10
+    while subprocess.run(["echoscu", "127.0.0.1", str(port)], capture_output=True, check=False).returncode:
+        if time.monotonic() > deadline:
+            raise RuntimeError("storescp did not start")
+        time.sleep(0.05)
+    wall = _send(port, folder, associations)
+    start = time.perf_counter()
+    for path in target.iterdir():
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+    server.terminate()
+    server.wait()
+    return wall + time.perf_counter() - start
+
+
+def run() -> Iterator[str]:
+    """Yield one line a figure; TWIN_BENCH_COUNT sets the number of 512x512 slices (500)."""
+    if shutil.which("storescp") is None:
+        yield "dicom.c_store skipped: needs dcmtk"
+        return
+    count = int(os.environ.get("TWIN_BENCH_COUNT", "500"))
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        folder = work / "sent"
+        _slices(folder, count)
+        for associations in (1, 4):
+            peer = _dcmtk(work, folder, associations)
+            wall, cpu, json_cpu = _ours(work, folder, associations)
+            label = f"dicom.c_store_{count}_durable_{associations}_assoc"
+            yield f"{label}_wall {wall:.2f} s {wall / peer:.2f}"
+            yield f"{label}_cpu {cpu:.2f} s -"
+            yield f"dicom.json_{count}_cpu {json_cpu:.2f} s -"
+
+
+if __name__ == "__main__":
+    for line in run():
+        print(line, flush=True)

@@ -1,0 +1,21 @@
+"""A node in a process of its own, to be killed: prints its port, then serves until it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from dicom_support import open_store
+from digital_twins import dicom
+
+
+async def _main(folder: Path) -> None:
+    with open_store(folder) as store:
+        listener = await dicom.start_listener(store, port=0)
+        sys.stdout.write(f"{listener.port}\n")
+        sys.stdout.flush()
+        await asyncio.sleep(3600)
+
+
+asyncio.run(_main(Path(sys.argv[1])))

@@ -1,0 +1,131 @@
+"""Document 000: connect, query, download, make a twin, and read DICOM, against the embedded node."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from seed_blocks import block
+
+from digital_twins.config import load_settings
+from digital_twins.samples import sample_patient
+from digital_twins.server import Node
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from pydicom import Dataset
+
+Run = "Callable[[str, dict[str, Any], Path], str]"
+MRN = "12345678"
+FIRST_STUDY = date(2025, 9, 1)
+
+
+def moved(instances: list[Dataset]) -> list[Dataset]:
+    """The sample's instances under the document's number, the first study on FIRST_STUDY."""
+    instances = copy.deepcopy(instances)  # they share elements with each other
+    first = min(i.StudyDate for i in instances)
+    for instance in instances:
+        instance.PatientID = MRN
+        day = FIRST_STUDY + (_day(instance.StudyDate) - _day(first))
+        instance.StudyDate = day.strftime("%Y%m%d")
+    return instances
+
+
+def _day(text: str) -> date:
+    return date(int(text[:4]), int(text[4:6]), int(text[6:8]))
+
+
+def record(patient_id: str, bundle: dict[str, Any], shift: timedelta) -> dict[str, Any]:
+    """The sample's record under the document's number, its dates moved with the studies."""
+    text = json.dumps(bundle).replace(patient_id, MRN)
+
+    def move(found: re.Match[str]) -> str:
+        return (date.fromisoformat(found[0]) + shift).isoformat()
+
+    moved_text = re.sub(r"(?<![0-9-])20[0-9]{2}-[0-9]{2}-[0-9]{2}(?![0-9])", move, text)
+    answer: dict[str, Any] = json.loads(moved_text)
+    return answer
+
+
+@pytest.fixture(scope="module")
+def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A node that holds the sample patient under the document's number."""
+    from digital_twins.dicom import DicomWebClient
+    from digital_twins.fhir import FHIRClient
+
+    sample = sample_patient("lung")
+    instances = sample.datasets()
+    first = _day(min(i.StudyDate for i in instances))
+    settings = load_settings(data_dir=tmp_path_factory.mktemp("node"), dicom_port=0, http_port=0)
+    with Node(settings) as node:
+        FHIRClient(base_url=f"{node.base_url}/fhir").transaction(
+            record(sample.patient_id, sample.fhir_bundle(), FIRST_STUDY - first)
+        )
+        DicomWebClient(f"{node.base_url}/dicom-web").store(moved(instances))
+        yield node
+
+
+@pytest.fixture(scope="module")
+def connected(hospital: Node, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Replacements for the host names and the credentials path of the document."""
+    credentials = tmp_path_factory.mktemp("secure") / "credentials.json"
+    credentials.write_text(json.dumps({"access_token": "for-tests"}), encoding="utf-8")
+    credentials.chmod(0o600)
+    return {
+        "https://pacs.hospital.local": f"{hospital.base_url}/dicom-web",
+        "https://fhir.hospital.local/R4": f"{hospital.base_url}/fhir",
+        "/secure/credentials.json": str(credentials),
+    }
+
+
+def test_quick_start_1_to_3(
+    seeds: Path,
+    connected: dict[str, str],
+    tmp_path: Path,
+    run_block: Callable[[str, dict[str, Any], Path], str],
+) -> None:
+    namespace: dict[str, Any] = {}
+    source = block(seeds, "000", "1. Hospital System Connection").with_substitutions(connected)
+    assert run_block(source, namespace, tmp_path).startswith("PACS: connected")
+    assert namespace["status"]["pacs"]
+    assert namespace["status"]["fhir"]
+
+    printed = run_block(block(seeds, "000", "2. Patient Data Retrieval").source, namespace, tmp_path)
+    sample = sample_patient("lung")
+    images = len(sample.baseline_images()) + 1
+    assert f"Downloaded {images} images from {FIRST_STUDY.isoformat()}" in printed
+    assert namespace["patient"].patient_id == MRN
+    assert namespace["patient"].diagnosis is not None
+
+    printed = run_block(
+        block(seeds, "000", "3. Digital Twin Creation from Clinical Data").source, namespace, tmp_path
+    )
+    twin = namespace["patient_dt"]
+    assert f"Tumor type: {twin.diagnosis}" in printed
+    assert "Stage: IIIA" in printed
+    assert twin.biomarkers["EGFR"] in printed
+    assert twin.twin.baseline_volume_cm3 == pytest.approx(sample.lesion.volume_cm3, rel=0.1)
+    assert twin.twin.version == 2
+
+
+def test_dicom_reading_block(
+    seeds: Path, lung_files: Path, tmp_path: Path, run_block: Callable[[str, dict[str, Any], Path], str]
+) -> None:
+    folder = tmp_path / "dicom"
+    folder.mkdir()
+    sample = sample_patient("lung")
+    for number, instance in enumerate(sample.baseline_images()):
+        instance.save_as(folder / f"{number}.dcm", enforce_file_format=True)
+    namespace: dict[str, Any] = {}
+    source = block(seeds, "000", "Reading DICOM Studies").with_substitutions({"/path/to/dicom/": str(folder)})
+    printed = run_block(source, namespace, tmp_path)
+    assert "Modality: CT" in printed
+    assert "Patient: Sample^Lung" in printed or "Patient: Lung" in printed
+    assert f"Volume shape: {sample.image.array.shape}" in printed
+    assert (namespace["volume"] == sample.image.array).all()

@@ -1,0 +1,56 @@
+"""Document 001, 'Quick Start' 1 and 2: a patient's twin and its responses, to the letter."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from seed_blocks import block
+
+import foreign
+from digital_twins.imaging import load_mask
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def number(printed: str, label: str) -> float:
+    found = re.search(rf"{label}: (-?[0-9.]+)", printed)
+    assert found is not None, printed
+    return float(found[1])
+
+
+@pytest.mark.peers
+# monai's and torch's own: their deprecations, and a decoder for GPUs that is not installed here
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore:NvImgCodec")
+def test_quick_start_1_and_2(
+    seeds: Path, lung_files: Path, run_block: Callable[[str, dict[str, Any], Path], str]
+) -> None:
+    foreign.python_package("monai")
+    namespace: dict[str, Any] = {}
+    printed = run_block(
+        block(seeds, "001", "1. Patient-Specific Tumor Digital Twin").source, namespace, lung_files
+    )
+
+    twin = namespace["patient_dt"]
+    assert twin.patient_id == "ONCO-2026-001"
+    baseline = load_mask(lung_files / "scan_week_0.nii.gz").volume_cm3
+    week_4 = load_mask(lung_files / "scan_week_4.nii.gz").volume_cm3
+    assert twin.baseline_volume_cm3 == pytest.approx(baseline, rel=0.1)
+    low, high = twin.current_volume.low, twin.current_volume.high
+    assert low <= week_4 * 1.1
+    assert high >= week_4 * 0.9
+    assert number(printed, "Tumor volume") == pytest.approx(twin.current_volume_cm3, abs=0.005)
+    assert number(printed, "Growth rate") == pytest.approx(twin.proliferation_rate, abs=5e-5)
+    assert twin.proliferation_rate > 0
+
+    printed = run_block(block(seeds, "001", "2. Treatment Response Simulation").source, namespace, lung_files)
+    for label, name in (("Chemo", "chemo_response"), ("Radiation", "radiation_response")):
+        response = namespace[name]
+        assert number(printed, f"{label} predicted tumor reduction") == pytest.approx(
+            response.volume_change_percent, abs=0.05
+        )
+        assert response.volume_change_low <= response.volume_change_percent <= response.volume_change_high
+    assert namespace["radiation_response"].treatment.total_dose_gy == 60
