@@ -196,7 +196,7 @@ class ClinicalConnector:
         from dataclasses import replace
 
         from digital_twins.clinical_integration._build import build_clinical_twin
-        from digital_twins.clinical_integration._factory import split_images
+        from digital_twins.clinical_integration._visits import split_images
 
         record = self.get_patient(patient_id)
         if not include_clinical_notes:

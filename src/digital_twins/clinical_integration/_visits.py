@@ -22,6 +22,9 @@ LESION_TYPE_CODES = frozenset({"108369006", "86049000", "4147007", "52988006"})
 PREDICTED_PREFIX = "PREDICTED"
 """Start of SeriesDescription in every series that this software predicts; such series are never input."""
 
+SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
+IMAGE_MODALITIES = frozenset({"CT", "MR", "PT"})
+
 
 @dataclass(frozen=True, slots=True)
 class Visit:
@@ -47,6 +50,18 @@ class Course:
     follow_ups: tuple[Visit, ...]
     notes: tuple[str, ...] = ()
     """What was left aside and why, for the report of the build."""
+
+
+def split_images(instances: Iterable[Dataset]) -> tuple[list[Dataset], list[Dataset]]:
+    """Sort instances into cross-sectional images and segmentations; anything else is left aside."""
+    images: list[Dataset] = []
+    segs: list[Dataset] = []
+    for instance in instances:
+        if str(instance.SOPClassUID) == SEGMENTATION_STORAGE:
+            segs.append(instance)
+        elif str(instance.get("Modality")) in IMAGE_MODALITIES:
+            images.append(instance)
+    return images, segs
 
 
 def study_date(dataset: Dataset) -> date:
