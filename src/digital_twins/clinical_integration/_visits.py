@@ -23,16 +23,16 @@ PREDICTED_PREFIX = "PREDICTED"
 """Start of SeriesDescription in every series that this software predicts; such series are never input."""
 
 SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
-IMAGE_MODALITIES = frozenset({"CT", "MR", "PT"})
+IMAGE_MODALITIES = frozenset({"CT", "MR"})
+"""Modalities that can be the baseline image: they show anatomy, which the domain is derived from."""
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One dated outline of the lesion: the study date and the SEG series that it came from."""
+    """One outline of the lesion, on its study date."""
 
     on: date
     mask: Mask
-    series_uid: str
 
     @property
     def at_utc(self) -> datetime:
@@ -45,7 +45,6 @@ class Course:
     """The baseline image with its lesion and the later visits in the same frame of reference."""
 
     image: Volume
-    image_datasets: tuple[Dataset, ...]
     baseline: Visit
     follow_ups: tuple[Visit, ...]
     notes: tuple[str, ...] = ()
@@ -119,7 +118,7 @@ def course_from_datasets(images: Iterable[Dataset], segs: Sequence[Dataset]) -> 
     notes: tuple[str, ...] = ()
     if len(inside) < len(dated):
         notes = (f"{len(dated) - len(inside)} segmentations in another frame of reference were left aside",)
-    return Course(image, tuple(series), baseline, tuple(follow_ups), notes)
+    return Course(image, baseline, tuple(follow_ups), notes)
 
 
 def _visit(seg: Dataset, like: Volume) -> Visit:
@@ -135,7 +134,7 @@ def _visit(seg: Dataset, like: Volume) -> Visit:
             why=f"It holds {len(segments)} segments, {len(lesions)} of them coded as a lesion.",
             fix="Send a SEG with exactly one segment whose property type is a neoplasm (PS3.16 CID 7151).",
         )
-    return Visit(study_date(seg), load_mask(lesions[0], like=like), str(seg.SeriesInstanceUID))
+    return Visit(study_date(seg), load_mask(lesions[0], like=like))
 
 
 def _image_series_of(seg: Dataset, by_series: dict[str, list[Dataset]]) -> list[Dataset] | None:
