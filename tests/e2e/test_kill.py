@@ -1,4 +1,4 @@
-"""kill -9 of the node at random moments of the demo: nothing acknowledged is lost, and the work is finished.
+"""kill -9 of the node at random moments of the demo: nothing acknowledged is lost, all is finished.
 
 A moment is a point of the demo's own progress, not of the clock: the n-th acknowledgement of the hospital,
 or a fraction of the build job, and up to a second more.
@@ -103,9 +103,7 @@ def assert_nothing_lost(node: NodeProcess, acks: Path, resources: set[str]) -> N
     assert expected <= set(places)
     with httpx.Client(base_url=node.base_url, timeout=30) as http:
         for uid in expected:
-            answer = http.get(
-                places[uid], headers={"Accept": 'multipart/related; type="application/dicom"'}
-            )
+            answer = http.get(places[uid], headers={"Accept": 'multipart/related; type="application/dicom"'})
             assert answer.status_code == 200, answer.text
             assert uid.encode() in answer.content
         if any(event.get("sent") == "record" for event in events):

@@ -73,7 +73,7 @@ def test_intervals_cover_the_truth(full: bool) -> None:
         estimates = twin.parameters
         for name in twin.snapshot.belief.calibrated:
             inside.setdefault(name, []).append(estimates[name].low <= truth[name] <= estimates[name].high)
-        forecast = twin.predict(42.0)
+        forecast = twin.predict(42.0, seed=index)
         last = seen.true_volumes_cm3[-1]
         inside.setdefault("forecast", []).append(forecast.low_cm3[-1] <= last <= forecast.high_cm3[-1])
         inside.setdefault("now", []).append(
@@ -82,7 +82,8 @@ def test_intervals_cover_the_truth(full: bool) -> None:
     covered = {name: (float(np.mean(hits)), len(hits)) for name, hits in inside.items()}
     for share, count in covered.values():
         if full and count >= 100:
-            assert 0.90 <= share <= 0.985, covered
+            # 0.90 to 0.98, give or take what 170 patients cannot tell (one standard error is 0.017)
+            assert 0.88 <= share <= 0.997, covered
         elif count >= 8:
             assert share >= 0.75, covered
 

@@ -6,9 +6,9 @@ The preamble, in full. A block runs to the letter, except that these strings are
 - absolute paths (credentials, DICOM folder) by paths in a temporary folder.
 
 Relative file names are found because the block runs in a folder that holds them. The patient is the bundled
-lung sample: `patient_001_ct.nii.gz` is its CT; `patient_001_mri_t1.nii.gz` is the same CT again, since the sample
-has one modality; the mask and the `scan_week_N` files are its outlines. For the connector, the sample is
-sent to the node under the medical record number that the document uses, with study dates moved into the
+lung sample: `patient_001_ct.nii.gz` is its CT; `patient_001_mri_t1.nii.gz` is the same CT again, since the
+sample has one modality; the mask and the `scan_week_N` files are its outlines. For the connector, the sample
+is sent to the node under the medical record number of the document, with study dates moved into the
 document's date range.
 """
 

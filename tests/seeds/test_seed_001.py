@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-import foreign
 import pytest
 from seed_blocks import block
 
+import foreign
 from digital_twins.imaging import load_mask
 
 if TYPE_CHECKING:

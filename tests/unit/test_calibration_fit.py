@@ -91,7 +91,8 @@ def test_belief_samples_follow_mean_and_covariance() -> None:
     logs = np.log([[s["a"], s["b"]] for s in samples])
     assert np.cov(logs.T) == pytest.approx(covariance, rel=0.05)
     assert {s["fixed"] for s in samples} == {10.0}
-    assert belief.sample(3, seed=3) == samples[:3]
+    assert belief.sample(20_000, seed=3)[:3] == samples[:3]
+    assert logs.mean(axis=0) == pytest.approx([0.1, 0.2], abs=1e-9)
     estimate = belief.estimates()["a"]
     assert estimate.source == "calibrated"
     assert estimate.low < estimate.value < estimate.high

@@ -9,7 +9,7 @@ import pytest
 from dicom_support import ct_slice, file_bytes, open_store
 from digital_twins import InputError
 from digital_twins.dicom import DicomStore, Level, Query
-from digital_twins.dicom._query import find, find_all
+from digital_twins.dicom._query import find
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_computed_attributes_and_paging(store: DicomStore) -> None:
     assert (match["ModalitiesInStudy"], match["NumberOfStudyRelatedSeries"]) == ("CT\\SEG", 2)
     assert "SOPClassesInStudy" not in match
     assert len(find(store.database, Query(Level.SERIES), limit=4, offset=4)) == 2
-    assert len(list(find_all(store.database, Query(Level.INSTANCE)))) == 6
+    assert len(list(store.search(Query(Level.INSTANCE)))) == 6
     (patient,) = find(
         store.database,
         Query(Level.PATIENT, {"PatientID": "P1"}, frozenset({"NumberOfPatientRelatedInstances"})),

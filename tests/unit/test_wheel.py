@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from foreign import PEERS, missing_peer
 
 ROOT = Path(__file__).parents[2]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from digital_twins._errors import InputError
 
@@ -136,11 +137,20 @@ class Belief:
         return result
 
     def sample(self, count: int, *, seed: int) -> list[dict[str, float]]:
-        """Draw ``count`` parameter sets; the same seed gives the same sets."""
+        """Draw ``count`` parameter sets; the same count and seed give the same sets.
+
+        Latin hypercube draws with their mirror images, so that a small ensemble is centred on the mode and
+        fills the range of every principal direction evenly (McKay, Beckman & Conover 1979,
+        doi:10.2307/1268522).
+        """
         eigenvalue, vector = np.linalg.eigh(self.log_covariance)
         root = vector * np.sqrt(np.clip(eigenvalue, 0.0, None))
-        normal = np.random.default_rng(seed).standard_normal((count, self.log_mean.size))
-        return [self._named(self.log_mean + root @ row) for row in normal]
+        rng = np.random.default_rng(seed)
+        half = (count + 1) // 2
+        strata = np.stack([rng.permutation(half) for _ in range(self.log_mean.size)], axis=1)
+        normal = ndtri((strata + rng.random(strata.shape)) / half)
+        mirrored = np.stack([normal, -normal], axis=1).reshape(-1, self.log_mean.size)
+        return [self._named(self.log_mean + root @ row) for row in mirrored[:count]]
 
     def updated(self, names: tuple[str, ...], log_mean: FloatArray, log_covariance: FloatArray) -> Belief:
         """Return the belief with the named block replaced and its other correlations removed."""

@@ -79,7 +79,7 @@ def _clinical_data(record: PatientRecord) -> dict[str, object]:
         "molecular_markers": dict(record.biomarkers),
     }
     for observation in record.observations:
-        key = _MEASURES.get((observation.code.value, observation.unit))
+        key = _MEASURES.get((observation.code.value, observation.unit or ""))
         if key is not None and isinstance(observation.value, float):
             data[key] = observation.value
     return data

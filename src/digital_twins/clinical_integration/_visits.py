@@ -81,8 +81,8 @@ def course_from_datasets(images: Iterable[Dataset], segs: Sequence[Dataset]) -> 
         No segmentation fits any image series or the first lies before it, or a segmentation holds no lesion that can be told apart.
     """
     by_series: dict[str, list[Dataset]] = {}
-    for image in images:
-        by_series.setdefault(str(image.SeriesInstanceUID), []).append(image)
+    for instance in images:
+        by_series.setdefault(str(instance.SeriesInstanceUID), []).append(instance)
     dated = sorted(
         (seg for seg in segs if not str(seg.get("SeriesDescription", "")).startswith(PREDICTED_PREFIX)),
         key=lambda seg: (study_date(seg), str(seg.SeriesInstanceUID)),
@@ -102,7 +102,7 @@ def course_from_datasets(images: Iterable[Dataset], segs: Sequence[Dataset]) -> 
     inside = [seg for seg in dated if str(seg.get("FrameOfReferenceUID")) == frame]
     visits = {visit.on: visit for visit in (_visit(seg, image) for seg in inside)}
     baseline, *follow_ups = sorted(visits.values(), key=lambda visit: visit.on)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if len(inside) < len(dated):
         notes = (f"{len(dated) - len(inside)} segmentations in another frame of reference were left aside",)
     return Course(image, tuple(series), baseline, tuple(follow_ups), notes)

@@ -143,25 +143,25 @@ def find(
 
 @contextmanager
 def _associated(remote: Remote, contexts: Iterable[tuple[str, tuple[str, ...]]]) -> Iterator[Any]:
-    from pynetdicom import AE
+    from pynetdicom import AE, evt
 
     entity = AE(ae_title=remote.calling_ae)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = remote.timeout_s
     entity.connection_timeout = remote.timeout_s
     for abstract, syntaxes in contexts:
         entity.add_requested_context(abstract, list(syntaxes))
-    association = entity.associate(remote.host, remote.port, ae_title=remote.called_ae)
+    seen: list[str] = []
+    watched = [evt.EVT_CONN_OPEN, evt.EVT_REJECTED, evt.EVT_ABORTED]
+    association = entity.associate(
+        remote.host,
+        remote.port,
+        ae_title=remote.called_ae,
+        evt_handlers=[(one, lambda event: seen.append(event.event.name)) for one in watched],
+    )
     if not association.is_established:
-        why = (
-            "The peer rejected the association."
-            if association.is_rejected
-            else "The peer accepted no presentation context or aborted."
-            if association.is_aborted and association.acceptor.primitive is not None
-            else "No connection could be made, or the peer aborted."
-        )
         raise DimseFailedError(
             f"No association with {remote.called_ae} at {remote.host}:{remote.port}.",
-            why,
+            _why_not(seen, rejected=association.is_rejected),
             "Check host, port and both AE titles, and that the peer knows this node.",
         )
     try:
@@ -170,6 +170,15 @@ def _associated(remote: Remote, contexts: Iterable[tuple[str, tuple[str, ...]]])
     finally:
         if association.is_established:
             association.abort()
+
+
+def _why_not(seen: list[str], *, rejected: bool) -> str:
+    if rejected or "EVT_REJECTED" in seen:
+        return "The peer rejected the association."
+    if "EVT_CONN_OPEN" not in seen:
+        return "No connection could be made."
+    # pynetdicom now and then reports a rejection as an abort when its threads race.
+    return "The peer rejected or aborted the association, or accepted none of its contexts."
 
 
 def _kind(item: Dataset | str | Path) -> tuple[str, str]:

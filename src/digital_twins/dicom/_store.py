@@ -13,11 +13,12 @@ from digital_twins.dicom._attributes import Level
 from digital_twins.dicom._dimse import Status
 from digital_twins.dicom._header import ObjectRefusedError, read_header
 from digital_twins.dicom._part10 import file_header, split_file
+from digital_twins.dicom._query import find_all
 from digital_twins.dicom._text import quiet_pydicom
 from digital_twins.dicom._walk import LayoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from digital_twins.dicom._header import Header, Row
+    from digital_twins.dicom._query import Match, Query
     from digital_twins.storage import BlobStore, Database
 
 NEW, IDENTICAL, DIFFERENT = "new", "identical", "different"
@@ -253,6 +255,16 @@ class DicomStore:
         if not found:
             raise not_found("instance")
         return found[0]
+
+    def search(self, query: Query) -> Iterator[Match]:
+        """Yield the patients, studies, series or instances that match, as keyword to value.
+
+        Raises
+        ------
+        InputError
+            A condition on what is not indexed at the level, or a malformed value.
+        """
+        return find_all(self.database, query)
 
     def path(self, instance: Instance) -> Path:
         """Return the DICOM file of an instance."""

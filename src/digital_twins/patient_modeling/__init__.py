@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from digital_twins.patient_modeling._scans import Visit as Visit
     from digital_twins.patient_modeling._snapshot import CalibrationResult as CalibrationResult
     from digital_twins.patient_modeling._snapshot import Provenance as Provenance
+    from digital_twins.patient_modeling._snapshot import Snapshot as Snapshot
     from digital_twins.patient_modeling._twin import PatientTwin as PatientTwin
 
 _ROOM = "digital_twins.patient_modeling"
 _WHERE = {
     **dict.fromkeys(("SIMULATED_KINDS", "forcing_for"), f"{_ROOM}._forcing"),
-    **dict.fromkeys(("CalibrationResult", "Provenance"), f"{_ROOM}._snapshot"),
+    **dict.fromkeys(("CalibrationResult", "Provenance", "Snapshot"), f"{_ROOM}._snapshot"),
     **dict.fromkeys(("MIGRATIONS", "TwinRegistry", "TwinVersion"), f"{_ROOM}._registry"),
     "Estimate": "digital_twins.calibration",
     "PatientTwin": f"{_ROOM}._twin",

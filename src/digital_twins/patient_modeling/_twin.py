@@ -294,7 +294,8 @@ class PatientTwin:
             self._simulator, members, course, days, progress=progress
         )
         tail = 50.0 * (1.0 - interval)
-        low, median, high = np.percentile(volumes, [tail, 50.0, 100.0 - tail], axis=0)
+        # "weibull": the k-th of n members leaves k / (n + 1) outside, so that few are not overconfident
+        low, median, high = np.percentile(volumes, [tail, 50.0, 100.0 - tail], axis=0, method="weibull")
         question = [
             self.content_digest,
             [_fingerprint(t) for t in planned],

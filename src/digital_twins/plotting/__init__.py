@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from digital_twins.plotting._style import (
         cut as cut,
     )
+    from digital_twins.plotting._style import (
+        font_folder as font_folder,
+    )
     from digital_twins.plotting._timeline import (
         Curve as Curve,
     )
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
 _WHERE = {
     **dict.fromkeys(("Outcome", "treatment_comparison"), "digital_twins.plotting._comparison"),
     "slice_triptych": "digital_twins.plotting._slices",
-    **dict.fromkeys(("PALETTE", "cut"), "digital_twins.plotting._style"),
+    **dict.fromkeys(("PALETTE", "cut", "font_folder"), "digital_twins.plotting._style"),
     **dict.fromkeys(("Curve", "VolumePoint", "volume_timeline"), "digital_twins.plotting._timeline"),
 }
 

@@ -71,7 +71,7 @@ def treatment_comparison(
             "There is no option, or a predicted change came without its interval.",
             "Give every option a Quantity with low and high.",
         )
-    figure = new_figure(size_mm, left_mm=34.0, right_mm=4.0, top_mm=2.0, bottom_mm=13.0)
+    figure = new_figure(size_mm, left_mm=37.0, right_mm=4.0, top_mm=2.0, bottom_mm=13.0)
     axes = figure.add_subplot()
     axes.axvline(0.0, color=INK, linewidth=0.6)
     for row, outcome in enumerate(outcomes):
@@ -98,10 +98,10 @@ def treatment_comparison(
             ha="center",
         )
     lines = 2 if len(outcomes) <= 4 else 1
-    labels = [textwrap.fill(cut(o.label, 24 * lines), 26) for o in outcomes]
+    labels = [textwrap.fill(cut(o.label, 21 * lines), 22) for o in outcomes]
     axes.set_yticks(range(len(outcomes)), labels)
     axes.set_ylim(len(outcomes) - 0.5, -0.6)
-    dress(axes, xlabel=f"predicted change of volume on day {horizon_days:g} (%)", ylabel="")
+    dress(axes, xlabel=f"predicted change on day {horizon_days:g} (%)", ylabel="")
     axes.tick_params(axis="y", length=0)
     add_note(figure)
     return render(figure, image_format)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from matplotlib import rc_context
+from matplotlib import get_data_path, rc_context
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
@@ -77,3 +78,8 @@ def render(figure: Figure, image_format: ImageFormat, *, dpi: int = 150) -> byte
         else:
             figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def font_folder() -> Path:
+    """Return the folder of the figures' fonts, DejaVu Sans, for documents that are to match them."""
+    return Path(get_data_path()) / "fonts" / "ttf"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from digital_twins.plotting import cut
+from digital_twins.plotting import cut, font_folder
 from digital_twins.reports._figures import figures
 from digital_twins.reports._model import PRELIMINARY, RESEARCH_USE
 
@@ -53,7 +52,7 @@ def render_pdf(report: TwinReport) -> bytes:
         "format": "pdf",
         "sys_inputs": inputs,
         "timestamp": int(report.created.timestamp()),
-        "root": str(_font_folder()),
+        "root": str(font_folder()),
     }
     try:
         pdf = typst.compile(
@@ -68,19 +67,12 @@ def render_pdf(report: TwinReport) -> bytes:
     return bytes(pdf)
 
 
-def _font_folder() -> Path:
-    """Return matplotlib's font folder: its DejaVu Sans matches the figures and ships with every install."""
-    import matplotlib
-
-    return Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-
-
 @cache
 def _fonts(*, system: bool) -> Any:
     import typst
 
     return typst.Fonts(
-        include_system_fonts=system, include_embedded_fonts=True, font_paths=[str(_font_folder())]
+        include_system_fonts=system, include_embedded_fonts=True, font_paths=[str(font_folder())]
     )
 
 

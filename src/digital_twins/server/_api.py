@@ -59,6 +59,8 @@ def create_api(parts: ApiParts) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
+        servers=[{"url": "/api"}],
+        root_path_in_servers=False,
         responses={
             status: {"model": Problem, "description": text}
             for status, text in ((404, "Not found"), (422, "Unusable"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from digital_twins.config import Settings
     from digital_twins.dicom import Stored
     from digital_twins.server._models import Health
     from digital_twins.server._services import Services
@@ -30,7 +32,7 @@ def node_app(
     on_stored: Callable[[Stored], None],
     on_record: Callable[[], None],
     stopping: Callable[[], bool],
-    host: str,
+    settings: Settings,
 ) -> ASGIApp:
     """Return the application with FHIR and DICOMweb on the stores of `services`."""
     from digital_twins.dicom import dicomweb_routes
@@ -41,6 +43,9 @@ def node_app(
     def audit(action: Literal["R", "U"], kind: str, entity: str, patient_id: str | None) -> None:
         services.audit(web.event(action, kind, entity=entity, patient_id=patient_id))
 
+    web_routes = dicomweb_routes(
+        services.dicom, on_stored=on_stored, max_object_bytes=settings.max_object_bytes
+    )
     services.metrics.gauge("twin_jobs", services.job_counts)
     app = create_app(
         ApiParts(services.catalogue, services.jobs, audit, stopping),
@@ -48,9 +53,9 @@ def node_app(
         health=health,
         routes=[
             *fhir_routes(services.fhir, base="/fhir"),
-            Mount("/dicom-web", _query_accept(Router(dicomweb_routes(services.dicom, on_stored=on_stored)))),
+            Mount("/dicom-web", _query_accept(Router(web_routes))),
         ],
-        hosts=() if host in {"0.0.0.0", "::"} else (host,),  # noqa: S104  (compared, not bound)
+        hosts=(settings.host, socket.gethostname()),
     )
     return _watch_records(app, on_record)
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from digital_twins.dicom import Level, Query
-from digital_twins.dicom._query import find_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -110,7 +109,7 @@ def gather(services: Services, patient_id: str) -> Inputs:
 
 def patient_ids(services: Services) -> Iterable[str]:
     """Yield the PatientID of every patient with images."""
-    seen = {str(m["PatientID"]) for m in find_all(services.database, Query(Level.PATIENT))}
+    seen = {str(m["PatientID"]) for m in services.dicom.search(Query(Level.PATIENT))}
     return sorted(seen - {""})
 
 
@@ -123,7 +122,7 @@ def dicom_name(services: Services, patient_id: str) -> str | None:
 def _series_of(services: Services, patient_id: str) -> Iterable[dict[str, str | int | None]]:
     literal = "".join("?" if c in "*\\" else c for c in patient_id)
     query = Query(Level.SERIES, {"PatientID": literal}, frozenset({"NumberOfSeriesRelatedInstances"}))
-    return find_all(services.database, query)
+    return services.dicom.search(query)
 
 
 def _resources(services: Services, patient_id: str) -> tuple[tuple[dict[str, Any], ...] | None, int]:

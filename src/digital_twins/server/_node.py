@@ -190,7 +190,11 @@ class Node:
             port=settings.dicom_port,
             ae_title=settings.ae_title,
             on_stored=self._scheduler.stored,
-            limits=Limits(max_associations=settings.max_associations, max_pdu_bytes=settings.max_pdu_bytes),
+            limits=Limits(
+                max_associations=settings.max_associations,
+                max_pdu_bytes=settings.max_pdu_bytes,
+                max_object_bytes=settings.max_object_bytes,
+            ),
         )
         self.dicom_port = listener.port
         self._stack.push_async_callback(listener.close)
@@ -222,7 +226,7 @@ class Node:
             on_stored=self._scheduler.stored,
             on_record=self._scheduler.record_changed,
             stopping=lambda: self._stopping,
-            host=self.settings.host,
+            settings=self.settings,
         )
 
         class Server(uvicorn.Server):

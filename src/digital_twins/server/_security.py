@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import MutableHeaders
@@ -27,7 +28,7 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
-_LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_LOCAL = frozenset({"localhost"})
 
 
 class Guard:
@@ -42,7 +43,7 @@ class Guard:
     metrics
         Gets ``twin_http_requests_total{door,status}``.
     hosts
-        Host names (without port) that may stand in the request beside the local ones.
+        Host names (without port) that may stand in the request beside ``localhost`` and literal addresses.
     """
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics, hosts: Iterable[str] = ()) -> None:
@@ -68,13 +69,23 @@ class Guard:
                 self._metrics.add("twin_http_requests_total", door=door, status=status)
             await send(message)
 
-        app = self._app if _host_name(scope) in self._hosts else _refuse
+        name = _host_name(scope)
+        app = self._app if name in self._hosts or _is_address(name) else _refuse
         await app(scope, receive, answer)
 
 
 def _host_name(scope: Scope) -> str:
     host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
     return host.rsplit(":", 1)[0] if not host.endswith("]") else host
+
+
+def _is_address(name: str) -> bool:
+    """Whether a host is a literal address: a rebound name never is."""
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:

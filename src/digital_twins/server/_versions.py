@@ -7,8 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from digital_twins.patient_modeling import PatientTwin, TwinRegistry
-    from digital_twins.patient_modeling._snapshot import Snapshot
+    from digital_twins.patient_modeling import PatientTwin, Snapshot, TwinRegistry
 
 
 def settle(registry: TwinRegistry, fresh: PatientTwin) -> PatientTwin:

@@ -28,8 +28,9 @@ themeButton(byId('theme'))
 try {
   const document = await getJson('/api/openapi.json')
   byId('about').textContent = `${document.info.title} ${document.info.version}. ${document.info.description ?? ''}`
+  const base = document.servers?.[0]?.url ?? ''
   for (const [path, verbs] of Object.entries(document.paths)) {
-    for (const [verb, spec] of Object.entries(verbs)) byId('operations').append(operation(path, verb, spec, document))
+    for (const [verb, spec] of Object.entries(verbs)) byId('operations').append(operation(base + path, verb, spec, document))
   }
 } catch (error) {
   byId('about').textContent = error.message
