@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from small_volume import SmallVolume
 
 if TYPE_CHECKING:

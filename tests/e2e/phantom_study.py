@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import numpy as np
-from ct_series import ball, ct_series
 
+from ct_series import ball, ct_series
 from digital_twins.dicom import Remote, echo, send
 from digital_twins.imaging import SegDetails, as_mask, seg_from_masks, volume_from_series
 

@@ -11,11 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import numpy as np
 import pytest
-from ct_series import ball
-from dicom_support import RawPeer
 from phantom_study import (
-    CENTRE,
-    SHAPE,
     PhantomPatient,
     assert_alive,
     outcome,
@@ -25,9 +21,10 @@ from phantom_study import (
     send_all,
     transaction,
 )
-from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
+from ct_series import ball
+from dicom_support import RawPeer
 from digital_twins import ConflictError, DigitalTwinError, StorageError
 from digital_twins.config import Settings, load_settings
 from digital_twins.dicom import find, send
@@ -124,7 +121,7 @@ def test_objects_that_are_not_whole(
     assert answer[0x00000902]
     stow = httpx.post(
         f"{node.base_url}/dicom-web/studies",
-        content=b'--x\r\nContent-Type: application/dicom\r\n\r\n' + spoil(whole) + b"\r\n--x--",
+        content=b"--x\r\nContent-Type: application/dicom\r\n\r\n" + spoil(whole) + b"\r\n--x--",
         headers={"Content-Type": 'multipart/related; type="application/dicom"; boundary=x'},
     )
     assert stow.status_code == 409
@@ -203,7 +200,9 @@ def test_studies_that_make_no_twin(
     assert_says(shown["latest_job"]["error"], *words)
     assert patient.patient_id not in str(shown["latest_job"])
     assert shown["twin_count"] == 0
-    reports = httpx.get(f"{node.base_url}/fhir/DiagnosticReport", params={"subject": f"Patient/{patient.name}"})
+    reports = httpx.get(
+        f"{node.base_url}/fhir/DiagnosticReport", params={"subject": f"Patient/{patient.name}"}
+    )
     assert not reports.json().get("entry")
     assert_alive(node)
 
@@ -267,8 +266,9 @@ def _quantity(value: float, unit: str) -> dict[str, Any]:
 def test_occupied_ports(node: Node, tmp_path: Path) -> None:
     for name in ("http_port", "dicom_port"):
         taken = getattr(node, name)
-        with pytest.raises(StorageError, match=str(taken)) as refused, Node(
-            settings(tmp_path / name, **{name: taken})
+        with (
+            pytest.raises(StorageError, match=str(taken)) as refused,
+            Node(settings(tmp_path / name, **{name: taken})),
         ):
             pass
         assert "--" + name.replace("_", "-") in refused.value.fix

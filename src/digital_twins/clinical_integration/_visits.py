@@ -78,7 +78,8 @@ def course_from_datasets(images: Iterable[Dataset], segs: Sequence[Dataset]) -> 
     Raises
     ------
     InputError
-        No segmentation fits any image series or the first lies before it, or a segmentation holds no lesion that can be told apart.
+        No segmentation fits any image series, the first lies before it, or a segmentation holds no lesion
+        that can be told apart.
     """
     by_series: dict[str, list[Dataset]] = {}
     for instance in images:
@@ -135,7 +136,9 @@ def _visit(seg: Dataset, like: Volume) -> Visit:
 
 def _image_series_of(seg: Dataset, by_series: dict[str, list[Dataset]]) -> list[Dataset] | None:
     frame = str(seg.get("FrameOfReferenceUID") or "")
-    same_frame = {u: s for u, s in by_series.items() if frame and str(s[0].get("FrameOfReferenceUID")) == frame}
+    same_frame = {
+        u: s for u, s in by_series.items() if frame and str(s[0].get("FrameOfReferenceUID")) == frame
+    }
     for reference in seg.get("ReferencedSeriesSequence") or []:
         if (found := same_frame.get(str(reference.SeriesInstanceUID))) is not None:
             return found
