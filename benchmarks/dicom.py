@@ -15,6 +15,9 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1] / "tests"
 
 
+Figure = tuple[str, float, str, float | None]
+
+
 def _slices(folder: Path, count: int) -> list[Path]:
     sys.path.insert(0, str(TESTS))
     import numpy
@@ -107,11 +110,10 @@ def _dcmtk(work: Path, folder: Path, associations: int) -> float:
     return wall + time.perf_counter() - start
 
 
-def run() -> Iterator[str]:
-    """Yield one line a figure; TWIN_BENCH_COUNT sets the number of 512x512 slices (500)."""
+def figures() -> Iterator[Figure]:
+    """Yield (name, value, unit, ratio to dcmtk); TWIN_BENCH_COUNT sets the number of 512x512 slices (500)."""
     if shutil.which("storescp") is None:
-        yield "dicom.c_store skipped: needs dcmtk"
-        return
+        raise SystemExit("The peer dcmtk is missing: run `make peers`.")
     count = int(os.environ.get("TWIN_BENCH_COUNT", "500"))
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
@@ -120,12 +122,7 @@ def run() -> Iterator[str]:
         for associations in (1, 4):
             peer = _dcmtk(work, folder, associations)
             wall, cpu, json_cpu = _ours(work, folder, associations)
-            label = f"dicom.c_store_{count}_durable_{associations}_assoc"
-            yield f"{label}_wall {wall:.2f} s {wall / peer:.2f}"
-            yield f"{label}_cpu {cpu:.2f} s -"
-            yield f"dicom.json_{count}_cpu {json_cpu:.2f} s -"
-
-
-if __name__ == "__main__":
-    for line in run():
-        print(line, flush=True)
+            label = f"c_store_{count}_durable_{associations}_assoc"
+            yield f"{label}_wall", wall, "s", wall / peer
+            yield f"{label}_cpu", cpu, "CPU-s", None
+            yield f"json_{count}_cpu", json_cpu, "CPU-s", None

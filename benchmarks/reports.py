@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 SLICES, ROWS, COLUMNS = 61, 512, 512
 REPEATS = 10
 
+Figure = tuple[str, float, str, float | None]
+
 
 def _series() -> list[Dataset]:
     rng = np.random.default_rng(0)
@@ -103,8 +105,8 @@ def _cpu_s(work: Callable[[], object]) -> list[float]:
     return found
 
 
-def run() -> Iterator[str]:
-    """Yield ``reports.name value unit -``: the median of each rendering, the 95th percentile of all."""
+def figures() -> Iterator[Figure]:
+    """Yield (name, value, unit, None): the median of each rendering, the 95th percentile of all."""
     series = _series()
     report = _report(series)
     pdf = render_pdf(report)
@@ -117,7 +119,7 @@ def run() -> Iterator[str]:
         "fhir": lambda: render_fhir(report, pdf=pdf),
     }
     for name, work in parts.items():
-        yield f"reports.{name} {np.median(_cpu_s(work)):.4f} CPU-s -"
+        yield name, float(np.median(_cpu_s(work))), "CPU-s", None
     together = np.percentile(_cpu_s(lambda: documents(report, series)), 95)
-    yield f"reports.all_documents_p95 {together:.3f} CPU-s -"
-    yield f"reports.pdf_size {len(pdf) / 1000:.0f} kB -"
+    yield "all_documents_p95", float(together), "CPU-s", None
+    yield "pdf_size", len(pdf) / 1000, "kB", None

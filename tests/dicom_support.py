@@ -148,7 +148,7 @@ def http_serving(routes: list[Any]) -> Iterator[str]:
     from starlette.routing import Mount
 
     app = Starlette(routes=[Mount("/dicom-web", routes=routes)])
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
     thread = LoopThread()
     task = asyncio.run_coroutine_threadsafe(server.serve(), thread.loop)
 

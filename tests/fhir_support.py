@@ -36,7 +36,7 @@ def open_store(folder: Path) -> Iterator[FhirStore]:
 def serve(store: FhirStore) -> Iterator[str]:
     """Run the routes in uvicorn on a free port and yield the FHIR base address."""
     config = uvicorn.Config(
-        Starlette(routes=fhir_routes(store)), log_level="error", lifespan="off", ws="none", access_log=False
+        Starlette(routes=fhir_routes(store)), log_config=None, lifespan="off", ws="none", access_log=False
     )
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -72,7 +72,7 @@ class WebNode:
     def serving(self) -> Iterator[str]:
         """Serve over HTTP on a free port of 127.0.0.1 and give the base address."""
         config = uvicorn.Config(
-            self.app, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=1
+            self.app, host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=1
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, daemon=True)

@@ -174,7 +174,7 @@ def response_of(
     volumes = prediction.samples_cm3[present][:, since]
     tail = (1.0 - prediction.interval) / 2.0
     change = 100.0 * (volumes[:, -1] / volumes[:, 0] - 1.0)
-    median, low, high = np.quantile(change, [0.5, tail, 1.0 - tail])
+    median, low, high = np.quantile(change, [0.5, tail, 1.0 - tail], method="weibull")
     course = prediction.volume_cm3[since]
     nadir = int(np.argmin(course))
     return Response(
