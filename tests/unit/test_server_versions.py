@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tumour_phantom import follow_up, new_twin
 
 from digital_twins import patient_modeling, storage
 from digital_twins.patient_modeling import PatientTwin, TwinRegistry
 from digital_twins.server._versions import settle
+from tumour_phantom import follow_up, new_twin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
