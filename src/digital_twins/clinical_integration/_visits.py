@@ -92,7 +92,8 @@ def course_from_datasets(images: Iterable[Dataset], segs: Sequence[Dataset]) -> 
     Raises
     ------
     InputError
-        No segmentation fits any image series, or a segmentation holds no lesion that can be told apart.
+        No segmentation fits any image series, the first lies before it, or a segmentation holds no lesion
+        that can be told apart.
     """
     by_series: dict[str, list[Dataset]] = {}
     for instance in images:
@@ -111,6 +112,7 @@ def course_from_datasets(images: Iterable[Dataset], segs: Sequence[Dataset]) -> 
         )
     first, series = found
     frame = str(first.FrameOfReferenceUID)
+    _refuse_outline_before_image(first, series)
     image = volume_from_series(series)
     inside = [seg for seg in dated if str(seg.get("FrameOfReferenceUID")) == frame]
     visits = {visit.on: visit for visit in (_visit(seg, image) for seg in inside)}
@@ -119,6 +121,15 @@ def course_from_datasets(images: Iterable[Dataset], segs: Sequence[Dataset]) -> 
     if len(inside) < len(dated):
         notes = (f"{len(dated) - len(inside)} segmentations in another frame of reference were left aside",)
     return Course(image, baseline, tuple(follow_ups), notes)
+
+
+def _refuse_outline_before_image(first: Dataset, series: Sequence[Dataset]) -> None:
+    if study_date(first) < study_date(series[0]):
+        raise InputError(
+            what="An outline of the tumour lies before the baseline.",
+            why="Its study date is earlier than that of the image series whose frame of reference it shares.",
+            fix="Correct the study date of the segmentation, or send the images of the earlier visit too.",
+        )
 
 
 def _visit(seg: Dataset, like: Volume) -> Visit:
@@ -138,9 +149,11 @@ def _visit(seg: Dataset, like: Volume) -> Visit:
 
 
 def _image_series_of(seg: Dataset, by_series: dict[str, list[Dataset]]) -> list[Dataset] | None:
-    for reference in seg.get("ReferencedSeriesSequence") or []:
-        if (found := by_series.get(str(reference.SeriesInstanceUID))) is not None:
-            return found
     frame = str(seg.get("FrameOfReferenceUID") or "")
-    same_frame = [s for s in by_series.values() if frame and str(s[0].get("FrameOfReferenceUID")) == frame]
-    return max(same_frame, key=len, default=None)
+    same_frame = {
+        u: s for u, s in by_series.items() if frame and str(s[0].get("FrameOfReferenceUID")) == frame
+    }
+    for reference in seg.get("ReferencedSeriesSequence") or []:
+        if (found := same_frame.get(str(reference.SeriesInstanceUID))) is not None:
+            return found
+    return max(same_frame.values(), key=len, default=None)
