@@ -14,7 +14,6 @@ import shlex
 from typing import TYPE_CHECKING
 
 import pytest
-from doc_pages import PAGES, ROOT, blocks, name
 
 from digital_twins.cli import main
 from digital_twins.config import Settings
@@ -22,6 +21,7 @@ from digital_twins.dicom import Remote, send
 from digital_twins.fhir import FHIRClient
 from digital_twins.samples import sample_patient
 from digital_twins.server import Node
+from doc_pages import PAGES, ROOT, blocks, name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
