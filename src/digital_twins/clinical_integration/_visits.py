@@ -23,16 +23,16 @@ PREDICTED_PREFIX = "PREDICTED"
 """Start of SeriesDescription in every series that this software predicts; such series are never input."""
 
 SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
-IMAGE_MODALITIES = frozenset({"CT", "MR", "PT"})
+IMAGE_MODALITIES = frozenset({"CT", "MR"})
+"""Modalities that can be the baseline image: they show anatomy, which the domain is derived from."""
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One dated outline of the lesion: the study date and the SEG series that it came from."""
+    """One outline of the lesion, on its study date."""
 
     on: date
     mask: Mask
-    series_uid: str
 
     @property
     def at_utc(self) -> datetime:
@@ -45,7 +45,6 @@ class Course:
     """The baseline image with its lesion and the later visits in the same frame of reference."""
 
     image: Volume
-    image_datasets: tuple[Dataset, ...]
     baseline: Visit
     follow_ups: tuple[Visit, ...]
     notes: tuple[str, ...] = ()
@@ -93,7 +92,8 @@ def course_from_datasets(images: Iterable[Dataset], segs: Sequence[Dataset]) -> 
     Raises
     ------
     InputError
-        No segmentation fits any image series, or a segmentation holds no lesion that can be told apart.
+        No segmentation fits any image series, the first lies before it, or a segmentation holds no lesion
+        that can be told apart.
     """
     by_series: dict[str, list[Dataset]] = {}
     for instance in images:
@@ -112,6 +112,7 @@ def course_from_datasets(images: Iterable[Dataset], segs: Sequence[Dataset]) -> 
         )
     first, series = found
     frame = str(first.FrameOfReferenceUID)
+    _refuse_outline_before_image(first, series)
     image = volume_from_series(series)
     inside = [seg for seg in dated if str(seg.get("FrameOfReferenceUID")) == frame]
     visits = {visit.on: visit for visit in (_visit(seg, image) for seg in inside)}
@@ -119,7 +120,16 @@ def course_from_datasets(images: Iterable[Dataset], segs: Sequence[Dataset]) -> 
     notes: tuple[str, ...] = ()
     if len(inside) < len(dated):
         notes = (f"{len(dated) - len(inside)} segmentations in another frame of reference were left aside",)
-    return Course(image, tuple(series), baseline, tuple(follow_ups), notes)
+    return Course(image, baseline, tuple(follow_ups), notes)
+
+
+def _refuse_outline_before_image(first: Dataset, series: Sequence[Dataset]) -> None:
+    if study_date(first) < study_date(series[0]):
+        raise InputError(
+            what="An outline of the tumour lies before the baseline.",
+            why="Its study date is earlier than that of the image series whose frame of reference it shares.",
+            fix="Correct the study date of the segmentation, or send the images of the earlier visit too.",
+        )
 
 
 def _visit(seg: Dataset, like: Volume) -> Visit:
@@ -135,13 +145,15 @@ def _visit(seg: Dataset, like: Volume) -> Visit:
             why=f"It holds {len(segments)} segments, {len(lesions)} of them coded as a lesion.",
             fix="Send a SEG with exactly one segment whose property type is a neoplasm (PS3.16 CID 7151).",
         )
-    return Visit(study_date(seg), load_mask(lesions[0], like=like), str(seg.SeriesInstanceUID))
+    return Visit(study_date(seg), load_mask(lesions[0], like=like))
 
 
 def _image_series_of(seg: Dataset, by_series: dict[str, list[Dataset]]) -> list[Dataset] | None:
-    for reference in seg.get("ReferencedSeriesSequence") or []:
-        if (found := by_series.get(str(reference.SeriesInstanceUID))) is not None:
-            return found
     frame = str(seg.get("FrameOfReferenceUID") or "")
-    same_frame = [s for s in by_series.values() if frame and str(s[0].get("FrameOfReferenceUID")) == frame]
-    return max(same_frame, key=len, default=None)
+    same_frame = {
+        u: s for u, s in by_series.items() if frame and str(s[0].get("FrameOfReferenceUID")) == frame
+    }
+    for reference in seg.get("ReferencedSeriesSequence") or []:
+        if (found := same_frame.get(str(reference.SeriesInstanceUID))) is not None:
+            return found
+    return max(same_frame.values(), key=len, default=None)

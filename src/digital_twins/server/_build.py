@@ -91,7 +91,7 @@ def _make(services: Services, job: Job, progress: Callable[[float, str], None]) 
     progress(0.42, "predicting")
     responses, skipped = _responses(clinical, twin, progress)
     source, lesion_seg = _sources(twin, images, segs)
-    notes = (*clinical.notes, *twin.provenance.notes, *skipped)
+    notes = (*record.notes, *clinical.notes, *twin.provenance.notes, *skipped)
     return _Made(record, twin, responses, notes, source, lesion_seg, _observed(twin, segs))
 
 

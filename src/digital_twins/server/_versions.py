@@ -15,19 +15,20 @@ def settle(registry: TwinRegistry, fresh: PatientTwin) -> PatientTwin:
 
     A twin's id follows from its baseline. A build always starts from the priors and takes every visit, so its
     last snapshot is what a further calibration of the stored twin would give; it is appended under the next
-    number and the stored history stays as it is. Running this again after a crash finds the version stored.
+    number and the stored history stays as it is. Running this again after a crash finds the version stored,
+    and the twin comes back as it was stored: both runs write the same documents to the last byte.
     """
     stored = registry.versions(fresh.twin_id)
     if not stored:
         for count in range(1, len(fresh.history) + 1):
             registry.save(_with_history(fresh, fresh.history[:count]))
-        return fresh
+        return registry.load(fresh.twin_id)
     latest = registry.load(fresh.twin_id)
     if _numbered(fresh, latest, latest.version).content_digest == latest.content_digest:
         return latest
     made = _numbered(fresh, latest, latest.version + 1)
     registry.save(made)
-    return made
+    return registry.load(fresh.twin_id)
 
 
 def _numbered(fresh: PatientTwin, latest: PatientTwin, version: int) -> PatientTwin:

@@ -1,4 +1,4 @@
-"""Fixtures for tests that need a failing disk."""
+"""A small volume of its own, for tests that need a disk that is full or read-only."""
 
 from __future__ import annotations
 
@@ -40,11 +40,3 @@ class SmallVolume:
 
     def remount(self, mode: str) -> None:
         subprocess.run(["mount", "-o", f"remount,{mode}", str(self.folder)], check=True, capture_output=True)
-
-
-@pytest.fixture
-def small_volume(tmp_path: Path):
-    volume = SmallVolume(tmp_path / "volume")
-    yield volume
-    if volume.mounted:
-        subprocess.run(["umount", "-l", str(volume.folder)], check=True, capture_output=True)
