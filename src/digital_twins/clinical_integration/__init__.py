@@ -19,6 +19,8 @@ if TYPE_CHECKING:
         ClinicalDigitalTwinFactory as ClinicalDigitalTwinFactory,
     )
     from digital_twins.clinical_integration._twin import ClinicalTwin as ClinicalTwin
+    from digital_twins.clinical_integration._visits import IMAGE_MODALITIES as IMAGE_MODALITIES
+    from digital_twins.clinical_integration._visits import PREDICTED_PREFIX as PREDICTED_PREFIX
     from digital_twins.dicom import DICOMHandler as DICOMHandler
     from digital_twins.fhir import FHIRClient as FHIRClient
 
@@ -30,7 +32,9 @@ _WHERE = {
     "DICOMHandler": "digital_twins.dicom",
     "EndpointStatus": f"{_ROOM}._connector",
     "FHIRClient": "digital_twins.fhir",
+    "IMAGE_MODALITIES": f"{_ROOM}._visits",
     "ImagingStudy": f"{_ROOM}._connector",
+    "PREDICTED_PREFIX": f"{_ROOM}._visits",
     "build_clinical_twin": f"{_ROOM}._build",
 }
 

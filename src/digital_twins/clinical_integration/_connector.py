@@ -74,6 +74,11 @@ class ClinicalConnector:
         ``"none"``, ``"bearer"`` or ``"oauth2"``; the latter two send the token of ``credentials_path``.
     credentials_path
         JSON file with ``access_token``; it must be readable by its owner only.
+
+    Raises
+    ------
+    InputError
+        The sign-in method is not known, or its credentials cannot be used.
     """
 
     def __init__(
@@ -92,21 +97,22 @@ class ClinicalConnector:
             )
         self.pacs_endpoint = pacs_endpoint.rstrip("/")
         self.fhir_endpoint = fhir_endpoint.rstrip("/")
-        self._credentials_path = credentials_path if auth_method != "none" else None
+        self._token = _token(auth_method, credentials_path)
 
     @cached_property
     def pacs(self) -> DicomWebClient:
         """A client of the imaging archive."""
         from digital_twins.dicom import DicomWebClient
 
-        return DicomWebClient(self.pacs_endpoint)
+        headers = {} if self._token is None else {"Authorization": f"Bearer {self._token}"}
+        return DicomWebClient(self.pacs_endpoint, headers=headers)
 
     @cached_property
     def fhir(self) -> FHIRClient:
         """A client of the record."""
         from digital_twins.fhir import FHIRClient
 
-        return FHIRClient(base_url=self.fhir_endpoint, credentials_path=self._credentials_path)
+        return FHIRClient(base_url=self.fhir_endpoint, auth=self._token)
 
     def test_connection(self) -> Mapping[str, EndpointStatus]:
         """Ask both endpoints for something harmless; return ``{"pacs": ..., "fhir": ...}``; never raises."""
@@ -196,7 +202,7 @@ class ClinicalConnector:
         from dataclasses import replace
 
         from digital_twins.clinical_integration._build import build_clinical_twin
-        from digital_twins.clinical_integration._factory import split_images
+        from digital_twins.clinical_integration._visits import split_images
 
         record = self.get_patient(patient_id)
         if not include_clinical_notes:
@@ -206,6 +212,20 @@ class ClinicalConnector:
         studies = self.query_imaging(patient_id) if imaging_studies is None else imaging_studies
         images, segs = split_images(i for study in studies for i in self.download_study(study.id))
         return build_clinical_twin(record, images, segs, seed=seed)
+
+
+def _token(auth_method: str, credentials_path: str | Path | None) -> str | None:
+    if auth_method == "none":
+        return None
+    if credentials_path is None:
+        raise InputError(
+            what="The connector has nothing to sign in with.",
+            why=f"auth_method='{auth_method}' needs a token, and credentials_path is not given.",
+            fix="Give credentials_path, a JSON file with access_token and mode 0600, or auth_method='none'.",
+        )
+    from digital_twins.fhir import read_credentials
+
+    return read_credentials(credentials_path)
 
 
 def _probe(call: Callable[[], object], service: str) -> EndpointStatus:

@@ -8,16 +8,12 @@ from typing import TYPE_CHECKING
 from digital_twins._errors import NotFoundError
 from digital_twins.clinical_integration._build import build_clinical_twin
 from digital_twins.clinical_integration._twin import ClinicalTwin
+from digital_twins.clinical_integration._visits import split_images
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from pydicom import Dataset
 
     from digital_twins.clinical_integration._connector import ClinicalConnector
-
-SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
-IMAGE_MODALITIES = frozenset({"CT", "MR", "PT"})
 
 
 class ClinicalDigitalTwinFactory:
@@ -76,15 +72,3 @@ class ClinicalDigitalTwinFactory:
                 fix="Check the number, or create the twin with include_imaging=False.",
             )
         return split_images(i for study in studies for i in self._connector.download_study(study.id))
-
-
-def split_images(instances: Iterable[Dataset]) -> tuple[list[Dataset], list[Dataset]]:
-    """Sort instances into cross-sectional images and segmentations; anything else is left aside."""
-    images: list[Dataset] = []
-    segs: list[Dataset] = []
-    for instance in instances:
-        if str(instance.SOPClassUID) == SEGMENTATION_STORAGE:
-            segs.append(instance)
-        elif str(instance.get("Modality")) in IMAGE_MODALITIES:
-            images.append(instance)
-    return images, segs

@@ -22,14 +22,17 @@ LESION_TYPE_CODES = frozenset({"108369006", "86049000", "4147007", "52988006"})
 PREDICTED_PREFIX = "PREDICTED"
 """Start of SeriesDescription in every series that this software predicts; such series are never input."""
 
+SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
+IMAGE_MODALITIES = frozenset({"CT", "MR"})
+"""Modalities that can be the baseline image: they show anatomy, which the domain is derived from."""
+
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One dated outline of the lesion: the study date and the SEG series that it came from."""
+    """One outline of the lesion, on its study date."""
 
     on: date
     mask: Mask
-    series_uid: str
 
     @property
     def at_utc(self) -> datetime:
@@ -42,11 +45,22 @@ class Course:
     """The baseline image with its lesion and the later visits in the same frame of reference."""
 
     image: Volume
-    image_datasets: tuple[Dataset, ...]
     baseline: Visit
     follow_ups: tuple[Visit, ...]
     notes: tuple[str, ...] = ()
     """What was left aside and why, for the report of the build."""
+
+
+def split_images(instances: Iterable[Dataset]) -> tuple[list[Dataset], list[Dataset]]:
+    """Sort instances into cross-sectional images and segmentations; anything else is left aside."""
+    images: list[Dataset] = []
+    segs: list[Dataset] = []
+    for instance in instances:
+        if str(instance.SOPClassUID) == SEGMENTATION_STORAGE:
+            segs.append(instance)
+        elif str(instance.get("Modality")) in IMAGE_MODALITIES:
+            images.append(instance)
+    return images, segs
 
 
 def study_date(dataset: Dataset) -> date:
@@ -106,7 +120,7 @@ def course_from_datasets(images: Iterable[Dataset], segs: Sequence[Dataset]) -> 
     notes: tuple[str, ...] = ()
     if len(inside) < len(dated):
         notes = (f"{len(dated) - len(inside)} segmentations in another frame of reference were left aside",)
-    return Course(image, tuple(series), baseline, tuple(follow_ups), notes)
+    return Course(image, baseline, tuple(follow_ups), notes)
 
 
 def _refuse_outline_before_image(first: Dataset, series: Sequence[Dataset]) -> None:
@@ -131,7 +145,7 @@ def _visit(seg: Dataset, like: Volume) -> Visit:
             why=f"It holds {len(segments)} segments, {len(lesions)} of them coded as a lesion.",
             fix="Send a SEG with exactly one segment whose property type is a neoplasm (PS3.16 CID 7151).",
         )
-    return Visit(study_date(seg), load_mask(lesions[0], like=like), str(seg.SeriesInstanceUID))
+    return Visit(study_date(seg), load_mask(lesions[0], like=like))
 
 
 def _image_series_of(seg: Dataset, by_series: dict[str, list[Dataset]]) -> list[Dataset] | None:

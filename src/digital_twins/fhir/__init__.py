@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from digital_twins.fhir._client import AsyncFHIRClient as AsyncFHIRClient
     from digital_twins.fhir._client import FHIRClient as FHIRClient
     from digital_twins.fhir._exchange import FHIRRequestError as FHIRRequestError
+    from digital_twins.fhir._exchange import read_credentials as read_credentials
     from digital_twins.fhir._outcome import FhirError as FhirError
     from digital_twins.fhir._outcome import Issue as Issue
     from digital_twins.fhir._record import patient_record as patient_record
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _WHERE = {
     **dict.fromkeys(("AsyncFHIRClient", "FHIRClient"), "digital_twins.fhir._client"),
     "FHIRResource": "digital_twins.fhir._resource",
-    "FHIRRequestError": "digital_twins.fhir._exchange",
+    **dict.fromkeys(("FHIRRequestError", "read_credentials"), "digital_twins.fhir._exchange"),
     **dict.fromkeys(("FhirError", "Issue"), "digital_twins.fhir._outcome"),
     "patient_record": "digital_twins.fhir._record",
     "fhir_routes": "digital_twins.fhir._routes",

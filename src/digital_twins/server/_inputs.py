@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from digital_twins.clinical_integration import IMAGE_MODALITIES, PREDICTED_PREFIX
 from digital_twins.dicom import Level, Query
 
 if TYPE_CHECKING:
@@ -16,10 +17,6 @@ if TYPE_CHECKING:
 
     from digital_twins.records import PatientRecord
     from digital_twins.server._services import Services
-
-IMAGE_MODALITIES = frozenset({"CT", "MR"})
-PREDICTED = "PREDICTED"
-"""Start of SeriesDescription in every series that this software predicts: never an input."""
 
 _VOLATILE = ("versionId", "lastUpdated")
 
@@ -95,7 +92,7 @@ def gather(services: Services, patient_id: str) -> Inputs:
             int(m["NumberOfSeriesRelatedInstances"] or 0),
         )
         for m in found
-        if not str(m["SeriesDescription"] or "").startswith(PREDICTED)
+        if not str(m["SeriesDescription"] or "").startswith(PREDICTED_PREFIX)
     ]
     resources, count = _resources(services, patient_id)
     return Inputs(
