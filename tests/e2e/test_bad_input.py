@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 import socket
 import struct
 from pathlib import Path
@@ -279,3 +281,16 @@ def test_a_folder_that_another_node_holds(node: Node) -> None:
     with pytest.raises(ConflictError, match="in use"), Node(settings(node.services.data_dir)):
         pass
     assert_alive(node)
+
+
+# A worker that dies alone, as the kernel's killer of memory hogs ends it
+
+
+def test_a_killed_worker_is_replaced_and_its_job_done(node: Node, patient: PhantomPatient) -> None:
+    send_all(node, patient)
+    outcome(node, patient, until=lambda mine: (mine["latest_job"] or {}).get("fraction", 0) > 0)
+    (job,) = [job for job in node.services.jobs.list(state="running") if job.kind == "twin.build"]
+    os.kill(int(str(job.worker).removeprefix("worker-")), signal.SIGKILL)
+    shown = outcome(node, patient)
+    assert shown["latest_job"]["state"] == "succeeded"
+    assert node.services.jobs.get(job.job_id).attempts == 2

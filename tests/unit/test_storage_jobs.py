@@ -236,3 +236,14 @@ def test_waiting_for_nothing_writes_nothing(database, jobs):
     while time.monotonic() < deadline:
         assert jobs.claim("w", ["a"]) is None
     assert database.counts == before
+
+
+def test_the_jobs_of_a_worker_that_ended_are_queued_again(jobs):
+    jobs.enqueue("k", {}, key="1")
+    jobs.enqueue("k", {}, key="2")
+    first, second = jobs.claim("a", ["k"]), jobs.claim("b", ["k"])
+    assert jobs.release_worker("a") == 1
+    assert jobs.get(first.job_id).state == "queued"
+    assert jobs.get(second.job_id).state == "running"
+    assert jobs.claim("c", ["k"]).attempts == 2
+    assert not jobs.progress(first, 0.5)

@@ -205,13 +205,7 @@ class Node:
     def _start_workers(self) -> WorkerPool:
         from digital_twins.server._workers import WorkerPool
 
-        pool = WorkerPool(
-            self._services.data_dir,
-            boot_id=self.boot_id,
-            count=self.settings.workers,
-            log_level=self.settings.log_level,
-            metrics=self._services.metrics,
-        )
+        pool = WorkerPool(self._services, count=self.settings.workers, log_level=self.settings.log_level)
         self._stack.push_async_callback(pool.close)
         return pool
 

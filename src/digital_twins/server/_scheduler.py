@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from digital_twins.server._services import Services
 
 _log = get_logger(__name__)
+_LONGEST_WAIT = 10
+"""Quiet times after which changed records are looked at although further ones keep coming."""
 
 
 def consider(services: Services, patient_id: str) -> str | None:
@@ -81,6 +83,7 @@ class TwinScheduler:
         self._stable_s = stable_s
         self._timers: dict[str | None, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._latest_look: float | None = None
         self._closed = False
 
     def stored(self, stored: Stored) -> None:
@@ -113,10 +116,16 @@ class TwinScheduler:
         if (timer := self._timers.pop(patient_id, None)) is not None:
             timer.cancel()
         loop = asyncio.get_running_loop()
-        self._timers[patient_id] = loop.call_later(self._stable_s, self._fire, patient_id)
+        due = loop.time() + self._stable_s
+        if patient_id is None:  # a hospital whose records never rest must not put off everybody for ever
+            self._latest_look = self._latest_look or loop.time() + _LONGEST_WAIT * self._stable_s
+            due = min(due, self._latest_look)
+        self._timers[patient_id] = loop.call_at(due, self._fire, patient_id)
 
     def _fire(self, patient_id: str | None) -> None:
         self._timers.pop(patient_id, None)
+        if patient_id is None:
+            self._latest_look = None
         task = asyncio.create_task(self._look(patient_id))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -9,32 +9,36 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from digital_twins._errors import StorageError
 from digital_twins._logging import get_logger
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from digital_twins.server._metrics import Metrics
+    from digital_twins.server._services import Services
 
 _log = get_logger(__name__)
 _LONGEST_PAUSE_S = 30.0
+
+
+def worker_name(pid: int) -> str:
+    """Return the name under which a worker process claims jobs."""
+    return f"worker-{pid}"
 
 
 class WorkerPool:
     """Keeps `count` worker processes running on the data folder.
 
     Each gets a pipe as standard input that the node never writes to: when the node ends, even by SIGKILL,
-    the pipe closes and the worker ends too.
+    the pipe closes and the worker ends too. What a worker was doing when it ended is given to the next one.
     """
 
-    def __init__(self, data_dir: Path, *, boot_id: str, count: int, log_level: str, metrics: Metrics) -> None:
+    def __init__(self, services: Services, *, count: int, log_level: str) -> None:
+        self._jobs, self._metrics = services.jobs, services.metrics
         self._command = [
             sys.executable,
             "-m",
             "digital_twins.server.worker",
-            *("--data", str(data_dir), "--boot", boot_id, "--log-level", log_level),
+            *("--data", str(services.data_dir), "--boot", services.jobs.boot_id, "--log-level", log_level),
         ]
-        self._metrics = metrics
         self._processes: list[subprocess.Popen[bytes] | None] = [None] * count
         self._stop = asyncio.Event()
         self._waiters = ThreadPoolExecutor(count, thread_name_prefix="worker-wait")
@@ -77,6 +81,8 @@ class WorkerPool:
                 return
             self._metrics.add("twin_worker_restarts_total")
             _log.warning("worker.ended", status=code, pid=process.pid)
+            with contextlib.suppress(StorageError):  # its lease runs out in any case
+                await asyncio.to_thread(self._jobs.release_worker, worker_name(process.pid))
             lived_s = asyncio.get_running_loop().time() - started
             pause_s = 0.5 if lived_s > 60 else min(pause_s * 2, _LONGEST_PAUSE_S)
             with contextlib.suppress(TimeoutError):

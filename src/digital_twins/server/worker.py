@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from digital_twins._errors import DigitalTwinError, InputError, NotFoundError, StorageError
 from digital_twins._logging import get_logger, setup_logging
 from digital_twins.server._services import BUILD, METADATA, open_services
+from digital_twins.server._workers import worker_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,7 +132,7 @@ def _place(error: BaseException) -> str:
 def serve(data_dir: Path, boot_id: str, stopping: threading.Event) -> None:
     """Claim and run jobs until `stopping` is set."""
     services = open_services(data_dir, boot_id=boot_id)
-    name = f"worker-{os.getpid()}"
+    name = worker_name(os.getpid())
     try:
         while not stopping.is_set():
             try:

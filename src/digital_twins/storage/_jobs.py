@@ -293,6 +293,19 @@ class JobQueue:
 
         return self._database.write(work)
 
+    def release_worker(self, worker: str) -> int:
+        """Queue again the running jobs of a worker that has ended, and return how many there were."""
+
+        def work(cursor: apsw.Cursor) -> int:
+            cursor.execute(
+                "UPDATE job SET state = 'queued', lease_until = NULL, updated = ?"
+                " WHERE state = 'running' AND boot_id = ? AND worker = ?",
+                (time.time(), self.boot_id, worker),
+            )
+            return _changes(cursor)
+
+        return self._database.write(work)
+
     def get(self, job_id: str) -> Job:
         """Return a job as it stands.
 
