@@ -1,4 +1,4 @@
-"""Fitting: parameters with priors, least squares, Laplace intervals, populations. It knows no tumour and no patient."""
+"""Fitting: priors, least squares, Laplace intervals, populations. It knows no tumour and no patient."""
 
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,14 @@ _WHERE = {
     **dict.fromkeys(("Belief", "Estimate", "Prior"), "digital_twins.calibration._belief"),
     **dict.fromkeys(("Fit", "fit_least_squares"), "digital_twins.calibration._fit"),
     **dict.fromkeys(
-        ("Individuals", "Population", "SeriesBatch", "fit_individuals", "fit_population", "forecast_individuals"),
+        (
+            "Individuals",
+            "Population",
+            "SeriesBatch",
+            "fit_individuals",
+            "fit_population",
+            "forecast_individuals",
+        ),
         "digital_twins.calibration._population",
     ),
 }

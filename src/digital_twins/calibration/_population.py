@@ -154,7 +154,7 @@ def fit_individuals(
     since = series.days - series.days[:, :1]
     size = population.mean.size
     theta = np.tile(population.mean, (series.counts.size, 1)) if start is None else start.copy()
-    precision = np.linalg.inv(population.covariance)
+    precision = np.asarray(np.linalg.inv(population.covariance), dtype=np.float64)
     damping = np.full(series.counts.size, 1e-3)
     steps = np.zeros_like(theta)
     covariance = np.zeros((series.counts.size, size, size))
@@ -164,9 +164,13 @@ def fit_individuals(
         slopes = _jacobian(curve, theta, since, fitted)
         pull = (population.mean - theta) @ precision
         gauss_newton(
-            series.days, series.counts, series.values - fitted, slopes, pull, precision,
-            population.variances, damping, steps, covariance,
-        )  # fmt: skip
+            series.days,
+            series.counts,
+            (series.values - fitted, slopes, pull, precision),
+            population.variances,
+            damping,
+            (steps, covariance),
+        )
         if sweep == sweeps - 1:
             break
         trial = theta + np.clip(steps, -2.0, 2.0)
@@ -200,12 +204,13 @@ def fit_population(
     *,
     iterations: int = 30,
     wander: bool = True,
+    freedom: float = _FREEDOM,
 ) -> Population:
     """Learn a population from its patients' short series (empirical Bayes).
 
     Expectation-maximisation with a Laplace approximation at every patient's mode (Lindstrom & Bates 1990,
     doi:10.2307/2532087). The two error variances maximise the linearised marginal likelihood, taken as
-    Student's t with 4 degrees of freedom a patient, and the same weights keep the few wild series from
+    Student's t a patient, and the same weights keep the few wild series from
     setting the spread (Pinheiro, Liu & Wu 2001, doi:10.1198/10618600152628059).
 
     Parameters
@@ -220,6 +225,8 @@ def fit_population(
         At most so many rounds.
     wander
         Whether W is in the model; without it the curve is taken as exact but for the noise.
+    freedom
+        Degrees of freedom of Student's t; 0 for the normal distribution.
 
     Raises
     ------
@@ -240,7 +247,7 @@ def fit_population(
         modes = each.mean
         fitted = curve(modes, since)
         slopes = _jacobian(curve, modes, since, fitted)
-        population, weights = _with_variances(population, series, (modes, fitted, slopes), wander=wander)
+        population, weights = _with_variances(population, series, (modes, fitted, slopes), (wander, freedom))
         share = weights / weights.sum()
         mean = share @ modes
         off = modes - mean
@@ -259,11 +266,11 @@ def _with_variances(
     population: Population,
     series: SeriesBatch,
     linear: tuple[FloatArray, FloatArray, FloatArray],
-    *,
-    wander: bool,
+    kind: tuple[bool, float],
 ) -> tuple[Population, FloatArray]:
     """Improve the two variances by a coordinate search on their logarithms; weights of the patients."""
     modes, fitted, slopes = linear
+    wander, freedom = kind
     at_mean = series.values - fitted - np.einsum("pna,pa->pn", slopes, population.mean - modes)
     weights = np.ones(series.counts.size)
 
@@ -273,9 +280,15 @@ def _with_variances(
             variances[0] = 0.0
         return float(
             deviance(
-                series.days, series.counts, at_mean, slopes, population.covariance, variances,
-                _FREEDOM, weights,
-            )  # fmt: skip
+                series.days,
+                series.counts,
+                at_mean,
+                slopes,
+                population.covariance,
+                variances,
+                freedom,
+                weights,
+            )
         )
 
     logs = np.log(np.maximum(population.variances, 1e-8))
@@ -307,6 +320,7 @@ def forecast_individuals(
     curve: Callable[[FloatArray, FloatArray], FloatArray],
     population: Population,
     series: SeriesBatch,
+    *,
     days: FloatArray,
 ) -> tuple[FloatArray, FloatArray]:
     """Predict readings on later days: mean and standard deviation, each of shape (patients, days).
@@ -324,7 +338,11 @@ def forecast_individuals(
     ahead_slopes = _jacobian(curve, each.mean, days - first, ahead)
     mean, variance = np.empty_like(days), np.empty_like(days)
     predict(
-        series.days, series.counts, series.values - fitted, slopes, each.covariance,
-        population.variances, days, ahead_slopes, mean, variance,
-    )  # fmt: skip
+        series.days,
+        series.counts,
+        (series.values - fitted, slopes, each.covariance),
+        population.variances,
+        (days, ahead_slopes),
+        (mean, variance),
+    )
     return ahead + mean, np.sqrt(np.maximum(variance, 1e-12))

@@ -82,8 +82,13 @@ def misfits(days, counts, residuals, variances, out):  # type: ignore[no-untyped
 
 
 @_jit
-def gauss_newton(days, counts, residuals, jacobian, prior_pull, prior_precision, variances, damping, steps, covariances):  # type: ignore[no-untyped-def]  # noqa: E501
-    """Damped Gauss-Newton step and undamped Laplace covariance of every patient's parameters."""
+def gauss_newton(days, counts, linear, variances, damping, results):  # type: ignore[no-untyped-def]
+    """Damped Gauss-Newton step and undamped Laplace covariance of every patient's parameters.
+
+    ``linear`` is (residuals, jacobian, prior pull, prior precision), ``results`` (steps, covariances).
+    """
+    residuals, jacobian, prior_pull, prior_precision = linear
+    steps, covariances = results
     width, size = days.shape[1], jacobian.shape[2]
     work = np.empty((width, width))
     white = np.empty((width, size))
@@ -160,8 +165,15 @@ def deviance(days, counts, residuals, jacobian, prior_covariance, variances, fre
 
 
 @_jit
-def predict(days, counts, residuals, jacobian, covariances, variances, ahead, ahead_jacobian, mean, variance):  # type: ignore[no-untyped-def]  # noqa: E501
-    """Conditional mean of the wander and total predictive variance at days after the last reading."""
+def predict(days, counts, fitted, variances, ahead, results):  # type: ignore[no-untyped-def]
+    """Conditional mean of the wander and total predictive variance at days after the last reading.
+
+    ``fitted`` is (residuals, jacobian, covariances), ``ahead`` (days, jacobian), ``results`` (mean,
+    variance).
+    """
+    residuals, jacobian, covariances = fitted
+    ahead_days, ahead_jacobian = ahead
+    mean, variance = results
     width, size = days.shape[1], jacobian.shape[2]
     work = np.empty((width, width))
     vector = np.empty(width)
@@ -173,8 +185,8 @@ def predict(days, counts, residuals, jacobian, covariances, variances, ahead, ah
         vector[:n] = residuals[p, :n]
         _forward(work, n, vector)
         _backward(work, n, vector)
-        for m in range(ahead.shape[1]):
-            since = ahead[p, m] - days[p, 0]
+        for m in range(ahead_days.shape[1]):
+            since = ahead_days[p, m] - days[p, 0]
             for i in range(n):
                 cross[i] = variances[0] * min(days[p, i] - days[p, 0], since)
             pull = 0.0

@@ -273,7 +273,7 @@ def _score(name: str, cohort: _Cohort) -> GrowthScore:
 
 
 def _sized(scale: FloatArray, task: _Task, power: float) -> FloatArray:
-    """Relative spread falls as the last volume to a power: millimetres of error weigh less on large lesions."""
+    """Relative spread falls as the last volume to a power: millimetres weigh less on large lesions."""
     return np.asarray(scale * np.exp(-power * task.last))
 
 
@@ -283,9 +283,7 @@ def _cross_validated(cohort: _Cohort, centre: FloatArray, scale: FloatArray) -> 
     for fold in range(_FOLDS):
         inside = cohort.inner_folds == fold
         others = np.flatnonzero(~inside)
-        shape = _residual_quantiles(
-            cohort.inner.take(others), cohort.offset, centre[others], scale[others]
-        )
+        shape = _residual_quantiles(cohort.inner.take(others), cohort.offset, centre[others], scale[others])
         quantiles[:, inside] = _quantiles(centre[inside], scale[inside], shape, cohort.offset)
     return pinball_loss(cohort.inner.truth, quantiles)
 
@@ -316,19 +314,15 @@ def pinball_loss(truth: FloatArray, quantiles: FloatArray) -> float:
     return float(np.mean(np.maximum(levels * off, (levels - 1.0) * off)))
 
 
-def _forecast(
-    name: str, cohort: _Cohort, learnt: SeriesBatch, task: _Task
-) -> tuple[FloatArray, FloatArray]:
+def _forecast(name: str, cohort: _Cohort, learnt: SeriesBatch, task: _Task) -> tuple[FloatArray, FloatArray]:
     """Centre and scale of ``log(V + offset)`` at the task's days; the baselines have scale 1."""
     ones = np.ones_like(task.days)
     if name == "last_value":
         return task.last * ones, ones
-    curve, start = _model(name, cohort, learnt)
     if name == "gompertz_unpooled":
-        alone = replace(start, covariance=np.diag([10.0, 3.0, 10.0]) ** 2)
-        each = fit_individuals(curve, replace(alone, wander_variance_per_day=0.0), task.context)
-        return curve(each.mean, task.days - task.context.days[:, :1]), ones
-    return forecast_individuals(curve, fit_population(curve, learnt, start), task.context, task.days)
+        return _unpooled(cohort, task), ones
+    curve, start = _model(name, cohort, learnt)
+    return forecast_individuals(curve, fit_population(curve, learnt, start), task.context, days=task.days)
 
 
 def _model(
@@ -337,7 +331,7 @@ def _model(
     """Curve of a model and a first guess of its population from the level and spread of the readings."""
     known = learnt.values[learnt.known]
     level, spread = float(known.mean()), float(max(known.std(), 0.1))
-    law = growth_law("gompertz" if name == "gompertz_unpooled" else "exponential" if name == "random_walk" else name)
+    law = growth_law("exponential" if name == "random_walk" else name)
     curve = law.curve(offset=cohort.offset, scale_days=cohort.scale_days)
     mean, deviation = np.array([level, 0.0, level, -1.0]), np.array([spread, 1.0, spread, 0.5])
     size = len(law.parameter_names)
@@ -350,3 +344,34 @@ def _model(
         curve = flat
     guess = Population(mean[:size], np.diag(deviation[:size] ** 2), 0.1 / cohort.scale_days, 0.02)
     return curve, guess
+
+
+def _unpooled(cohort: _Cohort, task: _Task) -> FloatArray:
+    """Plain least squares of volumes by Gompertz's law, each patient alone: the best of three starts.
+
+    Volumes are in units of the patient's largest; the normal prior is so wide that it only stops parameters
+    which the readings do not determine from running away.
+    """
+    context = task.context
+    log_curve = growth_law("gompertz").curve(offset=cohort.offset, scale_days=cohort.scale_days)
+    largest = np.max(np.where(context.known, context.values, -np.inf), axis=1, keepdims=True)
+    shares = np.where(context.known, np.exp(context.values - largest), 0.0)
+
+    def curve(theta: FloatArray, since: FloatArray) -> FloatArray:
+        return np.asarray(np.exp(np.minimum(log_curve(theta, since) - largest, 30.0)))
+
+    ends = np.hstack([context.values[:, :1], task.last])
+    wide = Population(
+        np.array([ends[:, 0].mean(), 0.0, ends[:, 1].mean()]), np.diag([10.0, 3.0, 10.0]) ** 2, 0.0, 0.01
+    )
+    best, least = np.zeros((ends.shape[0], 3)), np.full(ends.shape[0], np.inf)
+    for log_rate in (-1.0, 0.5, 2.0):
+        start = np.column_stack([ends[:, 0], np.full(ends.shape[0], log_rate), ends[:, 1]])
+        series = replace(context, values=shares)
+        mean = fit_individuals(curve, wide, series, start=start).mean
+        misfit = np.sum(
+            ((curve(mean, context.days - context.days[:, :1]) - shares) * context.known) ** 2, axis=1
+        )
+        best = np.where((misfit < least)[:, None], mean, best)
+        least = np.minimum(misfit, least)
+    return np.asarray(log_curve(best, task.days - context.days[:, :1]))

@@ -1,8 +1,9 @@
-"""Growth laws without space, for thousands of tumours at once, with treatment: closed forms where they exist."""
+"""Growth laws without space, for thousands of tumours at once, with treatment."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,7 +44,9 @@ class GrowthLaw:
     name: str
     parameter_names: tuple[str, ...]
 
-    def volumes(self, parameters: ArrayLike, days: ArrayLike, *, forcing: Forcing | None = None) -> FloatArray:
+    def volumes(
+        self, parameters: ArrayLike, days: ArrayLike, *, forcing: Forcing | None = None
+    ) -> FloatArray:
         """Return the volumes of many tumours, shape (P, n), in the unit of the initial volumes.
 
         With ``x = V / K``, c(t) the kill rate of the treatment, and jumps on the days of the forcing::
@@ -53,8 +56,8 @@ class GrowthLaw:
             the three others       V' = (r / m) V (1 - x^m) - c V     (m: 1 logistic, 1/3 classical, or free)
 
         the last is the generalised law of von Bertalanffy (1957, doi:10.1086/401873) in the form of Richards.
-        Untreated courses, and the treated exponential and Gompertz, are closed forms; the others are linear in
-        ``x^-m`` and need one integral, done by Gauss-Legendre on pieces that follow the decay of each dose.
+        Untreated courses, and the treated exponential and Gompertz, are closed forms; the others are linear
+        in ``x^-m`` and need one integral, by Gauss-Legendre on pieces that follow the decay of each dose.
 
         Parameters
         ----------
@@ -116,7 +119,7 @@ class GrowthLaw:
         if not np.isfinite(days).all() or np.any(days < 0.0) or (treated and days.ndim != 1):
             raise InputError(
                 "The days cannot be used.",
-                "They count from that of the initial volume (0 or more); with a treatment all tumours share them.",
+                "They count from 0, the day of the initial volume; with a treatment all tumours share them.",
                 "Pass finite days from 0 on, in one row when there is a treatment.",
             )
 
@@ -143,7 +146,7 @@ class GrowthLaw:
         state = np.log(table[:, 0]) - limit
         result = np.empty((rate.size, days.size))
         result[:, days == 0.0] = state[:, None]
-        for a, b in zip(grid[:-1], grid[1:], strict=True):
+        for a, b in pairwise(grid):
             state = state + forcing.log_jumps(a, b)
             state = self._advance(table, state, (a, b), forcing)
             result[:, days == b] = state[:, None]
