@@ -189,7 +189,9 @@ def _collect(node: DemoNode, key: str, result: DemoResult) -> None:
         }
         for scenario in twin["scenarios"]
     }
-    result.documents = {document["kind"]: document["id"] for document in twin["documents"]}
+    for document in twin["documents"]:
+        same = sum(kind.split(" #")[0] == document["kind"] for kind in result.documents)
+        result.documents[f"{document['kind']} #{same + 1}" if same else document["kind"]] = document["id"]
 
 
 def _interval(value: dict[str, Any]) -> dict[str, float]:
