@@ -15,8 +15,7 @@ from digital_twins.server._api import ApiParts
 from digital_twins.server._catalogue import MIGRATIONS, Catalogue
 from digital_twins.server._metrics import Metrics
 from digital_twins.server._models import Health
-from digital_twins.storage import MIGRATIONS as STORAGE_MIGRATIONS
-from digital_twins.storage import BlobStore, Database, JobQueue
+from digital_twins.storage import MIGRATIONS as STORAGE_MIGRATIONS, BlobStore, Database, JobQueue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

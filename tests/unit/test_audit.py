@@ -18,8 +18,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from digital_twins import InputError, NotFoundError, StorageError
 from digital_twins.audit import (

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from digital_twins import InputError
 from digital_twins.records import DRUG_KINDS, Treatment, parse_treatment

@@ -7,16 +7,18 @@ from digital_twins._lazy import exports
 if TYPE_CHECKING:
     from digital_twins.audit._auditor import Auditor as Auditor
     from digital_twins.audit._event import AuditEvent as AuditEvent
-    from digital_twins.audit._outbox import OUTBOX_MIGRATIONS as OUTBOX_MIGRATIONS
-    from digital_twins.audit._outbox import stage as stage
-    from digital_twins.audit._pseudonym import load_pseudonym_key as load_pseudonym_key
-    from digital_twins.audit._pseudonym import pseudonym as pseudonym
-    from digital_twins.audit._reading import AuditRow as AuditRow
-    from digital_twins.audit._reading import tail_trail as tail_trail
+    from digital_twins.audit._outbox import OUTBOX_MIGRATIONS as OUTBOX_MIGRATIONS, stage as stage
+    from digital_twins.audit._pseudonym import (
+        load_pseudonym_key as load_pseudonym_key,
+        pseudonym as pseudonym,
+    )
+    from digital_twins.audit._reading import AuditRow as AuditRow, tail_trail as tail_trail
     from digital_twins.audit._trail import AuditTrail as AuditTrail
-    from digital_twins.audit._verify import Problem as Problem
-    from digital_twins.audit._verify import VerifyReport as VerifyReport
-    from digital_twins.audit._verify import verify_trail as verify_trail
+    from digital_twins.audit._verify import (
+        Problem as Problem,
+        VerifyReport as VerifyReport,
+        verify_trail as verify_trail,
+    )
 
 _WHERE = {
     "Auditor": "digital_twins.audit._auditor",

@@ -8,19 +8,17 @@ if TYPE_CHECKING:
     from digital_twins.clinical_integration._build import build_clinical_twin as build_clinical_twin
     from digital_twins.clinical_integration._connector import (
         ClinicalConnector as ClinicalConnector,
-    )
-    from digital_twins.clinical_integration._connector import (
         EndpointStatus as EndpointStatus,
-    )
-    from digital_twins.clinical_integration._connector import (
         ImagingStudy as ImagingStudy,
     )
     from digital_twins.clinical_integration._factory import (
         ClinicalDigitalTwinFactory as ClinicalDigitalTwinFactory,
     )
     from digital_twins.clinical_integration._twin import ClinicalTwin as ClinicalTwin
-    from digital_twins.clinical_integration._visits import IMAGE_MODALITIES as IMAGE_MODALITIES
-    from digital_twins.clinical_integration._visits import PREDICTED_PREFIX as PREDICTED_PREFIX
+    from digital_twins.clinical_integration._visits import (
+        IMAGE_MODALITIES as IMAGE_MODALITIES,
+        PREDICTED_PREFIX as PREDICTED_PREFIX,
+    )
     from digital_twins.dicom import DICOMHandler as DICOMHandler
     from digital_twins.fhir import FHIRClient as FHIRClient
 

@@ -7,45 +7,49 @@ from digital_twins._lazy import exports
 if TYPE_CHECKING:
     from digital_twins.dicom._association import Limits as Limits
     from digital_twins.dicom._attributes import Level as Level
-    from digital_twins.dicom._documents import DocumentIdentity as DocumentIdentity
-    from digital_twins.dicom._documents import Software as Software
+    from digital_twins.dicom._documents import DocumentIdentity as DocumentIdentity, Software as Software
     from digital_twins.dicom._encapsulated import encapsulate_pdf as encapsulate_pdf
     from digital_twins.dicom._handler import DICOMHandler as DICOMHandler
     from digital_twins.dicom._header import ObjectRefusedError as ObjectRefusedError
     from digital_twins.dicom._json import build_pending as build_pending
-    from digital_twins.dicom._listener import Listener as Listener
-    from digital_twins.dicom._listener import start_listener as start_listener
-    from digital_twins.dicom._measurement_report import MeasurementGroup as MeasurementGroup
-    from digital_twins.dicom._measurement_report import SegmentReference as SegmentReference
-    from digital_twins.dicom._measurement_report import measurement_report as measurement_report
+    from digital_twins.dicom._listener import Listener as Listener, start_listener as start_listener
+    from digital_twins.dicom._measurement_report import (
+        MeasurementGroup as MeasurementGroup,
+        SegmentReference as SegmentReference,
+        measurement_report as measurement_report,
+    )
     from digital_twins.dicom._query import Query as Query
     from digital_twins.dicom._schema import MIGRATIONS as MIGRATIONS
-    from digital_twins.dicom._scu import DimseFailedError as DimseFailedError
-    from digital_twins.dicom._scu import Remote as Remote
-    from digital_twins.dicom._scu import echo as echo
-    from digital_twins.dicom._scu import find as find
-    from digital_twins.dicom._scu import send as send
-    from digital_twins.dicom._store import DicomStore as DicomStore
-    from digital_twins.dicom._store import Instance as Instance
-    from digital_twins.dicom._store import Stored as Stored
-    from digital_twins.dicom._twin_codes import DATA_STATUS as DATA_STATUS
-    from digital_twins.dicom._twin_codes import GROWTH_RATE as GROWTH_RATE
-    from digital_twins.dicom._twin_codes import LONGEST_DIAMETER as LONGEST_DIAMETER
-    from digital_twins.dicom._twin_codes import MODEL_ESTIMATE as MODEL_ESTIMATE
-    from digital_twins.dicom._twin_codes import MODELLED_DAY as MODELLED_DAY
-    from digital_twins.dicom._twin_codes import MODELLED_VOLUME as MODELLED_VOLUME
-    from digital_twins.dicom._twin_codes import NOT_ACQUIRED as NOT_ACQUIRED
-    from digital_twins.dicom._twin_codes import PREDICTED_CHANGE as PREDICTED_CHANGE
-    from digital_twins.dicom._twin_codes import PREDICTED_RESPONSE as PREDICTED_RESPONSE
-    from digital_twins.dicom._twin_codes import PREDICTED_VOLUME as PREDICTED_VOLUME
-    from digital_twins.dicom._twin_codes import PREDICTION_DAY as PREDICTION_DAY
-    from digital_twins.dicom._twin_codes import TWIN_ANALYSIS as TWIN_ANALYSIS
-    from digital_twins.dicom._twin_codes import VOLUME as VOLUME
-    from digital_twins.dicom._twin_codes import response_code as response_code
+    from digital_twins.dicom._scu import (
+        DimseFailedError as DimseFailedError,
+        Remote as Remote,
+        echo as echo,
+        find as find,
+        send as send,
+    )
+    from digital_twins.dicom._store import DicomStore as DicomStore, Instance as Instance, Stored as Stored
+    from digital_twins.dicom._twin_codes import (
+        DATA_STATUS as DATA_STATUS,
+        GROWTH_RATE as GROWTH_RATE,
+        LONGEST_DIAMETER as LONGEST_DIAMETER,
+        MODEL_ESTIMATE as MODEL_ESTIMATE,
+        MODELLED_DAY as MODELLED_DAY,
+        MODELLED_VOLUME as MODELLED_VOLUME,
+        NOT_ACQUIRED as NOT_ACQUIRED,
+        PREDICTED_CHANGE as PREDICTED_CHANGE,
+        PREDICTED_RESPONSE as PREDICTED_RESPONSE,
+        PREDICTED_VOLUME as PREDICTED_VOLUME,
+        PREDICTION_DAY as PREDICTION_DAY,
+        TWIN_ANALYSIS as TWIN_ANALYSIS,
+        VOLUME as VOLUME,
+        response_code as response_code,
+    )
     from digital_twins.dicom._web import dicomweb_routes as dicomweb_routes
-    from digital_twins.dicom._web_client import AsyncDicomWebClient as AsyncDicomWebClient
-    from digital_twins.dicom._web_client import DicomWebClient as DicomWebClient
-    from digital_twins.dicom._web_client import DicomWebError as DicomWebError
+    from digital_twins.dicom._web_client import (
+        AsyncDicomWebClient as AsyncDicomWebClient,
+        DicomWebClient as DicomWebClient,
+        DicomWebError as DicomWebError,
+    )
 
 _WHERE = {
     "AsyncDicomWebClient": "digital_twins.dicom._web_client",

@@ -5,18 +5,17 @@ from typing import TYPE_CHECKING
 from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
-    from digital_twins.fhir._client import AsyncFHIRClient as AsyncFHIRClient
-    from digital_twins.fhir._client import FHIRClient as FHIRClient
-    from digital_twins.fhir._exchange import FHIRRequestError as FHIRRequestError
-    from digital_twins.fhir._exchange import read_credentials as read_credentials
-    from digital_twins.fhir._outcome import FhirError as FhirError
-    from digital_twins.fhir._outcome import Issue as Issue
+    from digital_twins.fhir._client import AsyncFHIRClient as AsyncFHIRClient, FHIRClient as FHIRClient
+    from digital_twins.fhir._exchange import (
+        FHIRRequestError as FHIRRequestError,
+        read_credentials as read_credentials,
+    )
+    from digital_twins.fhir._outcome import FhirError as FhirError, Issue as Issue
     from digital_twins.fhir._record import patient_record as patient_record
     from digital_twins.fhir._resource import FHIRResource as FHIRResource
     from digital_twins.fhir._routes import fhir_routes as fhir_routes
     from digital_twins.fhir._schema import MIGRATIONS as MIGRATIONS
-    from digital_twins.fhir._search import Hit as Hit
-    from digital_twins.fhir._search import SearchPage as SearchPage
+    from digital_twins.fhir._search import Hit as Hit, SearchPage as SearchPage
     from digital_twins.fhir._store import FhirStore as FhirStore
     from digital_twins.fhir._validate import structural_issues as structural_issues
     from digital_twins.fhir._write import Saved as Saved

@@ -7,41 +7,21 @@ from digital_twins._lazy import exports
 if TYPE_CHECKING:
     from digital_twins.imaging._files import (
         from_highdicom as from_highdicom,
-    )
-    from digital_twins.imaging._files import (
         save_nifti as save_nifti,
-    )
-    from digital_twins.imaging._files import (
         save_nrrd as save_nrrd,
-    )
-    from digital_twins.imaging._files import (
         to_highdicom as to_highdicom,
-    )
-    from digital_twins.imaging._files import (
         to_nifti_bytes as to_nifti_bytes,
     )
     from digital_twins.imaging._load import (
         load_mask as load_mask,
-    )
-    from digital_twins.imaging._load import (
         load_volume as load_volume,
     )
     from digital_twins.imaging._resample import (
         bounding_box as bounding_box,
-    )
-    from digital_twins.imaging._resample import (
         coverage as coverage,
-    )
-    from digital_twins.imaging._resample import (
         crop as crop,
-    )
-    from digital_twins.imaging._resample import (
         downsample as downsample,
-    )
-    from digital_twins.imaging._resample import (
         grid as grid,
-    )
-    from digital_twins.imaging._resample import (
         resample as resample,
     )
     from digital_twins.imaging._seg import (
@@ -49,8 +29,6 @@ if TYPE_CHECKING:
     )
     from digital_twins.imaging._seg_write import (
         SegDetails as SegDetails,
-    )
-    from digital_twins.imaging._seg_write import (
         seg_from_masks as seg_from_masks,
     )
     from digital_twins.imaging._series import (
@@ -58,11 +36,7 @@ if TYPE_CHECKING:
     )
     from digital_twins.imaging._volume import (
         Mask as Mask,
-    )
-    from digital_twins.imaging._volume import (
         Volume as Volume,
-    )
-    from digital_twins.imaging._volume import (
         as_mask as as_mask,
     )
 

@@ -5,28 +5,38 @@ from typing import TYPE_CHECKING
 from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
-    from digital_twins.models._closed_forms import FisherWave as FisherWave
-    from digital_twins.models._closed_forms import fisher_wave_check as fisher_wave_check
-    from digital_twins.models._closed_forms import logistic_growth as logistic_growth
+    from digital_twins.models._closed_forms import (
+        FisherWave as FisherWave,
+        fisher_wave_check as fisher_wave_check,
+        logistic_growth as logistic_growth,
+    )
     from digital_twins.models._domain import Domain as Domain
     from digital_twins.models._forcing import Forcing as Forcing
-    from digital_twins.models._growth_age import AgeEstimate as AgeEstimate
-    from digital_twins.models._growth_age import ReducedGompertz as ReducedGompertz
-    from digital_twins.models._growth_age import fit_reduced_gompertz as fit_reduced_gompertz
-    from digital_twins.models._growth_forecast import FORECAST_LEVELS as FORECAST_LEVELS
-    from digital_twins.models._growth_forecast import GROWTH_MODELS as GROWTH_MODELS
-    from digital_twins.models._growth_forecast import GrowthComparison as GrowthComparison
-    from digital_twins.models._growth_forecast import GrowthScore as GrowthScore
-    from digital_twins.models._growth_forecast import compare_growth_models as compare_growth_models
-    from digital_twins.models._growth_forecast import pinball_loss as pinball_loss
-    from digital_twins.models._growth_forecast import series_from_rows as series_from_rows
-    from digital_twins.models._growth_laws import GROWTH_LAWS as GROWTH_LAWS
-    from digital_twins.models._growth_laws import GrowthLaw as GrowthLaw
-    from digital_twins.models._growth_laws import growth_law as growth_law
+    from digital_twins.models._growth_age import (
+        AgeEstimate as AgeEstimate,
+        ReducedGompertz as ReducedGompertz,
+        fit_reduced_gompertz as fit_reduced_gompertz,
+    )
+    from digital_twins.models._growth_forecast import (
+        FORECAST_LEVELS as FORECAST_LEVELS,
+        GROWTH_MODELS as GROWTH_MODELS,
+        GrowthComparison as GrowthComparison,
+        GrowthScore as GrowthScore,
+        compare_growth_models as compare_growth_models,
+        pinball_loss as pinball_loss,
+        series_from_rows as series_from_rows,
+    )
+    from digital_twins.models._growth_laws import (
+        GROWTH_LAWS as GROWTH_LAWS,
+        GrowthLaw as GrowthLaw,
+        growth_law as growth_law,
+    )
     from digital_twins.models._level import volume_above_mm3 as volume_above_mm3
     from digital_twins.models._radiobiology import lq_log_survival as lq_log_survival
-    from digital_twins.models._reaction_diffusion import ReactionDiffusionModel as ReactionDiffusionModel
-    from digital_twins.models._reaction_diffusion import Solution as Solution
+    from digital_twins.models._reaction_diffusion import (
+        ReactionDiffusionModel as ReactionDiffusionModel,
+        Solution as Solution,
+    )
 
 _WHERE = {
     "Domain": "digital_twins.models._domain",

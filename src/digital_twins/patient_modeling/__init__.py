@@ -6,17 +6,23 @@ from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
     from digital_twins.calibration import Estimate as Estimate
-    from digital_twins.patient_modeling._forcing import SIMULATED_KINDS as SIMULATED_KINDS
-    from digital_twins.patient_modeling._forcing import forcing_for as forcing_for
+    from digital_twins.patient_modeling._forcing import (
+        SIMULATED_KINDS as SIMULATED_KINDS,
+        forcing_for as forcing_for,
+    )
     from digital_twins.patient_modeling._pipeline import TumorTwinPipeline as TumorTwinPipeline
     from digital_twins.patient_modeling._predict import Prediction as Prediction
-    from digital_twins.patient_modeling._registry import MIGRATIONS as MIGRATIONS
-    from digital_twins.patient_modeling._registry import TwinRegistry as TwinRegistry
-    from digital_twins.patient_modeling._registry import TwinVersion as TwinVersion
+    from digital_twins.patient_modeling._registry import (
+        MIGRATIONS as MIGRATIONS,
+        TwinRegistry as TwinRegistry,
+        TwinVersion as TwinVersion,
+    )
     from digital_twins.patient_modeling._scans import Visit as Visit
-    from digital_twins.patient_modeling._snapshot import CalibrationResult as CalibrationResult
-    from digital_twins.patient_modeling._snapshot import Provenance as Provenance
-    from digital_twins.patient_modeling._snapshot import Snapshot as Snapshot
+    from digital_twins.patient_modeling._snapshot import (
+        CalibrationResult as CalibrationResult,
+        Provenance as Provenance,
+        Snapshot as Snapshot,
+    )
     from digital_twins.patient_modeling._twin import PatientTwin as PatientTwin
 
 _ROOM = "digital_twins.patient_modeling"

@@ -7,32 +7,18 @@ from digital_twins._lazy import exports
 if TYPE_CHECKING:
     from digital_twins.pharmacology._compartments import (
         Exponentials as Exponentials,
-    )
-    from digital_twins.pharmacology._compartments import (
         compartment_model as compartment_model,
     )
     from digital_twins.pharmacology._kill import (
         KillTerms as KillTerms,
-    )
-    from digital_twins.pharmacology._kill import (
         concentration_mg_l as concentration_mg_l,
-    )
-    from digital_twins.pharmacology._kill import (
         kill_terms as kill_terms,
-    )
-    from digital_twins.pharmacology._kill import (
         log_kill_integral as log_kill_integral,
     )
     from digital_twins.pharmacology._library import (
         Drug as Drug,
-    )
-    from digital_twins.pharmacology._library import (
         Parameter as Parameter,
-    )
-    from digital_twins.pharmacology._library import (
         drug as drug,
-    )
-    from digital_twins.pharmacology._library import (
         drug_library as drug_library,
     )
 

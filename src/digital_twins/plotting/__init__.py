@@ -7,8 +7,6 @@ from digital_twins._lazy import exports
 if TYPE_CHECKING:
     from digital_twins.plotting._comparison import (
         Outcome as Outcome,
-    )
-    from digital_twins.plotting._comparison import (
         treatment_comparison as treatment_comparison,
     )
     from digital_twins.plotting._slices import (
@@ -16,20 +14,12 @@ if TYPE_CHECKING:
     )
     from digital_twins.plotting._style import (
         PALETTE as PALETTE,
-    )
-    from digital_twins.plotting._style import (
         cut as cut,
-    )
-    from digital_twins.plotting._style import (
         font_folder as font_folder,
     )
     from digital_twins.plotting._timeline import (
         Curve as Curve,
-    )
-    from digital_twins.plotting._timeline import (
         VolumePoint as VolumePoint,
-    )
-    from digital_twins.plotting._timeline import (
         volume_timeline as volume_timeline,
     )
 

@@ -7,32 +7,16 @@ from digital_twins._lazy import exports
 if TYPE_CHECKING:
     from digital_twins.records._codes import (
         DCM as DCM,
-    )
-    from digital_twins.records._codes import (
         FHIR_SYSTEM as FHIR_SYSTEM,
-    )
-    from digital_twins.records._codes import (
         LOINC as LOINC,
-    )
-    from digital_twins.records._codes import (
         NEOPLASM as NEOPLASM,
-    )
-    from digital_twins.records._codes import (
         SCT as SCT,
-    )
-    from digital_twins.records._codes import (
         UCUM as UCUM,
-    )
-    from digital_twins.records._codes import (
         Code as Code,
     )
     from digital_twins.records._patient import (
         Condition as Condition,
-    )
-    from digital_twins.records._patient import (
         Observation as Observation,
-    )
-    from digital_twins.records._patient import (
         PatientRecord as PatientRecord,
     )
     from digital_twins.records._quantity import (
@@ -40,26 +24,16 @@ if TYPE_CHECKING:
     )
     from digital_twins.records._treatment import (
         DrugDose as DrugDose,
-    )
-    from digital_twins.records._treatment import (
         Fraction as Fraction,
-    )
-    from digital_twins.records._treatment import (
         Treatment as Treatment,
-    )
-    from digital_twins.records._treatment import (
         TreatmentKind as TreatmentKind,
     )
     from digital_twins.records._treatment_drugs import (
         DRUG_KINDS as DRUG_KINDS,
-    )
-    from digital_twins.records._treatment_drugs import (
         canonical_drug as canonical_drug,
     )
     from digital_twins.records._treatment_parse import (
         parse_history as parse_history,
-    )
-    from digital_twins.records._treatment_parse import (
         parse_treatment as parse_treatment,
     )
 

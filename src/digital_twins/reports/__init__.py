@@ -5,24 +5,29 @@ from typing import TYPE_CHECKING
 from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
-    from digital_twins.reports._dicom import predicted_days as predicted_days
-    from digital_twins.reports._dicom import render_encapsulated_pdf as render_encapsulated_pdf
-    from digital_twins.reports._dicom import render_seg as render_seg
-    from digital_twins.reports._dicom import render_sr as render_sr
-    from digital_twins.reports._documents import Documents as Documents
-    from digital_twins.reports._documents import documents as documents
+    from digital_twins.reports._dicom import (
+        predicted_days as predicted_days,
+        render_encapsulated_pdf as render_encapsulated_pdf,
+        render_seg as render_seg,
+        render_sr as render_sr,
+    )
+    from digital_twins.reports._documents import Documents as Documents, documents as documents
     from digital_twins.reports._fhir import render_fhir as render_fhir
-    from digital_twins.reports._model import PRELIMINARY as PRELIMINARY
-    from digital_twins.reports._model import RESEARCH_USE as RESEARCH_USE
-    from digital_twins.reports._model import OptionSummary as OptionSummary
-    from digital_twins.reports._model import ParameterSummary as ParameterSummary
-    from digital_twins.reports._model import StudyReference as StudyReference
-    from digital_twins.reports._model import TwinReport as TwinReport
-    from digital_twins.reports._model import TwinSummary as TwinSummary
+    from digital_twins.reports._model import (
+        PRELIMINARY as PRELIMINARY,
+        RESEARCH_USE as RESEARCH_USE,
+        OptionSummary as OptionSummary,
+        ParameterSummary as ParameterSummary,
+        StudyReference as StudyReference,
+        TwinReport as TwinReport,
+        TwinSummary as TwinSummary,
+    )
     from digital_twins.reports._pdf import render_pdf as render_pdf
-    from digital_twins.reports._summary import summarise as summarise
-    from digital_twins.reports._summary import summarise_response as summarise_response
-    from digital_twins.reports._summary import summarise_twin as summarise_twin
+    from digital_twins.reports._summary import (
+        summarise as summarise,
+        summarise_response as summarise_response,
+        summarise_twin as summarise_twin,
+    )
 
 _WHERE = {
     **dict.fromkeys(

@@ -30,14 +30,8 @@ from digital_twins._lazy import exports
 if TYPE_CHECKING:
     from digital_twins.samples._patient import (
         NAMES as NAMES,
-    )
-    from digital_twins.samples._patient import (
         SamplePatient as SamplePatient,
-    )
-    from digital_twins.samples._patient import (
         Visit as Visit,
-    )
-    from digital_twins.samples._patient import (
         sample_patient as sample_patient,
     )
     from digital_twins.samples._write import (
@@ -45,8 +39,6 @@ if TYPE_CHECKING:
     )
     from digital_twins.samples._xenografts import (
         XenograftStudy as XenograftStudy,
-    )
-    from digital_twins.samples._xenografts import (
         erlotinib as erlotinib,
     )
 

@@ -6,8 +6,7 @@ from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
     from digital_twins.server._app import create_app as create_app
-    from digital_twins.server._node import Node as Node
-    from digital_twins.server._node import run_node as run_node
+    from digital_twins.server._node import Node as Node, run_node as run_node
 
 _WHERE = {
     "create_app": "digital_twins.server._app",

@@ -6,12 +6,13 @@ from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
     from digital_twins.storage._blobs import BlobStore as BlobStore
-    from digital_twins.storage._database import Database as Database
-    from digital_twins.storage._database import WriteCounts as WriteCounts
-    from digital_twins.storage._jobs import MIGRATIONS as MIGRATIONS
-    from digital_twins.storage._jobs import Job as Job
-    from digital_twins.storage._jobs import JobQueue as JobQueue
-    from digital_twins.storage._jobs import JobState as JobState
+    from digital_twins.storage._database import Database as Database, WriteCounts as WriteCounts
+    from digital_twins.storage._jobs import (
+        MIGRATIONS as MIGRATIONS,
+        Job as Job,
+        JobQueue as JobQueue,
+        JobState as JobState,
+    )
     from digital_twins.storage._migrations import Migration as Migration
 
 _WHERE = {

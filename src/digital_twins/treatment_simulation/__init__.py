@@ -7,11 +7,7 @@ from digital_twins._lazy import exports
 if TYPE_CHECKING:
     from digital_twins.treatment_simulation._criteria import (
         Criteria as Criteria,
-    )
-    from digital_twins.treatment_simulation._criteria import (
         ResponseCategory as ResponseCategory,
-    )
-    from digital_twins.treatment_simulation._criteria import (
         categories as categories,
     )
     from digital_twins.treatment_simulation._response import (
@@ -25,17 +21,11 @@ if TYPE_CHECKING:
     )
     from digital_twins.treatment_simulation._xenograft_data import (
         PlasmaSample as PlasmaSample,
-    )
-    from digital_twins.treatment_simulation._xenograft_data import (
         XenograftMouse as XenograftMouse,
     )
     from digital_twins.treatment_simulation._xenografts import (
         ArmForecast as ArmForecast,
-    )
-    from digital_twins.treatment_simulation._xenografts import (
         crps as crps,
-    )
-    from digital_twins.treatment_simulation._xenografts import (
         forecast_arm as forecast_arm,
     )
 
