@@ -1,5 +1,7 @@
 """`twin demo`: the main job on a real tumour study, with embedded parts only."""
 
+import os
+import sys
 import tempfile
 import webbrowser
 from contextlib import ExitStack
@@ -45,11 +47,10 @@ def demo(
 
     with ExitStack() as stack:
         folder = data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="twin-demo-")))
-        _output.write_progress("starting a node on 127.0.0.1")
-        node = stack.enter_context(running_node(folder, dicom_port=dicom_port, http_port=http_port))
-        result = run_demo(
-            node, patient, on_step=lambda name, s: _output.write_progress(f"{s:7.2f} s  {name}")
-        )
+        with _output.steps() as step:
+            with step("a node starts on 127.0.0.1"):
+                node = stack.enter_context(running_node(folder, dicom_port=dicom_port, http_port=http_port))
+            result = run_demo(node, patient, step=step)
         result.data = str(folder)
         if as_json:
             _output.write_json(asdict(result))
@@ -63,7 +64,7 @@ def _stay(node: "DemoNode", result: "DemoResult", *, browser: bool) -> None:
     from digital_twins.cli import _output
 
     _output.write_progress(f"\nThe page stays open at {result.url}  (Ctrl-C ends the demo)")
-    if browser:
+    if browser and (sys.platform != "linux" or {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ)):
         webbrowser.open(result.url)
     node.process.wait()
 

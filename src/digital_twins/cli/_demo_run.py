@@ -14,6 +14,7 @@ from digital_twins._errors import DigitalTwinError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 START_PATIENCE_S = 60.0
@@ -100,26 +101,32 @@ def run_demo(
     node: DemoNode,
     patient: str,
     *,
-    on_step: Callable[[str, float], None],
+    step: Callable[[str], AbstractContextManager[Callable[[float, str], None]]],
 ) -> DemoResult:
-    """Send the patient to the node, wait for the twin and its documents, forecast the real xenografts."""
+    """Send the patient to the node, wait for the twin and its documents, forecast the real xenografts.
+
+    Parameters
+    ----------
+    step
+        Shows a step while its block runs; what it gives takes a fraction and a text.
+    """
     result = DemoResult(url=node.http_url)
 
     @contextmanager
-    def step(name: str) -> Iterator[None]:
+    def timed(name: str) -> Iterator[Callable[[float, str], None]]:
         started = time.monotonic()
-        yield
+        with step(name) as progress:
+            yield progress
         seconds = round(time.monotonic() - started, 2)
         result.steps.append({"name": name, "seconds": seconds})
-        on_step(name, seconds)
 
-    with step("hospital sends the record by FHIR and the studies by C-STORE"):
+    with timed("hospital sends the record by FHIR and the studies by C-STORE"):
         _send(node, patient)
-    with step("node builds and calibrates the twin, compares treatments, writes the documents"):
-        key = _wait_for_twin(node)
-    with step("answers read back over HTTP"):
+    with timed("node builds and calibrates the twin, compares treatments, writes the documents") as progress:
+        key = _wait_for_twin(node, patient, progress)
+    with timed("answers read back over HTTP"):
         _collect(node, key, result)
-    with step("forecast of an unseen arm of real xenografts"):
+    with timed("forecast of an unseen arm of real xenografts"):
         result.forecast = xenograft_forecast()
     return result
 
@@ -136,20 +143,19 @@ def _send(node: DemoNode, patient: str) -> None:
         )
 
 
-def _wait_for_twin(node: DemoNode) -> str:
-    """Wait until the newest job of the patient is done; return the key of the patient."""
+def _wait_for_twin(node: DemoNode, name: str, progress: Callable[[float, str], None]) -> str:
+    """Wait for the twin that knows every visit of the sample; return the key of the patient."""
+    from digital_twins.samples import sample_patient
+
+    visits = len(sample_patient(name).visits)
     deadline = time.monotonic() + TWIN_PATIENCE_S
     while time.monotonic() < deadline:
         for patient in node.get("/api/patients"):
             job = patient["latest_job"] or {}
+            progress(float(job.get("fraction") or 0.0), str(job.get("text") or ""))
             if job.get("state") == "failed":
-                error = job.get("error") or {}
-                raise DigitalTwinError(
-                    what=error.get("what", "The twin could not be built."),
-                    why=error.get("why", "The job failed."),
-                    fix=error.get("fix", "Read the log of the node."),
-                )
-            if patient["twin_id"] and job.get("state") == "succeeded":
+                raise DigitalTwinError(**{key: job["error"][key] for key in ("what", "why", "fix")})
+            if job.get("state") == "succeeded" and _visits_known(node, patient["twin_id"]) >= visits:
                 return str(patient["key"])
         time.sleep(POLL_S)
     raise DigitalTwinError(
@@ -157,6 +163,11 @@ def _wait_for_twin(node: DemoNode) -> str:
         why=f"No job finished within {TWIN_PATIENCE_S:.0f} seconds.",
         fix="See /api/jobs of the node; a slow machine may need another try.",
     )
+
+
+def _visits_known(node: DemoNode, twin_id: str | None) -> int:
+    # On a slow machine a first twin is built before the last visit has arrived.
+    return len(node.get(f"/api/twins/{twin_id}")["observed"]) if twin_id else 0
 
 
 def _collect(node: DemoNode, key: str, result: DemoResult) -> None:
@@ -178,7 +189,9 @@ def _collect(node: DemoNode, key: str, result: DemoResult) -> None:
         }
         for scenario in twin["scenarios"]
     }
-    result.documents = {document["kind"]: document["id"] for document in twin["documents"]}
+    for document in twin["documents"]:
+        same = sum(kind.split(" #")[0] == document["kind"] for kind in result.documents)
+        result.documents[f"{document['kind']} #{same + 1}" if same else document["kind"]] = document["id"]
 
 
 def _interval(value: dict[str, Any]) -> dict[str, float]:

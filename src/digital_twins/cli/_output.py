@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import math
 import sys
+import time
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
 
 def write_json(data: object) -> None:
@@ -44,6 +47,41 @@ def write_progress(text: str) -> None:
     """Write a line about the work in hand to standard error."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
+
+
+@contextmanager
+def steps() -> Iterator[Callable[[str], AbstractContextManager[Callable[[float, str], None]]]]:
+    """Show steps of long work on standard error: what gives a bar in a terminal gives a line elsewhere.
+
+    Gives a function that shows one step while its block runs; the block reports a fraction and a text.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True, highlight=False, markup=False)
+    columns = (
+        SpinnerColumn(finished_text=" "),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=16),
+        TextColumn("{task.fields[text]}", markup=False),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as shown:
+
+        @contextmanager
+        def step(name: str) -> Iterator[Callable[[float, str], None]]:
+            task = shown.add_task(name, total=None, text="")
+            started = time.monotonic()
+
+            def progress(fraction: float, text: str) -> None:
+                shown.update(task, total=1.0, completed=fraction, text=text)
+
+            yield progress
+            shown.update(task, total=1.0, completed=1.0, text="")
+            if shown.disable:
+                write_progress(f"{time.monotonic() - started:7.2f} s  {name}")
+
+        yield step
 
 
 def write_error(error: Mapping[str, str], *, as_json: bool) -> None:

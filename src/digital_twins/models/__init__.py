@@ -10,6 +10,19 @@ if TYPE_CHECKING:
     from digital_twins.models._closed_forms import logistic_growth as logistic_growth
     from digital_twins.models._domain import Domain as Domain
     from digital_twins.models._forcing import Forcing as Forcing
+    from digital_twins.models._growth_age import AgeEstimate as AgeEstimate
+    from digital_twins.models._growth_age import ReducedGompertz as ReducedGompertz
+    from digital_twins.models._growth_age import fit_reduced_gompertz as fit_reduced_gompertz
+    from digital_twins.models._growth_forecast import FORECAST_LEVELS as FORECAST_LEVELS
+    from digital_twins.models._growth_forecast import GROWTH_MODELS as GROWTH_MODELS
+    from digital_twins.models._growth_forecast import GrowthComparison as GrowthComparison
+    from digital_twins.models._growth_forecast import GrowthScore as GrowthScore
+    from digital_twins.models._growth_forecast import compare_growth_models as compare_growth_models
+    from digital_twins.models._growth_forecast import pinball_loss as pinball_loss
+    from digital_twins.models._growth_forecast import series_from_rows as series_from_rows
+    from digital_twins.models._growth_laws import GROWTH_LAWS as GROWTH_LAWS
+    from digital_twins.models._growth_laws import GrowthLaw as GrowthLaw
+    from digital_twins.models._growth_laws import growth_law as growth_law
     from digital_twins.models._level import volume_above_mm3 as volume_above_mm3
     from digital_twins.models._radiobiology import lq_log_survival as lq_log_survival
     from digital_twins.models._reaction_diffusion import ReactionDiffusionModel as ReactionDiffusionModel
@@ -19,6 +32,19 @@ _WHERE = {
     "Domain": "digital_twins.models._domain",
     "FisherWave": "digital_twins.models._closed_forms",
     "Forcing": "digital_twins.models._forcing",
+    "AgeEstimate": "digital_twins.models._growth_age",
+    "ReducedGompertz": "digital_twins.models._growth_age",
+    "fit_reduced_gompertz": "digital_twins.models._growth_age",
+    "FORECAST_LEVELS": "digital_twins.models._growth_forecast",
+    "GROWTH_MODELS": "digital_twins.models._growth_forecast",
+    "GrowthComparison": "digital_twins.models._growth_forecast",
+    "GrowthScore": "digital_twins.models._growth_forecast",
+    "compare_growth_models": "digital_twins.models._growth_forecast",
+    "pinball_loss": "digital_twins.models._growth_forecast",
+    "series_from_rows": "digital_twins.models._growth_forecast",
+    "GROWTH_LAWS": "digital_twins.models._growth_laws",
+    "GrowthLaw": "digital_twins.models._growth_laws",
+    "growth_law": "digital_twins.models._growth_laws",
     "ReactionDiffusionModel": "digital_twins.models._reaction_diffusion",
     "Solution": "digital_twins.models._reaction_diffusion",
     "fisher_wave_check": "digital_twins.models._closed_forms",

@@ -182,10 +182,13 @@ class TwinReport:
 
     @property
     def report_id(self) -> str:
-        """UUID that depends on the twin, its version, and the options: a second run gives the same."""
-        options = "|".join(f"{o.label}={o.input_hash}={o.horizon_days:g}" for o in self.options)
-        digest = hashlib.sha256(options.encode()).hexdigest()
-        return str(uuid.uuid5(NAMESPACE, f"{self.twin.twin_id}/{self.twin.version}/{digest}"))
+        """UUID that depends on what the report says: the same run gives the same, another answer another."""
+        said = [self.twin.twin_id, self.twin.version, self.software_version]
+        for option in self.options:
+            said += [option.label, option.input_hash, option.category, option.horizon_days]
+            said += [float(x).hex() for x in (option.change.value, *option.curve.median_cm3)]
+        digest = hashlib.sha256("|".join(map(str, said)).encode()).hexdigest()
+        return str(uuid.uuid5(NAMESPACE, digest))
 
     def id_of(self, kind: str) -> str:
         """Return the UUID of a part of this report, e.g. ``"sr"`` or ``"risk/0"``."""
