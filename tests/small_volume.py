@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -29,12 +30,12 @@ class SmallVolume:
         return self.folder
 
     def fill(self, ballast: Path) -> None:
-        """Write a file until nothing more fits."""
+        """Write a file until nothing more fits, also while others write."""
         descriptor = os.open(ballast, os.O_WRONLY | os.O_CREAT)
         try:
-            os.posix_fallocate(
-                descriptor, 0, os.fstatvfs(descriptor).f_bavail * os.fstatvfs(descriptor).f_frsize
-            )
+            while free := os.fstatvfs(descriptor).f_bavail * os.fstatvfs(descriptor).f_frsize:
+                with contextlib.suppress(OSError):  # somebody took some of it in between: ask again
+                    os.posix_fallocate(descriptor, os.fstat(descriptor).st_size, free)
         finally:
             os.close(descriptor)
 

@@ -133,15 +133,20 @@ def serve(data_dir: Path, boot_id: str, stopping: threading.Event) -> None:
     """Claim and run jobs until `stopping` is set."""
     services = open_services(data_dir, boot_id=boot_id)
     name = worker_name(os.getpid())
+    troubled = False
     try:
         while not stopping.is_set():
             try:
+                if troubled:
+                    services.jobs.release_worker(name)
+                    troubled = False
                 job = services.jobs.claim(name, [BUILD, METADATA], lease_s=_LEASE_S)
                 if job is not None:
                     run_job(services, job, stopping)
                     continue
             except StorageError as error:
-                # A full disk takes no job and no end of a job: its lease runs out, and it is run again.
+                # A full disk takes no job and no end of a job: once there is room, it is given back.
+                troubled = True
                 _log.error("worker.storage.failed", what=error.what, why=error.why)
                 stopping.wait(_STORAGE_PAUSE_S)
             stopping.wait(_POLL_S)
