@@ -11,6 +11,7 @@ import csv
 import os
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ def _throughput() -> Iterator[Figure]:
     for v0, rate, limit in table[:20]:
         stops = np.unique(np.concatenate([DAYS, doses.dose_days]))
         volume = v0
-        for a, b in zip(stops[:-1], stops[1:], strict=True):
+        for a, b in pairwise(stops):
             run = solve_ivp(
                 lambda t, v, r=rate, k=limit: (-r * np.log(v / k) - doses.kill_rate_per_day(t)) * v,
                 (a, b - 1e-9),
