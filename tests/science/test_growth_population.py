@@ -72,7 +72,7 @@ def test_linear_mixed_model_matches_its_closed_form() -> None:
         return theta + 0.0 * since
 
     mean, sd = forecast_individuals(
-        level, population, SeriesBatch(days, values, np.full(3, 4)), days[:, -1:] + 5
+        level, population, SeriesBatch(days, values, np.full(3, 4)), days=days[:, -1:] + 5
     )
     shrink = 2.0 / (2.0 + 0.7 / 4)
     np.testing.assert_allclose(mean[:, 0], 0.5 + shrink * (values.mean(axis=1) - 0.5), rtol=1e-6)
