@@ -140,14 +140,20 @@ class ReactionDiffusionModel:
                 "They must rise and must not lie before the start.",
                 "Sort the days; the state before the start is not known.",
             )
-        field = _padded(density, domain, dtype, self.carrying_capacity)
+        field = padded_density(density, domain, dtype, self.carrying_capacity)
         flat = field.reshape(field.shape[0], -1)
         scratch = np.zeros((4, flat.shape[1]), dtype=dtype)
         longest = self.longest_step_days(tolerance)
-        schedules = _schedules(self.proliferation_rate, forcing or Forcing(), (start_day, days), longest)
-        for day, schedule in zip(days, schedules, strict=True):
+        forcing = forcing or Forcing()
+        stops = stops_between(start_day, days, forcing, domain)
+        until = np.array([stop.day for stop in stops])
+        schedules = schedules_for(self.proliferation_rate, forcing, (start_day, until), longest)
+        for stop, schedule in zip(stops, schedules, strict=True):
             _advance(flat, scratch, domain, schedule, self.diffusion_coefficient)
-            yield float(day), field if self.carrying_capacity == 1.0 else field * self.carrying_capacity
+            if stop.survival is not None:
+                flat *= stop.survival.astype(dtype).reshape(flat.shape)
+                continue
+            yield stop.day, field if self.carrying_capacity == 1.0 else field * self.carrying_capacity
 
     def solve(
         self,
@@ -189,7 +195,7 @@ class ReactionDiffusionModel:
 _STEP_FACTOR = 12.0
 
 
-def _padded(density: ArrayLike, domain: Domain, dtype: np.dtype[Any], capacity: float) -> Array:
+def padded_density(density: ArrayLike, domain: Domain, dtype: np.dtype[Any], capacity: float) -> Array:
     given = np.asarray(density, dtype=np.float64)
     inside = given[domain.mask] if given.shape == domain.shape else np.array([np.nan])
     if not np.all(np.isfinite(inside)) or np.any(inside < 0.0):
@@ -199,6 +205,33 @@ def _padded(density: ArrayLike, domain: Domain, dtype: np.dtype[Any], capacity: 
             "Resample the density to the model grid.",
         )
     return np.pad(np.where(domain.mask, given / capacity, 0.0), 1).astype(dtype)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stop:
+    """A day at which the steps pause: for output ``index``, or for a padded map of ``survival``."""
+
+    day: float
+    index: int | None = None
+    survival: NDArray[np.float64] | None = None
+
+
+def stops_between(
+    start_day: float, days: NDArray[np.float64], forcing: Forcing, domain: Domain
+) -> list[Stop]:
+    """Order output days and survival maps; on one day the output comes first."""
+    last = float(days[-1]) if days.size else start_day
+    stops = [Stop(float(day), index=index) for index, day in enumerate(days)]
+    for jump in forcing.survival_maps:
+        if jump.survival.shape != domain.shape:
+            raise InputError(
+                "A survival map does not fit the domain.",
+                f"Its shape is {jump.survival.shape}, that of the domain {domain.shape}.",
+                "Resample the resection mask or the dose to the model grid.",
+            )
+        if start_day <= jump.day < last:
+            stops.append(Stop(float(jump.day), survival=np.pad(jump.survival, 1)))
+    return sorted(stops, key=lambda stop: stop.day)  # stable: outputs stay before maps
 
 
 def event_arrays(forcing: Forcing) -> tuple[NDArray[Any], ...]:
@@ -216,24 +249,34 @@ def event_arrays(forcing: Forcing) -> tuple[NDArray[Any], ...]:
     )
 
 
-def _schedules(
-    growth: float, forcing: Forcing, days: tuple[float, NDArray[np.float64]], longest: float
-) -> list[Schedule]:
-    """Cut each stretch between outputs into equal steps; reactions act over the shifted half-step grid."""
-    from digital_twins.models._kernels import moebius_maps
+def reaction_times(
+    start: float, stops: NDArray[np.float64], longest: float
+) -> tuple[NDArray[np.float64], list[tuple[int, float]]]:
+    """Cut each stretch between stops into equal steps; reactions act over the shifted half-step grid.
 
-    start, outputs = days
+    Returns the ends of the reactions and the (count, days) of each stretch's steps.
+    """
     steps = []
     times = [np.array([start])]
     previous = start
-    for day in outputs:
+    for day in stops:
         count = max(1, math.ceil((day - previous) / longest - 1e-9))
         step = (day - previous) / count
         steps.append((count, step))
         times.append(previous + step * (np.arange(count) + 0.5))
         times.append(np.array([day]))
         previous = float(day)
-    gain, saturation = moebius_maps(np.concatenate(times), *event_arrays(forcing), float(growth))
+    return np.concatenate(times), steps
+
+
+def schedules_for(
+    growth: float, forcing: Forcing, days: tuple[float, NDArray[np.float64]], longest: float
+) -> list[Schedule]:
+    """Steps and exact reactions of each stretch from ``days[0]``, the start, to the stops ``days[1]``."""
+    from digital_twins.models._kernels import moebius_maps
+
+    times, steps = reaction_times(*days, longest)
+    gain, saturation = moebius_maps(times, *event_arrays(forcing), float(growth))
     schedules = []
     at = 0
     for count, step in steps:
@@ -241,6 +284,14 @@ def _schedules(
         schedules.append(Schedule(step, (gain[at], saturation[at]), gain[inner], saturation[inner]))
         at += count + 1
     return schedules
+
+
+def steps_within_limit(length: float) -> int:
+    """Return how many explicit steps a diffusion of ``length`` (D x days x largest conductance) takes.
+
+    0.95 keeps the explicit stages convex combinations in floating point too.
+    """
+    return max(1, math.ceil(length / 0.95))
 
 
 def _advance(flat: Array, scratch: Array, domain: Domain, schedule: Schedule, diffusion: float) -> None:
@@ -252,8 +303,7 @@ def _advance(flat: Array, scratch: Array, domain: Domain, schedule: Schedule, di
     first_gain, first_saturation = (dtype.type(value) for value in schedule.first)
     flat *= first_gain / (1 + first_saturation * flat)
     count = schedule.gain.size
-    # 0.95 keeps the explicit stages convex combinations in floating point too.
-    repeats = max(1, math.ceil(diffusion * schedule.step_days * domain.largest_conductance_per_mm2 / 0.95))
+    repeats = steps_within_limit(diffusion * schedule.step_days * domain.largest_conductance_per_mm2)
     diffuse_and_react(
         flat,
         scratch,
