@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from digital_twins._errors import InputError
 from digital_twins.models._forcing import Forcing
 from digital_twins.models._reaction_diffusion import (
+    diffuse,
     event_arrays,
     padded_density,
     reaction_times,
@@ -199,8 +200,8 @@ class _Sweep:
         schedules = schedules_for(model.proliferation_rate, forcing, (options.start_day, until), longest)
         largest = model.diffusion_coefficient * domain.largest_conductance_per_mm2
         self._chain = _Tape(schedules, stops, largest)
-        self._geometry = (domain.faces(self._dtype), domain.spans, domain.stride)
-        self._shape = self._geometry[0].shape[1:]
+        slices, rows, columns = (size + 2 for size in domain.shape)
+        self._shape = (slices, rows * columns)
         self._scratch = np.zeros((4, self._shape[1]), dtype=self._dtype)
 
     def run(self, density: ArrayLike, functional: Functional) -> Gradient:
@@ -238,7 +239,6 @@ class _Sweep:
     def _fill(self, tape: Array, start: Array, ends: tuple[int, int]) -> None:
         """Solve the fields of a stretch of the chain from its first one."""
         from digital_twins.models._adjoint_kernels import react
-        from digital_twins.models._kernels import diffuse_and_react
 
         none = np.ones(1, dtype=self._dtype), np.zeros(1, dtype=self._dtype)
         tape[0] = start
@@ -249,7 +249,7 @@ class _Sweep:
             if stop is None:
                 scale = np.full(1, self._scale(index), dtype=self._dtype)
                 once = np.ones(1, dtype=np.int64)
-                diffuse_and_react(target, self._scratch, self._geometry, scale, once, *none)
+                diffuse(target, self._scratch, self._domain, (scale, once, *none))
             elif stop.survival is not None:
                 target *= stop.survival.astype(self._dtype).reshape(self._shape)
 
@@ -257,17 +257,14 @@ class _Sweep:
         self, index: int, fields: tuple[Array, Array], adjoint: Array, into: tuple[_Sums, Functional]
     ) -> None:
         """Pull the adjoint of field ``index`` back to that of the field before it."""
-        from digital_twins.models._adjoint_kernels import reverse_reaction, reverse_step
+        from digital_twins.models._adjoint_kernels import reverse_reaction
 
         sums = into[0]
         after, before = fields
         stop = self._chain.stop[index]
         reaction = self._reaction(index - 1)
         if stop is None:
-            scale = self._scale(index)
-            bars = reverse_step(adjoint, self._scratch, self._geometry, scale, fields, reaction)
-            sums.log_diffusion += bars[0]
-            bars = bars[1:]
+            sums.log_diffusion, *bars = self._back_diffusion(index, fields, adjoint, sums.log_diffusion)
         else:
             if stop.index is not None:
                 self._look(stop.index, after, adjoint, into)
@@ -280,6 +277,32 @@ class _Sweep:
         if entry >= 0:
             sums.gain[entry] += bars[0]
             sums.saturation[entry] += bars[1]
+
+    def _back_diffusion(
+        self, index: int, fields: tuple[Array, Array], adjoint: Array, log_diffusion: float
+    ) -> tuple[float, float, float]:
+        """Pull back through a diffusion and the reaction before it; return what they add to the sums."""
+        from digital_twins.models._adjoint_kernels import react, reverse_reaction, reverse_step
+
+        scale, reaction = self._scale(index), self._reaction(index - 1)
+        graph = self._domain.graph
+        if graph is None:
+            geometry = (self._domain.faces(self._dtype), self._domain.spans, self._domain.stride)
+            bars = reverse_step(adjoint, self._scratch, geometry, scale, fields, reaction)
+            return log_diffusion + bars[0], bars[1], bars[2]
+        from digital_twins.models._graph_kernels import graph_stage
+
+        after, before = fields
+        entered = np.empty_like(before)
+        react(entered, before, *reaction)
+        first, second = adjoint.copy(), adjoint.copy()
+        arrays = graph.arrays(self._dtype)
+        graph_stage(first.reshape(-1), adjoint.reshape(-1), arrays, scale)
+        graph_stage(second.reshape(-1), first.reshape(-1), arrays, scale)
+        moved, flow = np.vdot(adjoint, after - entered), np.vdot(first - adjoint, entered)
+        adjoint[...] = 0.5 * (adjoint + second)
+        bars = reverse_reaction(adjoint, before, *reaction)
+        return log_diffusion + float(2.0 * moved - flow), bars[0], bars[1]
 
     def _look(self, index: int, state: Array, adjoint: Array, into: tuple[_Sums, Functional]) -> None:
         """Add the functional's value and derivative at an output."""

@@ -295,8 +295,6 @@ def steps_within_limit(length: float) -> int:
 
 
 def _advance(flat: Array, scratch: Array, domain: Domain, schedule: Schedule, diffusion: float) -> None:
-    from digital_twins.models._kernels import diffuse_and_react
-
     if schedule.step_days <= 0.0:
         return
     dtype = flat.dtype
@@ -304,12 +302,24 @@ def _advance(flat: Array, scratch: Array, domain: Domain, schedule: Schedule, di
     flat *= first_gain / (1 + first_saturation * flat)
     count = schedule.gain.size
     repeats = steps_within_limit(diffusion * schedule.step_days * domain.largest_conductance_per_mm2)
-    diffuse_and_react(
-        flat,
-        scratch,
-        (domain.faces(dtype), domain.spans, domain.stride),
+    steps = (
         np.full(count, diffusion * schedule.step_days / repeats, dtype=dtype),
         np.full(count, repeats, dtype=np.int64),
         schedule.gain.astype(dtype),
         schedule.saturation.astype(dtype),
     )
+    diffuse(flat, scratch, domain, steps)
+
+
+def diffuse(flat: Array, scratch: Array, domain: Domain, steps: tuple[Array, Array, Array, Array]) -> None:
+    """Advance a padded field in place through (scales, repeats, gains, saturations)."""
+    if domain.graph is None:
+        from digital_twins.models._kernels import diffuse_and_react
+
+        geometry = (domain.faces(flat.dtype), domain.spans, domain.stride)
+        diffuse_and_react(flat, scratch, geometry, *steps)
+    else:
+        from digital_twins.models._graph_kernels import diffuse_graph
+
+        stages = np.zeros((2, flat.size), dtype=flat.dtype)
+        diffuse_graph(flat.reshape(-1), stages, domain.graph.arrays(flat.dtype), *steps)
