@@ -188,32 +188,31 @@ class BlobStore:
         system's journal instead of two, one after the other.
         """
         target, temporary = self.path(digest), self._scratch / secrets.token_hex(8)
-        descriptor, folder = -1, -1
+        descriptor = _open_new(temporary)
         try:
-            descriptor = _open_new(temporary)
-            _write_all(descriptor, data)
             try:
+                _write_all(descriptor, data)
                 os.link(temporary, target)
             except OSError as error:
                 if error.errno in _NO_LINK:
                     return False
                 raise
-            temporary.unlink()
+            finally:
+                temporary.unlink()
             try:
-                folder = os.open(target.parent, os.O_RDONLY)
-                self._sync_both(descriptor, folder)
+                self._sync_both(descriptor, target.parent)
             except OSError:
                 _unlink_own(self.root, target, descriptor)
                 raise
             os.fchmod(descriptor, _PROVEN_MODE)
         finally:
-            _discard([held for held in (descriptor, folder) if held >= 0], [temporary])
+            os.close(descriptor)
         return True
 
-    def _sync_both(self, file: int, folder: int) -> None:
+    def _sync_both(self, file: int, folder: Path) -> None:
         if os.getpid() != self._process:  # threads do not survive a fork
             self._syncer, self._process = _new_syncer(), os.getpid()
-        other = self._syncer.submit(os.fsync, folder)
+        other = self._syncer.submit(_sync_folder, folder)
         try:
             os.fsync(file)
         finally:
