@@ -291,7 +291,7 @@ def _give_up_folder(folder: Path, lock: int, process: int) -> None:
 
 
 def _make_folders(root: Path) -> None:
-    present = set(os.listdir(root))
+    present = {path.name for path in root.iterdir()}
     for number in range(256):
         if f"{number:02x}" not in present:
             (root / f"{number:02x}").mkdir(exist_ok=True)
