@@ -39,8 +39,8 @@ class BlobStore:
     A file is made read-only once both syncs are done: that mark reaches the disk after the bytes, so a name
     that bears it holds whole bytes whatever happened. A name without it may be torn after a power failure
     (never after the end of a process) unless an earlier version or a restore left it; the next `put` of the
-    same bytes replaces it. Threads and processes may share a root. Temporary files of processes that died are removed when a
-    store opens.
+    same bytes replaces it. Threads and processes may share a root. Temporary files of processes that died are
+    removed when a store opens.
 
     Parameters
     ----------
