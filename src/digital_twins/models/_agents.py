@@ -147,7 +147,7 @@ class AgentBasedModel:
         object.__setattr__(self, "vessels", vessels)
 
     def ball(self, radius_um: float) -> NDArray[np.uint8]:
-        """Return a start: proliferating cells within ``radius_um`` of the middle, where there is no vessel."""
+        """Return a start: proliferating cells within ``radius_um`` of the middle, vessels left out."""
         axes = [(np.arange(n) - (n - 1) / 2.0) * self.parameters.cell_spacing_um for n in self.shape]
         square = axes[0][:, None, None] ** 2 + axes[1][:, None] ** 2 + axes[2] ** 2
         inside = (square <= radius_um**2) & ~self._vessel_sites
@@ -297,7 +297,9 @@ def _course(
             "Sort the days and drop repeats, e.g. range(0, 15).",
         )
     doses = [(float(day), float(dose)) for day, dose in fractions]
-    if any(not (math.isfinite(day) and math.isfinite(dose) and day >= 0 and dose >= 0) for day, dose in doses):
+    if any(
+        not (math.isfinite(day) and math.isfinite(dose) and day >= 0 and dose >= 0) for day, dose in doses
+    ):
         raise InputError(
             "A radiation fraction cannot be used.",
             "Its day or its dose is negative or not a number.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ SUPPLIED = -1.0
 """Mark in the uptake of a site whose concentration is given (vessel, medium)."""
 
 _MOST_CYCLES = 60
+_PATIENCE = 8
 
 
 @_jit
@@ -28,10 +30,15 @@ def _mirror(u):  # type: ignore[no-untyped-def]
 
 @_jit
 def _relax_plane(u, uptake, rhs, z, colour, weights, law, row):  # type: ignore[no-untyped-def]
-    """Gauss-Seidel on the sites of one colour of plane ``z``; whole rows, so that LLVM vectorises them."""
+    """Nonlinear Gauss-Seidel on one colour of plane ``z``; whole rows, so that LLVM vectorises them.
+
+    A site solves its own balance ``(d c - s) (slope c + half) + q c = 0`` exactly, by whichever root formula
+    does not cancel.
+    """
     wz, wy, wx = weights
     slope, half = law
     two = u.dtype.type(2.0)
+    four = u.dtype.type(4.0)
     zero = u.dtype.type(0.0)
     diagonal = two * (wz + wy + wx)
     ny, nx = u.shape[1], u.shape[2]
@@ -40,7 +47,11 @@ def _relax_plane(u, uptake, rhs, z, colour, weights, law, row):  # type: ignore[
         up, down, under, over = u[z, y - 1], u[z, y + 1], u[z - 1, y], u[z + 1, y]
         for x in range(1, nx - 1):
             inflow = wz * (under[x] + over[x]) + wy * (up[x] + down[x]) + wx * (c[x - 1] + c[x + 1]) + f[x]
-            new = max(inflow, zero) / (diagonal + max(q[x], zero) / (slope * c[x] + half))
+            supply = max(inflow, zero)
+            linear = diagonal * half + q[x] - slope * supply
+            root = np.sqrt(linear * linear + four * diagonal * slope * supply * half)
+            scarce = two * supply * half / (linear + root)
+            new = scarce if linear > zero else (root - linear) / (two * diagonal)
             row[x] = c[x] if q[x] < zero else new
         for x in range(1 + (z + y + colour) % 2, nx - 1, 2):
             c[x] = row[x]
@@ -79,7 +90,10 @@ def _residual_row(u, uptake, rhs, place, weights, law, row):  # type: ignore[no-
 
 @_jit
 def _restrict(fine, coarse, weights, law, row):  # type: ignore[no-untyped-def]
-    """Mean concentration and four times the mean residual of the children; the largest residual returns."""
+    """Mean concentration and four times the mean residual of the children; the largest residual returns.
+
+    Where an odd axis ends, the children that are not there count as residual-free and taking nothing up.
+    """
     u, uptake, rhs = fine
     coarse_u, coarse_rhs = coarse
     coarse_u[:] = 0.0
@@ -94,14 +108,13 @@ def _restrict(fine, coarse, weights, law, row):  # type: ignore[no-untyped-def]
                 largest = max(largest, abs(row[x]))
                 coarse_u[Z, Y, (x + 1) // 2] += u[z, y, x]
                 coarse_rhs[Z, Y, (x + 1) // 2] += row[x]
-    four = u.dtype.type(4.0)
     one = u.dtype.type(1.0)
+    scale = _scale(u.shape)
     for Z in range(1, coarse_u.shape[0] - 1):
         for Y in range(1, coarse_u.shape[1] - 1):
             for X in range(1, coarse_u.shape[2] - 1):
-                share = one / _children(Z, Y, X, u.shape)
-                coarse_u[Z, Y, X] *= share
-                coarse_rhs[Z, Y, X] *= four * share
+                coarse_u[Z, Y, X] *= one / _children(Z, Y, X, u.shape)
+                coarse_rhs[Z, Y, X] *= scale
     return largest
 
 
@@ -113,9 +126,20 @@ def _children(Z, Y, X, shape):  # type: ignore[no-untyped-def]
 
 
 @_jit
+def _scale(shape):  # type: ignore[no-untyped-def]
+    """(H/h)^2 over the children of a whole coarse site; padded axes of one site do not coarsen."""
+    whole = np.float32(4.0)
+    for n in shape:
+        if n > 3:
+            whole *= np.float32(0.5)
+    return whole
+
+
+@_jit
 def _coarse_uptake(uptake, coarse):  # type: ignore[no-untyped-def]
     """Four times the children's mean uptake; given as soon as one child is given."""
     coarse[:] = 0.0
+    scale = _scale(uptake.shape)
     nz, ny, nx = uptake.shape
     for z in range(1, nz - 1):
         for y in range(1, ny - 1):
@@ -124,7 +148,7 @@ def _coarse_uptake(uptake, coarse):  # type: ignore[no-untyped-def]
                 if uptake[z, y, x] < 0.0 or coarse[Z, Y, X] < 0.0:
                     coarse[Z, Y, X] = -1.0
                 else:
-                    coarse[Z, Y, X] += np.float32(4.0) * uptake[z, y, x] / _children(Z, Y, X, uptake.shape)
+                    coarse[Z, Y, X] += scale * uptake[z, y, x]
 
 
 @_jit
@@ -184,7 +208,8 @@ class Multigrid:
     ``q = rate h^2 / D`` is the scaled uptake and s a scaled source. ``(slope, half) = (1, Km)`` is
     Michaelis-Menten uptake, ``(0, 1)`` first-order uptake. The scheme is Brandt's full approximation
     (Math Comp 1977;31:333, doi:10.1090/S0025-5718-1977-0431719-X) with red-black Gauss-Seidel, whose
-    iterates stay positive; cell-centred grids, mean restriction, trilinear interpolation.
+    iterates stay positive; cell-centred grids, mean restriction, trilinear interpolation. Where cycles stall
+    (uptake that all but switches off at its edge), plain sweeps, which always converge, take over.
 
     Parameters
     ----------
@@ -232,13 +257,19 @@ class Multigrid:
         """
         for fine, coarse in zip(self.levels[:-1], self.levels[1:], strict=True):
             _coarse_uptake(fine.uptake, coarse.uptake)
+        top, last, extra = self.levels[0], math.inf, 1
         for cycle in range(1, _MOST_CYCLES + 1):
-            if self._cycle(0) <= tolerance * 2.0 * float(sum(self.levels[0].weights)):
+            residual = self._cycle(0)
+            if residual <= tolerance * 2.0 * float(sum(top.weights)):
                 return cycle
+            if cycle > _PATIENCE and residual > 0.7 * last:
+                extra *= 2
+                _relax(top.u, top.uptake, top.rhs, top.weights, self.law, min(extra, 64), top.row)
+            last = residual
         raise InputError(
             "A concentration field did not settle.",
             f"After {_MOST_CYCLES} multigrid cycles a site is still further than {tolerance:g} from balance.",
-            "Check the uptake rates and that vessels or medium supply the lattice, or loosen field_tolerance.",
+            "Check the uptake rates and the vessels that supply the lattice, or loosen field_tolerance.",
         )
 
     def _cycle(self, depth: int) -> float:

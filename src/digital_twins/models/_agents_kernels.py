@@ -116,9 +116,7 @@ def decide(old, new, fields, rates, crowding, key, lists, ledger):  # type: igno
         if u < dead:
             _die(new, i, u / dead * total, (apoptosis, apoptosis + kill), ledger)
             continue
-        sleeps = oxygen[i] < hypoxia[0] or nutrient[i] < hypoxia[1]
-        if crowding.size > 0 and not sleeps:
-            sleeps = _free_neighbour(old, i, crowding, 0) < 0
+        sleeps = oxygen[i] < hypoxia[0] or nutrient[i] < hypoxia[1] or _crowded(old, i, crowding)
         new[i] = QUIESCENT if sleeps else PROLIFERATING
         if sleeps:
             continue
@@ -129,6 +127,12 @@ def decide(old, new, fields, rates, crowding, key, lists, ledger):  # type: igno
             moving[n_moving] = i
             n_moving += 1
     return n_dividing, n_moving, n_immune
+
+
+@_jit
+def _crowded(cells, site, offsets):  # type: ignore[no-untyped-def]
+    """Whether every neighbour is taken; never without neighbours to look at."""
+    return offsets.size > 0 and _free_neighbour(cells, site, offsets, 0) < 0
 
 
 @_jit

@@ -42,7 +42,9 @@ class Tissue:
         self._offsets = np.concatenate([wide, -wide])
         self._lists = tuple(np.empty(self.cells.size, np.int32) for _ in range(3))
         self._vessels = np.flatnonzero(self.cells.ravel() == _rules.VESSEL)
-        self._oxygen = self._supplied((1.0, parameters.oxygen_half_uptake_mmhg), parameters.vessel_oxygen_mmhg)
+        self._oxygen = self._supplied(
+            (1.0, parameters.oxygen_half_uptake_mmhg), parameters.vessel_oxygen_mmhg
+        )
         self._nutrient: Multigrid | None = None
         self._drug: Multigrid | None = None
         self._chemokine: Multigrid | None = None
