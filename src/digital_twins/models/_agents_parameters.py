@@ -97,7 +97,7 @@ class AgentParameters:
 
     cell_spacing_um: float = 20.0
     step_days: float = 1.0 / 24.0
-    field_tolerance: float = 2.0e-3
+    field_tolerance: float = 1.0e-4
     division_per_day: float = math.log(2.0)
     placement: Placement = "free_neighbour"
     migration_per_day: float = 0.0
