@@ -45,7 +45,7 @@ def _cpu(work: Callable[[], object]) -> float:
 
 
 def _steps(name: str, tissue: Tissue) -> Iterator[Figure]:
-    """First step (fields from scratch), median of the next ones, and with a drug; scaled to a million cells."""
+    """First step (fields from scratch), median of the next, and with a drug; per million cells."""
     million = float(tissue.counts()[1:5].sum()) / 1e6
     yield f"{name}.cells", million, "million", None
     yield f"{name}.first_step", _cpu(lambda: tissue.step(STEP_DAYS, 0.0)) / million, "cpu_s_per_million", None

@@ -13,9 +13,9 @@ from scipy.sparse.linalg import spsolve
 from digital_twins import InputError
 from digital_twins.models import AgentBasedModel, AgentParameters, AgentState, Forcing, logistic_growth
 
-UNFED: dict[str, Any] = {"oxygen_uptake_mmhg_per_s": 0.0, "nutrient_uptake_mm_per_s": 0.0}
+UNFED: dict[str, Any] = {"oxygen_uptake_mmhg_per_s": 0.0, "nutrient_uptake_mmol_per_l_s": 0.0}
 QUIET: dict[str, Any] = {**UNFED, "division_per_day": 0.0, "apoptosis_per_day": 0.0}
-ONE_FIELD: dict[str, Any] = {"nutrient_uptake_mm_per_s": 0.0, "field_tolerance": 2e-5}
+ONE_FIELD: dict[str, Any] = {"nutrient_uptake_mmol_per_l_s": 0.0, "field_tolerance": 2e-5}
 
 
 def free(shape: tuple[int, int, int], **parameters: Any) -> AgentBasedModel:
@@ -168,7 +168,7 @@ def test_oxygen_in_a_slab_is_the_parabola() -> None:
         cell_spacing_um=5.0,
         oxygen_half_uptake_mmhg=1e-3,
         field_tolerance=1e-6,
-        nutrient_uptake_mm_per_s=0.0,
+        nutrient_uptake_mmol_per_l_s=0.0,
     )
     reach = np.sqrt(2 * 2000.0 * 40.0 / 22.0)
     expected = 40.0 * np.maximum(1.0 - x / reach, 0.0) ** 2

@@ -136,7 +136,7 @@ class AgentBasedModel:
                 "Give one truth value a site.",
             )
         p = self.parameters
-        fed = p.oxygen_uptake_mmhg_per_s + p.nutrient_uptake_mm_per_s + p.immune_entry_per_vessel_per_day
+        fed = p.oxygen_uptake_mmhg_per_s + p.nutrient_uptake_mmol_per_l_s + p.immune_entry_per_vessel_per_day
         if fed > 0.0 and not vessels.any():
             raise InputError(
                 "Nothing supplies the tissue.",
@@ -164,7 +164,7 @@ class AgentBasedModel:
         Returns
         -------
         dict
-            ``oxygen_mmhg``, ``nutrient_mm``, ``drug_share`` (of the vessel's concentration) and
+            ``oxygen_mmhg``, ``nutrient_mmol_per_l``, ``drug_share`` (of the vessel's concentration) and
             ``chemokine_share`` (of the level deep inside a tumour), each of the lattice's shape.
 
         Raises
@@ -174,7 +174,7 @@ class AgentBasedModel:
         """
         tissue = Tissue(self.parameters, self._start(states), 0)
         padded = (tissue.oxygen(), tissue.nutrient(), tissue.drug(), tissue.chemokine())
-        names = ("oxygen_mmhg", "nutrient_mm", "drug_share", "chemokine_share")
+        names = ("oxygen_mmhg", "nutrient_mmol_per_l", "drug_share", "chemokine_share")
         return {name: each[1:-1, 1:-1, 1:-1].copy() for name, each in zip(names, padded, strict=True)}
 
     def run(

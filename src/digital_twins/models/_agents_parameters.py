@@ -18,9 +18,9 @@ _POSITIVE = (
     "vessel_oxygen_mmhg",
     "oxygen_diffusion_um2_per_s",
     "oxygen_half_uptake_mmhg",
-    "vessel_nutrient_mm",
+    "vessel_nutrient_mmol_per_l",
     "nutrient_diffusion_um2_per_s",
-    "nutrient_half_uptake_mm",
+    "nutrient_half_uptake_mmol_per_l",
     "drug_diffusion_um2_per_s",
     "alpha_beta_gy",
     "oer_half_mmhg",
@@ -63,15 +63,16 @@ class AgentParameters:
     oxygen_uptake_mmhg_per_s, oxygen_half_uptake_mmhg
         Michaelis-Menten uptake of a site with a living cell: 22 mmHg/s (the same source, DLD-1 [verify]) with
         half of it at 1 mmHg [verify].
-    vessel_nutrient_mm, nutrient_diffusion_um2_per_s, nutrient_uptake_mm_per_s, nutrient_half_uptake_mm
-        Glucose: 5 mM, 110 um2/s, 0.0125 mM/s, 0.04 mM (Casciari 1988 and 1992 [verify]). An uptake of 0
-        switches the field off.
+    vessel_nutrient_mmol_per_l, nutrient_diffusion_um2_per_s
+        Glucose: 5 mM, 110 um2/s (Casciari 1988 [verify]).
+    nutrient_uptake_mmol_per_l_s, nutrient_half_uptake_mmol_per_l
+        0.0125 mM/s and 0.04 mM (Casciari 1992 [verify]). An uptake of 0 switches the field off.
     quiescent_uptake_share
         Uptake of a quiescent cell over that of a proliferating one; 0.5 [verify].
     hypoxia_oxygen_mmhg, necrosis_oxygen_mmhg
         Quiescent below the first, dying below the second: 5 and 2.5, the onset and full strength of necrosis
         in PhysiCell's defaults (doi:10.1371/journal.pcbi.1005991).
-    hypoxia_nutrient_mm, necrosis_nutrient_mm
+    hypoxia_nutrient_mmol_per_l, necrosis_nutrient_mmol_per_l
         The same for the nutrient; 0.5 and 0.05 [verify].
     drug_diffusion_um2_per_s, drug_uptake_per_s
         Penetration: first-order uptake by every cell; range sqrt(D/k) = 100 um [verify].
@@ -108,15 +109,15 @@ class AgentParameters:
     oxygen_diffusion_um2_per_s: float = 2000.0
     oxygen_uptake_mmhg_per_s: float = 22.0
     oxygen_half_uptake_mmhg: float = 1.0
-    vessel_nutrient_mm: float = 5.0
+    vessel_nutrient_mmol_per_l: float = 5.0
     nutrient_diffusion_um2_per_s: float = 110.0
-    nutrient_uptake_mm_per_s: float = 0.0125
-    nutrient_half_uptake_mm: float = 0.04
+    nutrient_uptake_mmol_per_l_s: float = 0.0125
+    nutrient_half_uptake_mmol_per_l: float = 0.04
     quiescent_uptake_share: float = 0.5
     hypoxia_oxygen_mmhg: float = 5.0
     necrosis_oxygen_mmhg: float = 2.5
-    hypoxia_nutrient_mm: float = 0.5
-    necrosis_nutrient_mm: float = 0.05
+    hypoxia_nutrient_mmol_per_l: float = 0.5
+    necrosis_nutrient_mmol_per_l: float = 0.05
     drug_diffusion_um2_per_s: float = 100.0
     drug_uptake_per_s: float = 0.01
     alpha_per_gy: float = 0.3
@@ -142,7 +143,7 @@ class AgentParameters:
             )
         if (
             self.necrosis_oxygen_mmhg > self.hypoxia_oxygen_mmhg
-            or self.necrosis_nutrient_mm > self.hypoxia_nutrient_mm
+            or self.necrosis_nutrient_mmol_per_l > self.hypoxia_nutrient_mmol_per_l
         ):
             raise InputError(
                 "The thresholds of starvation contradict each other.",

@@ -68,9 +68,11 @@ class Tissue:
         """Nutrient in mM, padded."""
         p = self.parameters
         if self._nutrient is None:
-            self._nutrient = self._supplied((1.0, p.nutrient_half_uptake_mm), p.vessel_nutrient_mm)
-        uptake = p.nutrient_uptake_mm_per_s / p.nutrient_diffusion_um2_per_s
-        return self._solve(self._nutrient, uptake, p.vessel_nutrient_mm)
+            self._nutrient = self._supplied(
+                (1.0, p.nutrient_half_uptake_mmol_per_l), p.vessel_nutrient_mmol_per_l
+            )
+        uptake = p.nutrient_uptake_mmol_per_l_s / p.nutrient_diffusion_um2_per_s
+        return self._solve(self._nutrient, uptake, p.vessel_nutrient_mmol_per_l)
 
     def drug(self) -> Array:
         """Drug over its concentration in the vessels, padded."""
@@ -96,11 +98,11 @@ class Tissue:
         """Advance by ``length_days``, in which a cell beside a vessel suffers ``drug_log_kill``."""
         p = self.parameters
         oxygen = self.oxygen().ravel()
-        feeds = p.nutrient_uptake_mm_per_s > 0.0
+        feeds = p.nutrient_uptake_mmol_per_l_s > 0.0
         nutrient = self.nutrient().ravel() if feeds else oxygen
         drug = self.drug().ravel() if drug_log_kill > 0.0 else oxygen
-        hypoxia = (p.hypoxia_oxygen_mmhg, p.hypoxia_nutrient_mm if feeds else -1.0)
-        necrosis = (p.necrosis_oxygen_mmhg, p.necrosis_nutrient_mm if feeds else -1.0)
+        hypoxia = (p.hypoxia_oxygen_mmhg, p.hypoxia_nutrient_mmol_per_l if feeds else -1.0)
+        necrosis = (p.necrosis_oxygen_mmhg, p.necrosis_nutrient_mmol_per_l if feeds else -1.0)
         kills = (p.apoptosis_per_day * length_days, drug_log_kill, p.necrosis_per_day * length_days)
         chances = (
             -math.expm1(-p.necrotic_clearance_per_day * length_days),
