@@ -13,7 +13,15 @@ import numpy as np
 
 from digital_twins.calibration import Belief
 from digital_twins.imaging import Mask
-from digital_twins.models import Domain, Forcing, ReactionDiffusionModel, lq_log_survival
+from digital_twins.models import (
+    Domain,
+    Forcing,
+    Gradient,
+    GradientOptions,
+    ReactionDiffusionModel,
+    density_gradient,
+    lq_log_survival,
+)
 from digital_twins.patient_modeling._calibrate import calibrate
 from digital_twins.patient_modeling._predict import run_ensemble
 from digital_twins.patient_modeling._priors import growth_priors
@@ -88,7 +96,55 @@ def figures() -> Iterator[Figure]:
     yield "forward_90d", seconds, "cpu-s", seconds / peer_seconds
     yield "forward_90d_rel_l2", float(error), "1", float(error / peer_error)
     yield "forward_90d_float64", _cpu_s(lambda: solve(1e-4, "float64"), 5), "cpu-s", None
+    yield from _gradient_figures(model, start, domain, forcing)
     yield from _twin_figures(mask, distance)
+
+
+def _gradient_figures(
+    model: ReactionDiffusionModel, start: np.ndarray, domain: Domain, forcing: Forcing
+) -> Iterator[Figure]:
+    """Every derivative by one reverse sweep, beside the forward solve and beside central differences.
+
+    The ratio of ``gradient_*`` is to the forward solve, that of ``gradient_v_differences_*`` to two solves
+    for each of four parameters.
+    """
+    target = np.roll(start, 2, axis=1)
+
+    def misfit(_: int, density: np.ndarray) -> tuple[float, np.ndarray]:
+        residual = density - target.astype(density.dtype)
+        return 0.5 * float(np.vdot(residual, residual)), residual
+
+    for precision in ("float32", "float64"):
+        for name, memory in (("", 1 << 30), ("_sqrt_checkpoints", 0)):
+            options = GradientOptions(precision=precision, memory_bytes=memory)
+
+            def gradient(options: GradientOptions = options) -> Gradient:
+                return density_gradient(
+                    model,
+                    start,
+                    domain,
+                    output_days=[45.0, 90.0],
+                    functional=misfit,
+                    forcing=forcing,
+                    options=options,
+                )
+
+            def forward(precision: str = precision) -> object:
+                return model.solve(start, domain, [45.0, 90.0], forcing=forcing, precision=precision)
+
+            found = gradient()
+            forward()
+            pairs = [(_cpu_s(gradient, 1), _cpu_s(forward, 1)) for _ in range(7)]
+            seconds, once = (min(column) for column in zip(*pairs, strict=True))
+            field = start.size * np.dtype(precision).itemsize
+            yield f"gradient_{precision}{name}", seconds, "cpu-s", seconds / once
+            yield f"gradient_v_differences_{precision}{name}", seconds, "cpu-s", seconds / (8.0 * once)
+            yield (
+                f"gradient_tape_{precision}{name}",
+                found.tape_bytes / (found.steps * field),
+                "steps x field",
+                None,
+            )
 
 
 def _twin_figures(mask: np.ndarray, distance: np.ndarray) -> Iterator[Figure]:

@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import struct
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +32,8 @@ from dicom_support import RawPeer
 from digital_twins import ConflictError, DigitalTwinError, StorageError
 from digital_twins.config import Settings, load_settings
 from digital_twins.dicom import find, send
-from digital_twins.imaging import as_mask, volume_from_series
+from digital_twins.imaging import SegDetails, as_mask, seg_from_masks, volume_from_series
+from digital_twins.records import Code
 from digital_twins.server import Node
 
 if TYPE_CHECKING:
@@ -263,6 +266,29 @@ def _quantity(value: float, unit: str) -> dict[str, Any]:
 
 
 # Where it cannot start
+
+
+def test_an_outline_of_several_segments_in_a_study_of_its_own(node: Node, patient: PhantomPatient) -> None:
+    """An outline drawn later on a workstation: another study, and an organ beside the lesion."""
+    organ = replace(patient.mask(6.0), meaning=Code("39607008", "SCT", "Lung"))
+    details = SegDetails(
+        created=datetime(2026, 1, 2, tzinfo=UTC), algorithm="MANUAL", labels=("Lung", "Tumour")
+    )
+    seg = seg_from_masks(
+        [organ, patient.mask()],
+        patient.images,
+        series_description="Outline",
+        series_number=7,
+        details=details,
+    )
+    seg.StudyInstanceUID = f"{patient.images[0].StudyInstanceUID}.9"
+    patient.segs = [seg]
+    send_all(node, patient)
+    shown = outcome(node, patient)
+    assert shown["latest_job"]["state"] == "succeeded", shown["latest_job"]["error"]
+    twin = httpx.get(f"{node.base_url}/api/twins/{shown['twin_id']}").json()
+    assert twin["current_volume"]["value"] == pytest.approx(patient.mask().volume_cm3, rel=0.1)
+    assert "SR" in {document["kind"] for document in twin["documents"]}
 
 
 def test_occupied_ports(node: Node, tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import asyncio
 import sys
 from pathlib import Path
 
+import uvloop
+
 from dicom_support import open_store
 from digital_twins import dicom
 
@@ -18,4 +20,4 @@ async def _main(folder: Path) -> None:
         await asyncio.sleep(3600)
 
 
-asyncio.run(_main(Path(sys.argv[1])))
+uvloop.run(_main(Path(sys.argv[1])))

@@ -16,6 +16,7 @@ from pynetdicom.sop_class import Verification
 
 from dicom_support import LoopThread, RawPeer, audited, ct_slice, file_bytes, listening, open_store
 from digital_twins import StorageError, dicom
+from digital_twins.dicom import _pdu
 from digital_twins.dicom._dimse import Tag
 from digital_twins.dicom._part10 import split_file
 
@@ -179,13 +180,13 @@ def test_length_bomb_inside_an_association(tmp_path: Path) -> None:
 
 
 def test_idle_and_half_open_connections_are_bounded(tmp_path: Path) -> None:
-    limits = dicom.Limits(max_half_open=20, artim_s=0.5, idle_s=0.3, max_associations=2)
+    limits = dicom.Limits(max_half_open=20, artim_s=3.0, idle_s=0.3, max_associations=2)
     with open_store(tmp_path) as store, listening(store, limits=limits) as node:
         idle = [socket.create_connection(("127.0.0.1", node.port)) for _ in range(200)]
         assert node.half_open <= 20
         first = RawPeer(node.port, CTImageStorage, "1.2.840.10008.1.2.1")
         second = RawPeer(node.port, CTImageStorage, "1.2.840.10008.1.2.1")
-        with pytest.raises(dicom.DimseFailedError, match="No association"):
+        with pytest.raises(dicom.DimseFailedError, match="The peer rejected the association"):
             dicom.echo(dicom.Remote("127.0.0.1", node.port))
         assert first.read_pdu()[0] == 7
         for connection in (*idle, first.socket, second.socket):
@@ -255,8 +256,33 @@ def test_calling_and_called_titles_can_be_restricted(tmp_path: Path) -> None:
     with open_store(tmp_path) as store, listening(store, calling_ae_titles={"CT1"}) as node:
         dicom.echo(dicom.Remote("127.0.0.1", node.port, called_ae="TWIN", calling_ae="CT1"))
         for called, calling in (("OTHER", "CT1"), ("TWIN", "CT2")):
-            with pytest.raises(dicom.DimseFailedError, match="No association"):
+            with pytest.raises(dicom.DimseFailedError, match="The peer rejected the association"):
                 dicom.echo(dicom.Remote("127.0.0.1", node.port, called_ae=called, calling_ae=calling))
+
+
+def test_a_rejected_peer_is_the_one_to_close_until_artim_ends(tmp_path: Path) -> None:
+    request = bytearray(_pdu.encode_associate(_pdu.AssociateRequest("OTHER", "RAW", (), 16384, "1.2.3")))
+    limits = dicom.Limits(artim_s=1.0)
+    with open_store(tmp_path) as store:
+        for granted, closes in ((dicom.Limits(), False), (limits, True)):
+            with listening(store, limits=granted, calling_ae_titles={"CT1"}) as node:
+                with socket.create_connection(("127.0.0.1", node.port), timeout=10) as connection:
+                    connection.sendall(request)
+                    assert connection.recv(100)[:1] == b"\x03"
+                    # State 13: whatever else comes is ignored, and the connection stays until ARTIM ends.
+                    connection.settimeout(10 if closes else 0.3)
+                    if closes:
+                        with contextlib.suppress(ConnectionError):
+                            assert connection.recv(1) == b""
+                    else:
+                        connection.sendall(b"\x06\x00\x00\x00\x00\x04" + bytes(4))
+                        with pytest.raises(TimeoutError):
+                            connection.recv(1)
+                        assert node.half_open == 1
+                deadline = time.monotonic() + 10
+                while node.half_open and time.monotonic() < deadline:
+                    time.sleep(0.02)
+                assert node.half_open == 0
 
 
 def test_occupied_port(tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,97 @@ def test_many_blobs_in_order_with_each_folder_synced_once(tmp_path, monkeypatch)
     assert len(synced_folders) == len(set(synced_folders)) <= 256
 
 
+def test_the_mark_comes_after_both_syncs(tmp_path, monkeypatch):
+    store = BlobStore(tmp_path)
+    calls = []
+    for name in ("fsync", "fchmod", "link"):
+        real = getattr(os, name)
+
+        def recorded(*arguments, name=name, real=real):
+            real(*arguments)
+            calls.append(name)
+
+        monkeypatch.setattr(os, name, recorded)
+    digest = store.put(b"marked")
+    assert calls == ["link", "fsync", "fsync", "fchmod"]
+    assert not store.path(digest).stat().st_mode & 0o222
+    calls.clear()
+    assert store.put(b"marked") == digest
+    assert calls == []
+
+
+@pytest.mark.parametrize("left", [b"", b"XXXX", b"torn", b"longer than it was"])
+@pytest.mark.parametrize("how", ["put", "put_many"])
+def test_a_name_left_torn_by_a_power_failure_is_replaced(tmp_path, left, how):
+    store = BlobStore(tmp_path)
+    path = store.path(hashlib.sha256(b"torn").hexdigest())
+    path.write_bytes(left)  # the name reached the disk, bytes and mark did not
+    path.chmod(0o640)
+    digest = store.put(b"torn") if how == "put" else store.put_many([b"torn"])[0]
+    store.verify(digest)
+    assert files(tmp_path) == [path]
+    assert not path.stat().st_mode & 0o222
+
+
+def test_a_failed_sync_takes_back_its_own_name_only(tmp_path, monkeypatch):
+    store, other = BlobStore(tmp_path), BlobStore(tmp_path)
+    path = store.path(hashlib.sha256(b"bytes").hexdigest())
+    for meanwhile in (False, True):
+
+        def failing(_file, _folder, meanwhile=meanwhile):
+            if meanwhile:
+                other.put(b"bytes")
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "_sync_both", failing)
+            with pytest.raises(StorageError):
+                store.put(b"bytes")
+        assert files(tmp_path) == ([path] if meanwhile else [])
+    assert other.get(store.put(b"bytes")) == b"bytes"
+
+
+@pytest.mark.parametrize("failing_call", [1, 2])
+def test_either_of_the_two_syncs_can_fail(tmp_path, monkeypatch, failing_call):
+    store = BlobStore(tmp_path)
+    numbers = itertools.count(1)
+    real = os.fsync
+
+    def fsync(descriptor):
+        if next(numbers) == failing_call:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        with pytest.raises(StorageError, match="full"):
+            store.put(b"bytes")
+    assert files(tmp_path) == []
+    store.verify(store.put(b"bytes"))
+
+
+def test_a_file_system_without_links(tmp_path, monkeypatch):
+    def link(*_arguments):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", link)
+    store = BlobStore(tmp_path)
+    digest = store.put(b"bytes")
+    store.verify(digest)
+    assert files(tmp_path) == [store.path(digest)]
+
+
+def test_threads_that_put_the_same_bytes(tmp_path):
+    store = BlobStore(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(20):
+            data = str(number).encode() * 1000
+            assert len(set(pool.map(store.put, [data] * 8))) == 1
+    for path in files(tmp_path):
+        store.verify(path.parent.name + path.name)
+    assert len(files(tmp_path)) == 20
+
+
 def test_a_missing_blob_and_a_bad_name(tmp_path):
     store = BlobStore(tmp_path)
     with pytest.raises(NotFoundError):
@@ -77,6 +170,7 @@ def test_damage_is_found(tmp_path):
     store = BlobStore(tmp_path)
     digest = store.put(b"four")
     store.verify(digest)
+    store.path(digest).chmod(0o640)
     store.path(digest).write_bytes(b"fous")
     assert store.get(digest) == b"fous"
     with pytest.raises(StorageError, match="damaged"):

@@ -348,3 +348,13 @@ def test_a_read_only_folder_is_reported(small_volume):
     small_volume.remount("rw")
     with Database(folder / "node.db", migrations=[TABLE]) as database:
         assert numbers(database) == [1]
+
+
+def test_a_cursor_held_half_read_does_not_keep_an_old_snapshot_for_the_next_reader(database):
+    database.write(lambda cursor: cursor.executemany("INSERT INTO item VALUES (?, NULL)", [(1,), (2,)]))
+    with database.read() as connection:
+        kept = connection.cursor()
+        assert kept.execute("SELECT number FROM item").fetchone() is not None
+    database.write(insert(3))
+    assert len(numbers(database)) == 3
+    kept.close(force=True)

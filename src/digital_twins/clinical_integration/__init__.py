@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from digital_twins.clinical_integration._visits import (
         IMAGE_MODALITIES as IMAGE_MODALITIES,
         PREDICTED_PREFIX as PREDICTED_PREFIX,
+        Course as Course,
+        Visit as Visit,
     )
     from digital_twins.dicom import DICOMHandler as DICOMHandler
     from digital_twins.fhir import FHIRClient as FHIRClient
@@ -27,12 +29,14 @@ _WHERE = {
     "ClinicalConnector": f"{_ROOM}._connector",
     "ClinicalDigitalTwinFactory": f"{_ROOM}._factory",
     "ClinicalTwin": f"{_ROOM}._twin",
+    "Course": f"{_ROOM}._visits",
     "DICOMHandler": "digital_twins.dicom",
     "EndpointStatus": f"{_ROOM}._connector",
     "FHIRClient": "digital_twins.fhir",
     "IMAGE_MODALITIES": f"{_ROOM}._visits",
     "ImagingStudy": f"{_ROOM}._connector",
     "PREDICTED_PREFIX": f"{_ROOM}._visits",
+    "Visit": f"{_ROOM}._visits",
     "build_clinical_twin": f"{_ROOM}._build",
 }
 

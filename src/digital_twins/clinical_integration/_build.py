@@ -65,7 +65,7 @@ def build_clinical_twin(
         report(0.4, f"calibrating to {len(course.follow_ups)} follow-up visits")
         twin.calibrate(_scans(course), record.treatments_given, seed=seed)
     report(1.0, "twin ready")
-    return ClinicalTwin(record=record, tumor=twin, notes=course.notes)
+    return ClinicalTwin(record=record, tumor=twin, course=course, notes=course.notes)
 
 
 def _scans(course: Course) -> list[tuple[float, object]]:

@@ -10,6 +10,7 @@ from digital_twins._errors import NotFoundError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from digital_twins.clinical_integration._visits import Course
     from digital_twins.patient_modeling import PatientTwin
     from digital_twins.records import PatientRecord
 
@@ -24,12 +25,15 @@ class ClinicalTwin:
         The clinical record, every fact with its source resource.
     tumor
         The tumour twin, or None when the twin was made without imaging.
+    course
+        The baseline image and the lesion outlines that the tumour twin was made from.
     notes
         What the build left aside and why.
     """
 
     record: PatientRecord
     tumor: PatientTwin | None = None
+    course: Course | None = None
     notes: tuple[str, ...] = ()
 
     @property

@@ -29,10 +29,12 @@ IMAGE_MODALITIES = frozenset({"CT", "MR"})
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One outline of the lesion, on its study date."""
+    """One outline of the lesion on its study date: a segment of ``seg``, resampled to the image's grid."""
 
     on: date
     mask: Mask
+    seg: Dataset
+    segment_number: int
 
     @property
     def at_utc(self) -> datetime:
@@ -45,6 +47,7 @@ class Course:
     """The baseline image with its lesion and the later visits in the same frame of reference."""
 
     image: Volume
+    image_datasets: tuple[Dataset, ...]
     baseline: Visit
     follow_ups: tuple[Visit, ...]
     notes: tuple[str, ...] = ()
@@ -120,7 +123,7 @@ def course_from_datasets(images: Iterable[Dataset], segs: Sequence[Dataset]) -> 
     notes: tuple[str, ...] = ()
     if len(inside) < len(dated):
         notes = (f"{len(dated) - len(inside)} segmentations in another frame of reference were left aside",)
-    return Course(image, baseline, tuple(follow_ups), notes)
+    return Course(image, tuple(series), baseline, tuple(follow_ups), notes)
 
 
 def _refuse_outline_before_image(first: Dataset, series: Sequence[Dataset]) -> None:
@@ -135,17 +138,21 @@ def _refuse_outline_before_image(first: Dataset, series: Sequence[Dataset]) -> N
 def _visit(seg: Dataset, like: Volume) -> Visit:
     from digital_twins.imaging import load_mask
 
-    segments = masks_from_seg(seg)
-    lesions = [m for m in segments if m.meaning.value in LESION_TYPE_CODES] or (
-        segments if len(segments) == 1 else []
-    )
+    segments = dict(zip(_segment_numbers(seg), masks_from_seg(seg), strict=True))
+    coded = {n: mask for n, mask in segments.items() if mask.meaning.value in LESION_TYPE_CODES}
+    lesions = coded or (segments if len(segments) == 1 else {})
     if len(lesions) != 1:
         raise InputError(
             what="The segmentation does not say which segment is the tumour.",
             why=f"It holds {len(segments)} segments, {len(lesions)} of them coded as a lesion.",
             fix="Send a SEG with exactly one segment whose property type is a neoplasm (PS3.16 CID 7151).",
         )
-    return Visit(study_date(seg), load_mask(lesions[0], like=like))
+    ((number, lesion),) = lesions.items()
+    return Visit(study_date(seg), load_mask(lesion, like=like), seg, number)
+
+
+def _segment_numbers(seg: Dataset) -> list[int]:
+    return sorted(int(segment.SegmentNumber) for segment in seg.SegmentSequence)
 
 
 def _image_series_of(seg: Dataset, by_series: dict[str, list[Dataset]]) -> list[Dataset] | None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from digital_twins.dicom._walk import Layout
 
 Row = dict[str, str | int | None]
+Family = tuple[str, str, str, str]
 _UID = re.compile(r"[0-9][0-9.]{0,63}")
 _MAX_TEXT = 1024
 
@@ -84,6 +85,11 @@ class Header:
     def study_uid(self) -> str:
         """Study Instance UID."""
         return str(self.rows[Level.STUDY]["study_uid"])
+
+    @property
+    def family(self) -> Family:
+        """Patient, issuer, study and series: what decides whether the object contradicts stored ones."""
+        return self.patient_id, str(self.rows[Level.PATIENT]["issuer"]), self.study_uid, self.series_uid
 
     @property
     def patient_id(self) -> str:

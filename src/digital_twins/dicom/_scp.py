@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import Future
+from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from digital_twins.dicom._dimse import Command
     from digital_twins.dicom._framing import Message
     from digital_twins.dicom._query import Match
-    from digital_twins.dicom._store import DicomStore, Stored
+    from digital_twins.dicom._store import DicomStore, Prepared, Stored
 
 _LEVELS = {"PATIENT": Level.PATIENT, "STUDY": Level.STUDY, "SERIES": Level.SERIES, "IMAGE": Level.INSTANCE}
 _CONTROL = frozenset({"SpecificCharacterSet", "QueryRetrieveLevel", "TimezoneOffsetFromUTC"})
@@ -87,19 +89,8 @@ class Services:
         if context.abstract_syntax not in storage_classes() or expected[0] != context.abstract_syntax:
             yield response(request, Status.SOP_CLASS_NOT_SUPPORTED), None
             return
-        loop = asyncio.get_running_loop()
         try:
-            prepared = await loop.run_in_executor(
-                self._executor,
-                lambda: self._store.prepare_received(
-                    message.file,
-                    message.prefix_bytes,
-                    context.transfer_syntax,
-                    expected=expected,
-                    source=peer.calling_ae,
-                ),
-            )
-            stored = await asyncio.wrap_future(self._store.commit(prepared))
+            stored = await asyncio.wrap_future(self._keep(message, expected, peer.calling_ae))
         except ObjectRefusedError as error:
             await self._record_refusal(peer, expected[1], error.status, error.why)
             yield response(request, error.status, comment=error.why), None
@@ -149,6 +140,21 @@ class Services:
         )
         yield response(request, Status.SUCCESS), None
 
+    def _keep(self, message: Message, expected: tuple[str, str], source: str) -> Future[Stored]:
+        """Prepare in a thread that also hands over to the writer: the event loop wakes once, at the end."""
+        answer: Future[Stored] = Future()
+        answer.set_running_or_notify_cancel()
+        prepare = partial(
+            self._store.prepare_received,
+            message.file,
+            message.prefix_bytes,
+            message.context.transfer_syntax,
+            expected=expected,
+            source=source,
+        )
+        self._executor.submit(_prepare_and_commit, answer, prepare, self._store.commit)
+        return answer
+
     async def _record_refusal(self, peer: Peer, sop_uid: str, status: int, why: str) -> None:
         event = AuditEvent(
             action="C",
@@ -159,6 +165,26 @@ class Services:
             detail={"status": f"{status:04X}", "why": why},
         )
         await asyncio.wrap_future(self._store.record(event))
+
+
+def _prepare_and_commit(
+    answer: Future[Stored],
+    prepare: Callable[[], Prepared],
+    commit: Callable[[Prepared], Future[Stored]],
+) -> None:
+    try:
+        commit(prepare()).add_done_callback(partial(_pass_on, answer))
+    except Exception as error:  # noqa: BLE001  (edge of a thread: whatever it is goes to the waiter)
+        answer.set_exception(error)
+        del answer  # or the error would hold itself, and through its frames an open cursor, alive
+
+
+def _pass_on(answer: Future[Stored], committed: Future[Stored]) -> None:
+    error = committed.exception()
+    if error is None:
+        answer.set_result(committed.result())
+    else:
+        answer.set_exception(error)
 
 
 def received_header(command: Command, context: AcceptedContext) -> bytes:

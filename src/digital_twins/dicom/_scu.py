@@ -144,6 +144,7 @@ def find(
 @contextmanager
 def _associated(remote: Remote, contexts: Iterable[tuple[str, tuple[str, ...]]]) -> Iterator[Any]:
     from pynetdicom import AE, evt
+    from pynetdicom.pdu import A_ASSOCIATE_RJ
 
     entity = AE(ae_title=remote.calling_ae)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = remote.timeout_s
@@ -151,12 +152,20 @@ def _associated(remote: Remote, contexts: Iterable[tuple[str, tuple[str, ...]]])
     for abstract, syntaxes in contexts:
         entity.add_requested_context(abstract, list(syntaxes))
     seen: list[str] = []
-    watched = [evt.EVT_CONN_OPEN, evt.EVT_REJECTED, evt.EVT_ABORTED]
+
+    def on_pdu(event: Any) -> None:
+        # pynetdicom reports an abort when a rejection closes the socket before it looks at that socket again.
+        if isinstance(event.pdu, A_ASSOCIATE_RJ):
+            seen.append("EVT_REJECTED")
+
     association = entity.associate(
         remote.host,
         remote.port,
         ae_title=remote.called_ae,
-        evt_handlers=[(one, lambda event: seen.append(event.event.name)) for one in watched],
+        evt_handlers=[
+            (evt.EVT_CONN_OPEN, lambda event: seen.append(event.event.name)),
+            (evt.EVT_PDU_RECV, on_pdu),
+        ],
     )
     if not association.is_established:
         raise DimseFailedError(
@@ -177,8 +186,7 @@ def _why_not(seen: list[str], *, rejected: bool) -> str:
         return "The peer rejected the association."
     if "EVT_CONN_OPEN" not in seen:
         return "No connection could be made."
-    # pynetdicom now and then reports a rejection as an abort when its threads race.
-    return "The peer rejected or aborted the association, or accepted none of its contexts."
+    return "The peer aborted the association, or accepted none of its contexts."
 
 
 def _kind(item: Dataset | str | Path) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import apsw
     from pydicom.dataset import Dataset
 
-    from digital_twins.dicom._header import Header, Row
+    from digital_twins.dicom._header import Family, Header, Row
     from digital_twins.dicom._query import Match, Query
     from digital_twins.storage import BlobStore, Database
 
@@ -99,6 +100,8 @@ class _Checked:
 
 
 _GROUP = 64
+_FAMILIES = 16
+"""Series that arrive at one time, for which the index need not be asked again before the file is written."""
 _INSTANCE = (
     "SELECT i.id, s.study_uid, e.series_uid, i.sop_uid, i.sop_class_uid, i.instance_number,"
     " coalesce(i.frames, 1), i.transfer_syntax, i.blob, i.dataset_offset, i.size_bytes, i.pixel_offset,"
@@ -139,6 +142,7 @@ class DicomStore:
         self.database = database
         self.blobs = blobs
         self._pseudonym = pseudonym
+        self._seen: deque[Family] = deque(maxlen=_FAMILIES)
 
     def prepare(
         self,
@@ -332,8 +336,11 @@ class DicomStore:
             )
         if study_uid not in {None, header.study_uid}:
             raise ObjectRefusedError("the object belongs to another study", status=Status.DOES_NOT_MATCH)
-        with self.database.read() as connection:
-            _check_family(connection.cursor(), header)
+        # This only saves writing a file in vain: the transaction that adds the rows checks again.
+        if header.family not in self._seen:
+            with self.database.read() as connection:
+                _check_family(connection.cursor(), header)
+            self._seen.append(header.family)
         return header
 
     def _check_file(self, data: bytes, study_uid: str | None) -> _Checked:

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
         logistic_growth as logistic_growth,
     )
     from digital_twins.models._domain import Domain as Domain
-    from digital_twins.models._forcing import Forcing as Forcing
+    from digital_twins.models._forcing import Forcing as Forcing, SurvivalMap as SurvivalMap
+    from digital_twins.models._gradient import (
+        Gradient as Gradient,
+        GradientOptions as GradientOptions,
+        density_gradient as density_gradient,
+    )
     from digital_twins.models._growth_age import (
         AgeEstimate as AgeEstimate,
         ReducedGompertz as ReducedGompertz,
@@ -44,6 +49,8 @@ if TYPE_CHECKING:
         ReactionDiffusionModel as ReactionDiffusionModel,
         Solution as Solution,
     )
+    from digital_twins.models._spatial_laws import SpatialGrowthModel as SpatialGrowthModel
+    from digital_twins.models._tensor import TensorDomain as TensorDomain
 
 _WHERE = {
     "AgentBasedModel": "digital_twins.models._agents",
@@ -54,6 +61,10 @@ _WHERE = {
     "Domain": "digital_twins.models._domain",
     "FisherWave": "digital_twins.models._closed_forms",
     "Forcing": "digital_twins.models._forcing",
+    "SurvivalMap": "digital_twins.models._forcing",
+    "Gradient": "digital_twins.models._gradient",
+    "GradientOptions": "digital_twins.models._gradient",
+    "density_gradient": "digital_twins.models._gradient",
     "AgeEstimate": "digital_twins.models._growth_age",
     "ReducedGompertz": "digital_twins.models._growth_age",
     "fit_reduced_gompertz": "digital_twins.models._growth_age",
@@ -69,6 +80,8 @@ _WHERE = {
     "growth_law": "digital_twins.models._growth_laws",
     "ReactionDiffusionModel": "digital_twins.models._reaction_diffusion",
     "Solution": "digital_twins.models._reaction_diffusion",
+    "SpatialGrowthModel": "digital_twins.models._spatial_laws",
+    "TensorDomain": "digital_twins.models._tensor",
     "fisher_wave_check": "digital_twins.models._closed_forms",
     "logistic_growth": "digital_twins.models._closed_forms",
     "lq_log_survival": "digital_twins.models._radiobiology",

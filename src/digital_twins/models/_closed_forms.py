@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from digital_twins._errors import InputError
 from digital_twins.models._domain import Domain
 from digital_twins.models._forcing import Forcing
 from digital_twins.models._kernels import moebius_maps
@@ -40,7 +41,18 @@ def logistic_growth(
     -------
     numpy.ndarray
         Size at each day.
+
+    Raises
+    ------
+    InputError
+        When the forcing holds a survival map.
     """
+    if forcing is not None and forcing.survival_maps:
+        raise InputError(
+            "A survival map has no place in a well-mixed tumour.",
+            "It says what survives in each voxel; this model has no voxels.",
+            "Use ReactionDiffusionModel, or a jump for all cells.",
+        )
     times = np.concatenate([[0.0], np.asarray(days, dtype=np.float64)])
     gain, saturation = moebius_maps(times, *event_arrays(forcing or Forcing()), float(proliferation_per_day))
     size = initial / carrying_capacity

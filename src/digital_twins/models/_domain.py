@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,40 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
 Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Exchange between voxels that need not share a face: rows of edges, one row a voxel.
+
+    Attributes
+    ----------
+    voxels
+        Flat index of each row's voxel in the field padded by one voxel.
+    start
+        First edge of each row, and the number of edges.
+    neighbour, weight
+        Flat padded index and conductance in 1/mm2 of each edge; each edge stands in both its voxels' rows.
+    """
+
+    voxels: NDArray[np.int64]
+    start: NDArray[np.int64]
+    neighbour: NDArray[np.int64]
+    weight: NDArray[np.float64]
+
+    @cached_property
+    def _compact(self) -> tuple[Array, Array, Array, Array]:
+        return (
+            self.voxels.astype(np.int32),
+            self.start,
+            self.neighbour.astype(np.int32),
+            self.weight.astype(np.float32),
+        )
+
+    def arrays(self, dtype: DTypeLike) -> tuple[Array, Array, Array, Array]:
+        """Return the arrays as the kernels take them."""
+        voxels, start, neighbour, weight = self._compact
+        return voxels, start, neighbour, weight if np.dtype(dtype) == np.float32 else self.weight
 
 
 class Domain:
@@ -70,6 +105,11 @@ class Domain:
                     "Resample the map to the model grid and fill what is missing.",
                 )
             self._diffusivity *= given
+
+    @property
+    def graph(self) -> Graph | None:
+        """Exchange between voxels where it is not through faces alone: None for a scalar diffusivity."""
+        return None
 
     @property
     def shape(self) -> tuple[int, int, int]:

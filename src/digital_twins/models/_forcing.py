@@ -1,4 +1,4 @@
-"""What treatments do to a tumour, as plain arrays: instantaneous jumps and sums of exponential kill rates."""
+"""What treatments do to a tumour, as plain arrays: jumps, survival maps, sums of exponential kill rates."""
 
 from __future__ import annotations
 
@@ -21,8 +21,44 @@ def _empty() -> FloatArray:
 
 
 @dataclass(frozen=True, eq=False)
+class SurvivalMap:
+    """A jump that differs from voxel to voxel: a resection (0 in the cavity) or a fraction's dose map.
+
+    Attributes
+    ----------
+    day
+        Day on which the density is multiplied by ``survival``; an output on that day is the density before.
+    survival
+        Surviving fraction in 0..1, [slice, row, column] of the domain; for a dose map ``exp(-alpha d - beta
+        d^2)`` of each voxel's dose d.
+
+    Raises
+    ------
+    InputError
+        When the day is not finite or a fraction is outside 0..1.
+    """
+
+    day: float
+    survival: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        values = np.array(self.survival, dtype=np.float64, copy=True)
+        values.setflags(write=False)
+        object.__setattr__(self, "survival", values)
+        usable = (
+            np.isfinite(self.day) and values.ndim == 3 and bool(np.all((values >= 0.0) & (values <= 1.0)))
+        )
+        if not usable:
+            raise InputError(
+                "The survival map cannot be used.",
+                "It needs a finite day and a three-dimensional array of fractions between 0 and 1.",
+                "Give exp(log survival) of each voxel, and 0 where tissue was taken out.",
+            )
+
+
+@dataclass(frozen=True, eq=False)
 class Forcing:
-    """Jumps and kill rate that act on every tumour cell alike; it knows no drug and no plan.
+    """Jumps and kill rate that act on every tumour cell alike, and jumps by voxel; no drug, no plan.
 
     At each ``jump_days[i]`` the density is multiplied by ``exp(jump_log_survival[i])`` (a radiation
     fraction). Between jumps the density N is killed at the rate ``c(t) N`` with::
@@ -41,6 +77,8 @@ class Forcing:
         Day and log survival (<= 0) of each jump.
     dose_days, amplitude_per_day, decay_per_day
         Start in days, amplitude in 1/day (signed) and decay in 1/day (>= 0) of each kill-rate term.
+    survival_maps
+        Jumps that differ from voxel to voxel.
 
     Days count from the twin's baseline and may be negative for what was given before it: a kill term still
     acts after day 0 as far as it has not decayed, a jump before day 0 does not.
@@ -56,6 +94,7 @@ class Forcing:
     dose_days: FloatArray = field(default_factory=_empty)
     amplitude_per_day: FloatArray = field(default_factory=_empty)
     decay_per_day: FloatArray = field(default_factory=_empty)
+    survival_maps: tuple[SurvivalMap, ...] = ()
 
     def __post_init__(self) -> None:
         for name in _FIELDS:
@@ -113,14 +152,16 @@ class Forcing:
             self.dose_days + days,
             self.amplitude_per_day,
             self.decay_per_day,
+            tuple(SurvivalMap(jump.day + days, jump.survival) for jump in self.survival_maps),
         )
 
     def __add__(self, other: Forcing) -> Forcing:
         """Both together: the logs of survival add."""
-        return Forcing(*(np.concatenate([getattr(self, n), getattr(other, n)]) for n in _FIELDS))
+        arrays = {n: np.concatenate([getattr(self, n), getattr(other, n)]) for n in _FIELDS}
+        return Forcing(**arrays, survival_maps=self.survival_maps + other.survival_maps)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the fields as named arrays."""
+        """Return what acts on all cells alike as named arrays (no survival maps)."""
         return {name: getattr(self, name) for name in _FIELDS}
 
 

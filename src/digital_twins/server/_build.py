@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import apsw
     from pydicom import Dataset
 
-    from digital_twins.clinical_integration import ClinicalTwin
+    from digital_twins.clinical_integration import ClinicalTwin, Course
     from digital_twins.patient_modeling import PatientTwin
     from digital_twins.records import PatientRecord
     from digital_twins.reports import Documents
@@ -39,8 +39,7 @@ class _Made:
     twin: PatientTwin
     responses: list[Response]
     notes: tuple[str, ...]
-    images: list[Dataset]
-    lesion_seg: Dataset
+    course: Course
     observed: list[ObservedPoint]
 
 
@@ -90,9 +89,8 @@ def _make(services: Services, job: Job, progress: Callable[[float, str], None]) 
     twin = settle(services.registry, clinical.twin)
     progress(0.42, "predicting")
     responses, skipped = _responses(clinical, twin, progress)
-    source, lesion_seg = _sources(twin, images, segs)
     notes = (*record.notes, *clinical.notes, *twin.provenance.notes, *skipped)
-    return _Made(record, twin, responses, notes, source, lesion_seg, _observed(twin, segs))
+    return _Made(record, twin, responses, notes, _course(clinical), _observed(twin, segs))
 
 
 def _responses(
@@ -122,20 +120,14 @@ def _responses(
     return responses, skipped
 
 
-def _sources(
-    twin: PatientTwin, images: Sequence[Dataset], segs: Sequence[Dataset]
-) -> tuple[list[Dataset], Dataset]:
-    """Return the instances of the baseline series and the SEG of the baseline lesion."""
-    used = set(twin.image.source_uids) if twin.image is not None else set()
-    source = [ds for ds in images if str(ds.SOPInstanceUID) in used]
-    if not source:  # a cropped image may not list its sources: the frame of reference decides
-        frame = twin.domain.frame_of_reference_uid
-        source = [ds for ds in images if str(ds.get("FrameOfReferenceUID")) == frame]
-    series = str(source[0].SeriesInstanceUID)
-    frame = str(source[0].get("FrameOfReferenceUID"))
-    fitting = [ds for ds in segs if str(ds.get("FrameOfReferenceUID")) == frame]
-    first = min(fitting, key=lambda ds: (str(ds.get("StudyDate")), str(ds.SeriesInstanceUID)))
-    return [ds for ds in images if str(ds.SeriesInstanceUID) == series], first
+def _course(clinical: ClinicalTwin) -> Course:
+    if clinical.course is None:
+        raise NotFoundError(
+            "The twin has no images.",
+            "It was made from the record alone.",
+            "Send the imaging study; the build starts again by itself.",
+        )
+    return clinical.course
 
 
 def _observed(twin: PatientTwin, segs: Sequence[Dataset]) -> list[ObservedPoint]:
@@ -156,24 +148,25 @@ def _documents(made: _Made, job: Job) -> Documents:
     from digital_twins.imaging import load_mask
     from digital_twins.reports import StudyReference, documents, summarise
 
-    image, twin = made.images[0], made.twin
+    twin, course = made.twin, made.course
+    image, outline = course.image_datasets[0], course.baseline
     report = summarise(
         twin,
         made.responses,
         made.record,
-        study=StudyReference(
-            study_uid=str(image.StudyInstanceUID),
-            series_uid=str(image.SeriesInstanceUID),
-            accession_number=str(image.get("AccessionNumber") or ""),
-            study_date=str(image.get("StudyDate") or ""),
-            modality=str(image.get("Modality") or ""),
-            description=str(image.get("StudyDescription") or ""),
-        ),
+        study=StudyReference.of(image),
         created=job.created_utc.astimezone(UTC),
-        lesion=None if twin.image is None else load_mask(made.lesion_seg, like=twin.image),
+        lesion=None if twin.image is None else load_mask(outline.mask, like=twin.image),
         simulated_follow_up=any(point.simulated for point in made.observed),
     )
-    return documents(report, made.images, segmentation=made.lesion_seg)
+    # An SR refers to evidence of its own study: an outline of another one is measured, but not pointed at.
+    same_study = outline.seg.StudyInstanceUID == image.StudyInstanceUID
+    return documents(
+        report,
+        course.image_datasets,
+        segmentation=outline.seg if same_study else None,
+        segment_number=outline.segment_number,
+    )
 
 
 def _store_documents(services: Services, made: _Made, written: Documents) -> list[Document]:
@@ -229,7 +222,7 @@ def _finish(services: Services, job: Job, made: _Made, written: Documents, links
     from digital_twins.server._view import image_files, twin_view
 
     twin = made.twin
-    files = {**image_files(twin, made.lesion_seg, made.responses), "pdf": written.pdf}
+    files = {**image_files(twin, made.course.baseline.mask, made.responses), "pdf": written.pdf}
     digests = dict(zip(files, services.blobs.put_many(files.values()), strict=True))
     labels = ["SIMULATED FOLLOW-UP"] if any(point.simulated for point in made.observed) else []
     view = twin_view(

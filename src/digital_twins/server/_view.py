@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-    from pydicom import Dataset
 
     from digital_twins.imaging import Mask, Volume
     from digital_twins.patient_modeling import PatientTwin
@@ -97,13 +96,14 @@ def scenario_key(index: int, response: Response) -> str:
     return f"{index}-{response.treatment.kind}"
 
 
-def image_files(twin: PatientTwin, lesion_seg: Dataset, responses: Sequence[Response]) -> dict[str, bytes]:
+def image_files(twin: PatientTwin, lesion: Mask, responses: Sequence[Response]) -> dict[str, bytes]:
     """Return the NIfTI files of the viewer: image, measured lesion on its grid, and predicted tumours."""
     image = twin.image
     if image is None:
         return {}
-    lesion = load_mask(lesion_seg, like=image)
-    files = {"image": to_nifti_bytes(image), "lesion": _nifti(lesion, lesion.array.astype(np.uint8))}
+    files = {"image": to_nifti_bytes(image)}
+    outline = load_mask(lesion, like=image)
+    files["lesion"] = _nifti(outline, outline.array.astype(np.uint8))
     for index, response in enumerate(responses):
         prediction = response.prediction
         frames = [prediction.mask_at(float(day)) for day in prediction.days]

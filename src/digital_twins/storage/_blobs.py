@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -10,6 +11,7 @@ import re
 import secrets
 import shutil
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,21 +19,28 @@ from digital_twins._errors import InputError, NotFoundError, StorageError
 from digital_twins.storage._failures import from_os_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _OPEN_FILES = 256
 """Files that `put_many` holds open at once, well below the usual limit of 1024."""
 
+_SYNC_THREADS = 8
 _WHAT = "The bytes could not be stored."
+_NEW_MODE, _PROVEN_MODE = 0o640, 0o440
+_NO_LINK = frozenset({errno.EEXIST, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS})
+"""Why a name cannot be made by a link: it exists, or this file system has no links."""
 
 
 class BlobStore:
     """Immutable bytes under their SHA-256, as files ``root/ab/cdef...``.
 
-    A blob is written to a temporary file, synced, renamed to its name and its folder synced, so that a name
-    that exists always holds whole bytes. Threads and processes may share a root. Temporary files of
-    processes that died are removed when a store opens.
+    A blob is written to a temporary file, and file and folder are synced before anybody is told its name.
+    A file is made read-only once both syncs are done: that mark reaches the disk after the bytes, so a name
+    that bears it holds whole bytes whatever happened. A name without it may be torn after a power failure
+    (never after the end of a process) unless an earlier version or a restore left it; the next `put` of the
+    same bytes replaces it. Threads and processes may share a root. Temporary files of processes that died are
+    removed when a store opens.
 
     Parameters
     ----------
@@ -53,9 +62,10 @@ class BlobStore:
             (self.root / "tmp").mkdir(parents=True, exist_ok=True)
             _remove_leftovers(self.root / "tmp")
             self._scratch, lock = _own_folder(self.root / "tmp")
-            _sync_folder(self.root)
+            _make_folders(self.root)
         except OSError as error:
             raise from_os_error(error, "The blob store could not be opened.") from error
+        self._syncer, self._process = _new_syncer(), os.getpid()
         weakref.finalize(self, _give_up_folder, self._scratch, lock, os.getpid())
 
     def put(self, data: bytes) -> str:
@@ -66,7 +76,12 @@ class BlobStore:
         StorageError
             Disk full, quota used up, read-only volume or device error; nothing of `data` is left behind.
         """
-        return self.put_many([data])[0]
+        digest = hashlib.sha256(data).hexdigest()
+        try:
+            stored = self._holds(digest, len(data)) or self._put_linked(digest, data)
+        except OSError as error:
+            raise from_os_error(error, _WHAT) from error
+        return digest if stored else self.put_many([data])[0]
 
     def put_many(self, blobs: Iterable[bytes]) -> list[str]:
         """Store several blobs durably with one pass of syncs and return their SHA-256 in order.
@@ -93,11 +108,14 @@ class BlobStore:
                 if len(unsynced) >= _OPEN_FILES:
                     _sync_and_close(unsynced)
             _sync_and_close(unsynced)
-            for digest, path in temporary.items():
-                self._publish(digest, path)
-            # A blob found in place may have been renamed there a moment ago by another thread: sync it too.
-            for folder in sorted({self.path(digest).parent for digest in digests}):
+            if temporary:
+                with _replacing(self.root):
+                    for digest, path in temporary.items():
+                        path.replace(self.path(digest))
+            for folder in sorted({self.path(digest).parent for digest in temporary}):
                 _sync_folder(folder)
+            for digest in temporary:
+                self.path(digest).chmod(_PROVEN_MODE)
         except OSError as error:
             raise from_os_error(error, _WHAT) from error
         finally:
@@ -156,21 +174,53 @@ class BlobStore:
         return self.path(digest).is_file()
 
     def _holds(self, digest: str, size: int) -> bool:
+        """Whether the name exists and bears the mark of a file whose syncs are done."""
         try:
-            return self.path(digest).stat().st_size == size
+            found = self.path(digest).stat()
         except FileNotFoundError:
             return False
+        return found.st_size == size and not found.st_mode & 0o222
 
-    def _publish(self, digest: str, temporary: Path) -> None:
-        target = self.path(digest)
-        if not target.parent.is_dir():
-            target.parent.mkdir(exist_ok=True)
-            _sync_folder(self.root)
-        temporary.replace(target)
+    def _put_linked(self, digest: str, data: bytes) -> bool:
+        """Store a blob that has no name yet; False when it has one, or links do not work here.
+
+        The name is made before the syncs, so that file and folder go to disk in one commit of the file
+        system's journal instead of two, one after the other.
+        """
+        target, temporary = self.path(digest), self._scratch / secrets.token_hex(8)
+        descriptor = _open_new(temporary)
+        try:
+            try:
+                _write_all(descriptor, data)
+                os.link(temporary, target)
+            except OSError as error:
+                if error.errno in _NO_LINK:
+                    return False
+                raise
+            finally:
+                temporary.unlink()
+            try:
+                self._sync_both(descriptor, target.parent)
+            except OSError:
+                _unlink_own(self.root, target, descriptor)
+                raise
+            os.fchmod(descriptor, _PROVEN_MODE)
+        finally:
+            os.close(descriptor)
+        return True
+
+    def _sync_both(self, file: int, folder: Path) -> None:
+        if os.getpid() != self._process:  # threads do not survive a fork
+            self._syncer, self._process = _new_syncer(), os.getpid()
+        other = self._syncer.submit(_sync_folder, folder)
+        try:
+            os.fsync(file)
+        finally:
+            other.result()
 
 
 def _open_new(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _NEW_MODE)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
@@ -238,6 +288,36 @@ def _give_up_folder(folder: Path, lock: int, process: int) -> None:
     if os.getpid() == process:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+
+
+def _make_folders(root: Path) -> None:
+    present = {path.name for path in root.iterdir()}
+    for number in range(256):
+        if f"{number:02x}" not in present:
+            (root / f"{number:02x}").mkdir(exist_ok=True)
+    _sync_folder(root)
+
+
+def _new_syncer() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_SYNC_THREADS, thread_name_prefix="sync")
+
+
+@contextlib.contextmanager
+def _replacing(root: Path) -> Iterator[None]:
+    """Keep every other process and thread from replacing or taking back names."""
+    descriptor = os.open(root, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _unlink_own(root: Path, target: Path, descriptor: int) -> None:
+    """Take back a name whose sync failed, unless another put has replaced its file meanwhile."""
+    with contextlib.suppress(OSError), _replacing(root):
+        if os.path.samestat(target.stat(), os.fstat(descriptor)):
+            target.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -222,11 +222,13 @@ class Database:
     def _give_back(self, connection: apsw.Connection) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+        # A cursor that somebody still holds half read keeps the snapshot open: nobody else may get that.
+        stale = connection.txn_state() != apsw.SQLITE_TXN_NONE
         with self._closing:
-            if not self._closed:
+            if not self._closed and not stale:
                 self._idle.put(connection)
                 return
-        connection.close()
+        connection.close(force=True)
 
     def _check_usable(self) -> None:
         if os.getpid() != self._process:
