@@ -5,6 +5,13 @@ from typing import TYPE_CHECKING
 from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
+    from digital_twins.models._agents import (
+        AgentBasedModel as AgentBasedModel,
+        AgentSnapshot as AgentSnapshot,
+        AgentState as AgentState,
+        AgentTrajectory as AgentTrajectory,
+    )
+    from digital_twins.models._agents_parameters import AgentParameters as AgentParameters
     from digital_twins.models._closed_forms import (
         FisherWave as FisherWave,
         fisher_wave_check as fisher_wave_check,
@@ -46,6 +53,11 @@ if TYPE_CHECKING:
     from digital_twins.models._tensor import TensorDomain as TensorDomain
 
 _WHERE = {
+    "AgentBasedModel": "digital_twins.models._agents",
+    "AgentParameters": "digital_twins.models._agents_parameters",
+    "AgentSnapshot": "digital_twins.models._agents",
+    "AgentState": "digital_twins.models._agents",
+    "AgentTrajectory": "digital_twins.models._agents",
     "Domain": "digital_twins.models._domain",
     "FisherWave": "digital_twins.models._closed_forms",
     "Forcing": "digital_twins.models._forcing",
