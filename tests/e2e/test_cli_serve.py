@@ -63,6 +63,10 @@ def test_serve_is_examined_and_ends_in_order(tmp_path):
         assert (doctor.returncode, report["ok"]) == (0, True), (report, err)
         assert {"DICOM echo", "FHIR metadata", "health"} <= {check["name"] for check in report["checks"]}
 
+        written = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+        assert written
+        assert not [path for path in written if path.stat().st_mode & 0o007]
+
         again = refused("--data", tmp_path / "data", "--http-port", 0)
         assert "in use" in again
 

@@ -29,7 +29,7 @@ def demo(
     patient: Annotated[str, typer.Option(help="Sample patient: lung or brain.")] = "lung",
     data: Annotated[
         Path | None,
-        typer.Option("--data", help="Folder to keep the node's data in; a temporary one when not given."),
+        typer.Option("--data", help="Folder for the node's data; a new temporary one when not given."),
     ] = None,
     http_port: Annotated[int, typer.Option(help="HTTP port; 0 takes a free one.")] = 0,
     dicom_port: Annotated[int, typer.Option(help="DICOM port; 0 takes a free one.")] = 0,
@@ -46,7 +46,7 @@ def demo(
     from digital_twins.cli._demo_run import run_demo, running_node
 
     with ExitStack() as stack:
-        folder = data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="twin-demo-")))
+        folder = data or Path(tempfile.mkdtemp(prefix="twin-demo-"))
         with _output.steps() as step:
             with step("a node starts on 127.0.0.1"):
                 node = stack.enter_context(running_node(folder, dicom_port=dicom_port, http_port=http_port))
@@ -103,7 +103,9 @@ def _show(result: "DemoResult") -> None:
             "mean CRPS in cm3:",
             f"  model {forecast['crps_model']:.3f}, {forecast['baseline']} {forecast['crps_baseline']:.3f}",
             "",
-            f"Data: {result.data}    Page: {result.url}",
+            f"Documents: {Path(result.data) / 'documents'}",
+            f"Node's data: {result.data} (start it again with: twin serve --data {result.data})",
+            f"Page: {result.url}",
             "Decision support for research use only; not a certified medical device.",
         ]
     )

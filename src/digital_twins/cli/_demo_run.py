@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    import httpx
+
 START_PATIENCE_S = 60.0
 TWIN_PATIENCE_S = 300.0
 POLL_S = 0.2
+_ENDINGS = {"application/pdf": ".pdf", "application/dicom": ".dcm", "application/fhir+json": ".json"}
 
 
 @dataclass(slots=True)
@@ -29,9 +32,14 @@ class DemoNode:
     process: subprocess.Popen[bytes]
     http_url: str
     dicom_port: int
+    data: Path
 
     def get(self, path: str) -> Any:
         """Return the JSON of a page of the node."""
+        return self.fetch(path).json()
+
+    def fetch(self, path: str) -> httpx.Response:
+        """Return the answer of a page of the node."""
         import httpx
 
         answer = httpx.get(self.http_url + path, timeout=30.0)
@@ -41,7 +49,7 @@ class DemoNode:
                 why="The step before it did not complete.",
                 fix="Run the demo again with TWIN_LOG_LEVEL=debug and read the log.",
             )
-        return answer.json()
+        return answer
 
 
 @dataclass(slots=True)
@@ -67,7 +75,7 @@ def running_node(data: Path, *, dicom_port: int = 0, http_port: int = 0) -> Iter
         process = subprocess.Popen(command, stderr=log)  # noqa: S603  (own interpreter)
     try:
         found = _announcement(process, data)
-        yield DemoNode(process, str(found["base_url"]), int(found["dicom_port"]))
+        yield DemoNode(process, str(found["base_url"]), int(found["dicom_port"]), data)
     finally:
         process.terminate()
         try:
@@ -189,9 +197,14 @@ def _collect(node: DemoNode, key: str, result: DemoResult) -> None:
         }
         for scenario in twin["scenarios"]
     }
+    folder = node.data / "documents"
+    folder.mkdir(exist_ok=True)
     for document in twin["documents"]:
         same = sum(kind.split(" #")[0] == document["kind"] for kind in result.documents)
         result.documents[f"{document['kind']} #{same + 1}" if same else document["kind"]] = document["id"]
+        ending = _ENDINGS.get(document["media_type"].split(";")[0], "")
+        name = f"{document['kind']} {document['title']}".replace("/", "-")
+        (folder / f"{name}{ending}").write_bytes(node.fetch(document["href"]).content)
 
 
 def _interval(value: dict[str, Any]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """`twin serve`: run a node."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -30,6 +31,7 @@ def serve(
     from digital_twins.config import load_settings
 
     setup_logging()
+    os.umask(0o077)  # what the node writes holds patient data: for its own user only
     settings = load_settings(
         config_file=config_file,
         data_dir=data,
