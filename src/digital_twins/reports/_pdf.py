@@ -135,7 +135,7 @@ def _key_numbers(report: TwinReport) -> list[dict[str, str]]:
     best = min(report.options, key=lambda option: option.change.value)
     found.append(
         {
-            "label": "Largest predicted shrinkage",
+            "label": "Lowest predicted change",
             "value": f"{best.change.value:+.0f} %",
             "interval": f"{_short(best.label, 34)}, {interval_text(best.change)}",
         }
