@@ -159,22 +159,22 @@ def selling(tensors: FloatArray) -> tuple[NDArray[np.int64], FloatArray]:
     base = np.tile(
         np.vstack([np.eye(3, dtype=np.int64), -np.ones((1, 3), dtype=np.int64)]), (len(tensors), 1, 1)
     )
-    todo = np.arange(len(tensors))
-    while todo.size:
-        acute = np.zeros(todo.size, dtype=bool)
-        scale = np.trace(tensors[todo], axis1=1, axis2=2)
+    unreduced = np.arange(len(tensors))
+    while unreduced.size:
+        acute = np.zeros(unreduced.size, dtype=bool)
+        scale = np.trace(tensors[unreduced], axis1=1, axis2=2)
         for i, j in _PAIRS:
-            b = base[todo]
-            product = np.einsum("na,nab,nb->n", b[:, i], tensors[todo], b[:, j])
+            b = base[unreduced]
+            product = np.einsum("na,nab,nb->n", b[:, i], tensors[unreduced], b[:, j])
             turn = (product > 1e-12 * scale) & ~acute
             rest = [k for k in range(4) if k not in (i, j)]
             changed = b[turn]
             for k in rest:
                 changed[:, k] += changed[:, i]
             changed[:, i] *= -1
-            base[todo[turn]] = changed
+            base[unreduced[turn]] = changed
             acute |= turn
-        todo = todo[acute]
+        unreduced = unreduced[acute]
     offsets = np.empty((len(tensors), 6, 3), dtype=np.int64)
     weights = np.empty((len(tensors), 6))
     for index, (i, j) in enumerate(_PAIRS):
