@@ -131,7 +131,7 @@ class Particles:
         _, vector = np.linalg.eigh((self.weights[:, None] * apart).T @ apart)
         order = np.argsort(apart @ vector[:, -1], kind="stable")
         picked = order[systematic_resample(self.weights[order], count, seed=seed)]
-        return self.logs[np.random.default_rng(seed).permutation(picked)]
+        return np.asarray(self.logs[np.random.default_rng(seed).permutation(picked)])
 
 
 @dataclass(frozen=True, eq=False)

@@ -128,7 +128,7 @@ class _Target:
         if start is not None:
             self._mode = (start.log_mean - self.centre) / self.spread
             covariance = start.log_covariance / np.outer(self.spread, self.spread)
-            self._root = np.linalg.cholesky(_INFLATION**2 * covariance)
+            self._root: FloatArray = np.linalg.cholesky(_INFLATION**2 * covariance)
 
     def inside(self, z: FloatArray) -> bool:
         return bool(np.all((z >= self.low) & (z <= self.high)))
@@ -169,9 +169,9 @@ class _Target:
             z = rng.standard_normal(self.low.size)
             from_prior = rng.random() < _SHARE_FROM_PRIOR
             if self._mode is not None and not from_prior:
-                z = self._mode + self._root @ z * math.sqrt(_TAIL / rng.chisquare(_TAIL))
+                z = self._mode + math.sqrt(_TAIL / rng.chisquare(_TAIL)) * (self._root @ z)
             if self.inside(z):
-                return z
+                return np.asarray(z)
 
 
 @dataclass(slots=True)
