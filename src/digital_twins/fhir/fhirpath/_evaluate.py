@@ -32,7 +32,7 @@ class Expression:
         Parameters
         ----------
         focus
-            A resource as JSON (a dictionary with ``resourceType``), or a node.
+            A resource as JSON (a dictionary with ``resourceType``), a node, or a collection of them.
         root
             The resource that ``%resource`` and ``%rootResource`` name; the focus by default.
         environment
@@ -43,13 +43,13 @@ class Expression:
         FhirPathError
             When the expression cannot be evaluated on it.
         """
-        start = _node(focus)
-        around = _node(root) if root is not None else start
+        start = [_node(item) for item in focus] if isinstance(focus, list) else [_node(focus)]
+        around = start if root is None else [_node(root)]
         environment = environment or Environment()
-        fixed = {"context": [start], "resource": [around], "rootResource": [around]}
+        fixed = {"context": start, "resource": around, "rootResource": around}
         environment = replace(environment, variables={**fixed, **environment.variables})
         try:
-            return self._run([start], Scope(environment, [start]))
+            return self._run(start, Scope(environment, start))
         except RecursionError as error:
             raise FhirPathError("It is nested too deeply.") from error
 
@@ -69,10 +69,10 @@ class Expression:
         return truth(self.nodes(focus, root=root, environment=environment)) is True
 
 
-def _node(value: Any) -> Node:
-    if isinstance(value, Node):
-        return value
-    kind = value.get("resourceType") if isinstance(value, dict) else None
+def _node(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value  # a node, or a System value of a collection
+    kind = value.get("resourceType")
     if not isinstance(kind, str):
         raise FhirPathError("The focus is no resource.", "Pass a dictionary with a resourceType.")
     return node_of(value, kind)

@@ -59,12 +59,12 @@ def substring(focus: Collection, arguments: list[Collection], _scope: Scope) -> 
 
 
 def join(focus: Collection, arguments: list[Collection], _scope: Scope) -> Collection:
-    """``join([separator])``."""
+    """``join([separator])``: an empty string of nothing, as SQL on FHIR expects it."""
     separator = string_of(arguments[0], "join()") if arguments else ""
     texts = items(focus)
     if not all(isinstance(text, str) for text in texts):
         raise FhirPathError("join() takes strings.")
-    return [(separator or "").join(texts)] if texts else []
+    return [(separator or "").join(texts)]
 
 
 def encode(text: str, form: str) -> str | None:
