@@ -20,7 +20,7 @@ from digital_twins.calibration import (
     sample_posterior,
 )
 from digital_twins.patient_modeling._forcing import refuse_unsimulated
-from digital_twins.patient_modeling._observations import OBSERVATIONS, Likelihood
+from digital_twins.patient_modeling._observations import DEFAULT_OBSERVATIONS, OBSERVATIONS, Likelihood
 from digital_twins.patient_modeling._priors import (
     ALPHA,
     BASELINE_SCALE,
@@ -61,7 +61,8 @@ class CalibrationSettings:
         five to fourteen times as often.
     observations
         What of the visits is compared: any of ``"volume"``, ``"shape"``, ``"cellularity"``, ``"uptake"``; a
-        visit that does not carry one goes without.
+        visit that does not carry one goes without. All but ``"shape"`` by default: it tells diffusion
+        apart, but its intervals are too narrow and its diffusion too high (docs/science/calibration.md).
     bounds
         Parameter to (low, high), within its prior's bounds.
     max_iterations
@@ -74,7 +75,7 @@ class CalibrationSettings:
     """
 
     particles: int = 256
-    observations: tuple[str, ...] = OBSERVATIONS
+    observations: tuple[str, ...] = DEFAULT_OBSERVATIONS
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     max_iterations: int = 30
 
