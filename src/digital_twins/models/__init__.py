@@ -50,6 +50,10 @@ if TYPE_CHECKING:
         Solution as Solution,
     )
     from digital_twins.models._spatial_laws import SpatialGrowthModel as SpatialGrowthModel
+    from digital_twins.models._tangents import (
+        Direction as Direction,
+        density_tangents as density_tangents,
+    )
     from digital_twins.models._tensor import TensorDomain as TensorDomain
 
 _WHERE = {
@@ -81,6 +85,8 @@ _WHERE = {
     "ReactionDiffusionModel": "digital_twins.models._reaction_diffusion",
     "Solution": "digital_twins.models._reaction_diffusion",
     "SpatialGrowthModel": "digital_twins.models._spatial_laws",
+    "Direction": "digital_twins.models._tangents",
+    "density_tangents": "digital_twins.models._tangents",
     "TensorDomain": "digital_twins.models._tensor",
     "fisher_wave_check": "digital_twins.models._closed_forms",
     "logistic_growth": "digital_twins.models._closed_forms",

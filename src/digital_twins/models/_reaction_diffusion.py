@@ -266,6 +266,7 @@ class Stop:
     day: float
     index: int | None = None
     survival: NDArray[np.float64] | None = None
+    map_index: int = -1
 
 
 def stops_between(
@@ -274,7 +275,7 @@ def stops_between(
     """Order output days and survival maps; on one day the output comes first."""
     last = float(days[-1]) if days.size else start_day
     stops = [Stop(float(day), index=index) for index, day in enumerate(days)]
-    for jump in forcing.survival_maps:
+    for place, jump in enumerate(forcing.survival_maps):
         if jump.survival.shape != domain.shape:
             raise InputError(
                 "A survival map does not fit the domain.",
@@ -282,7 +283,7 @@ def stops_between(
                 "Resample the resection mask or the dose to the model grid.",
             )
         if start_day <= jump.day < last:
-            stops.append(Stop(float(jump.day), survival=np.pad(jump.survival, 1)))
+            stops.append(Stop(float(jump.day), survival=np.pad(jump.survival, 1), map_index=place))
     return sorted(stops, key=lambda stop: stop.day)  # stable: outputs stay before maps
 
 
