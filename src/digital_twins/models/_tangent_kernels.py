@@ -8,93 +8,100 @@ from digital_twins.models._kernels import _euler, _jit, _log_kill
 
 
 @_jit
-def _react_rows(fields, seconds, span, reaction, seeds):  # type: ignore[no-untyped-def]
-    """Finish one row of the field and its tangents: second Runge-Kutta stage, reaction and their derivatives.
+def _finish_density(density, rows, reaction):  # type: ignore[no-untyped-def]
+    """Second Runge-Kutta stage and reaction of one row; leave in ``rows`` what the tangents need.
 
-    ``seconds`` are the second stages [field, pixel], and in two more rows what the field moved (second minus
-    first stage: ``(A + A^2) N``) and room for a factor. ``seeds`` are the derivatives of log diffusion, gain
-    and saturation [3, tangent].
+    ``rows`` are the second stage, the first stage, and room for the reaction's slope. On return the second
+    holds ``v / (1 + saturation v)`` and the first ``(A + A^2) N``, what the diffusion moved.
     """
-    lo, hi = span
+    second, first, slope = rows
     gain, saturation = reaction
-    count = fields.shape[0]
-    half = fields.dtype.type(0.5)
-    one = fields.dtype.type(1.0)
-    density, moved, factor, ratio = (
-        fields[0, lo:hi],
-        seconds[count, lo:hi],
-        seconds[count + 1, lo:hi],
-        seconds[0, lo:hi],
-    )
-    for i in range(hi - lo):
-        v = half * (density[i] + ratio[i])
+    half = density.dtype.type(0.5)
+    one = density.dtype.type(1.0)
+    for i in range(density.size):
+        v = half * (density[i] + second[i])
         q = one / (one + saturation * v)
-        factor[i] = gain * q * q
-        ratio[i] = v * q
+        first[i] = second[i] - first[i]
+        second[i] = v * q
+        slope[i] = gain * q * q
         density[i] = gain * v * q
-    for j in range(1, count):
-        by_diffusion, by_gain, by_saturation = seeds[0, j - 1], seeds[1, j - 1], gain * seeds[2, j - 1]
-        tangent, second = fields[j, lo:hi], seconds[j, lo:hi]
-        for i in range(hi - lo):
-            along = half * (tangent[i] + second[i]) + by_diffusion * moved[i]
-            r = ratio[i]
-            tangent[i] = factor[i] * along + r * (by_gain - by_saturation * r)
+
+
+@_jit
+def _finish_tangent(tangent, second, rows, seeds):  # type: ignore[no-untyped-def]
+    """Second stage and reaction of one row of a tangent; ``seeds`` by log diffusion, gain and saturation."""
+    ratio, moved, slope = rows
+    by_diffusion, by_gain, by_saturation = seeds
+    half = tangent.dtype.type(0.5)
+    for i in range(tangent.size):
+        along = half * (tangent[i] + second[i]) + by_diffusion * moved[i]
+        r = ratio[i]
+        tangent[i] = slope[i] * along + r * (by_gain - by_saturation * r)
+
+
+@_jit
+def _sweep(fields, scratch, geometry, step, reaction, seeds):  # type: ignore[no-untyped-def]
+    """One diffusion of all fields, slice after slice, with the reaction as in ``_kernels``."""
+    faces, spans, stride = geometry
+    fz, fy, fx = faces[0], faces[1], faces[2]
+    count = fields.shape[0]
+    second, ratio, moved, slope = scratch[3, 0], scratch[3, 1], scratch[3, 2], scratch[3, 3]
+    for z in range(1, fields.shape[1]):
+        p = z - 1
+        span = (spans[z, 0], spans[z, 1])
+        lo, hi = spans[p, 0], spans[p, 1]
+        for j in range(count):
+            if span[1] > span[0]:
+                field = (fields[j, p], fields[j, z], fields[j, z + 1])
+                _euler(scratch[z % 3, j], field, (fz[p], fz[z], fy[z], fx[z]), span, stride, step)
+            if hi <= lo:
+                continue
+            field = (scratch[(p - 1) % 3, j], scratch[p % 3, j], scratch[z % 3, j])
+            target = ratio if j == 0 else second
+            _euler(target, field, (fz[p - 1], fz[p], fy[p], fx[p]), (lo, hi), stride, step)
+            rows = (ratio[lo:hi], moved[lo:hi], slope[lo:hi])
+            if j == 0:
+                moved[lo:hi] = scratch[p % 3, 0, lo:hi]
+                _finish_density(fields[0, p, lo:hi], rows, reaction)
+            else:
+                by = (seeds[0, j - 1], seeds[1, j - 1], reaction[0] * seeds[2, j - 1])
+                _finish_tangent(fields[j, p, lo:hi], second[lo:hi], rows, by)
 
 
 @_jit
 def diffuse_and_react_tangents(fields, scratch, geometry, step, repeats, reaction, seeds):  # type: ignore[no-untyped-def]
-    """Advance density ``fields[:, 0]`` and tangents ``fields[:, 1:]`` through one splitting step.
+    """Advance density ``fields[0]`` and tangents ``fields[1:]`` through one splitting step.
 
-    ``fields`` are [slice, field, pixel], so that a slice's faces serve all fields while cached;
-    ``scratch`` is [4, field + 2, pixel]. ``repeats`` diffusions of scale ``step``, the last with the
-    ``reaction`` (gain, saturation); ``seeds`` [3, tangent] are the derivatives of log diffusion, gain and
-    saturation.
+    ``fields`` are [field, slice, pixel] and swept slice by slice, so that faces serve all of them while
+    cached; ``scratch`` is [4, fields and at least 4, pixel], zero outside the spans. ``repeats`` diffusions
+    of scale ``step``, the last with the ``reaction`` (gain, saturation); ``seeds`` [3, tangent] are the
+    derivatives of log diffusion, gain and saturation.
     """
-    faces, spans, stride = geometry
-    fz, fy, fx = faces[0], faces[1], faces[2]
-    count = fields.shape[1]
     one = fields.dtype.type(1.0)
     zero = fields.dtype.type(0.0)
-    seconds = scratch[3]
     still = np.zeros_like(seeds)
     still[0] = seeds[0]
-    for repeat in range(repeats):
-        reacts = repeat == repeats - 1
-        now = reaction if reacts else (one, zero)
-        by = seeds if reacts else still
-        for z in range(1, fields.shape[0]):
-            p = z - 1
-            span = (spans[z, 0], spans[z, 1])
-            if span[1] > span[0]:
-                for j in range(count):
-                    field = (fields[p, j], fields[z, j], fields[z + 1, j])
-                    _euler(scratch[z % 3, j], field, (fz[p], fz[z], fy[z], fx[z]), span, stride, step)
-            lo, hi = spans[p, 0], spans[p, 1]
-            if hi > lo:
-                for j in range(count):
-                    field = (scratch[(p - 1) % 3, j], scratch[p % 3, j], scratch[z % 3, j])
-                    _euler(seconds[j], field, (fz[p - 1], fz[p], fy[p], fx[p]), (lo, hi), stride, step)
-                moved, second, first = seconds[count, lo:hi], seconds[0, lo:hi], scratch[p % 3, 0, lo:hi]
-                for i in range(hi - lo):
-                    moved[i] = second[i] - first[i]
-                _react_rows(fields[p], seconds, (lo, hi), now, by)
+    for _ in range(repeats - 1):
+        _sweep(fields, scratch, geometry, step, (one, zero), still)
+    _sweep(fields, scratch, geometry, step, reaction, seeds)
 
 
 @_jit
 def react_tangents(fields, reaction, seeds):  # type: ignore[no-untyped-def]
-    """Apply a reaction alone to density and tangents [slice, field, pixel]."""
+    """Apply a reaction alone to density and tangents [field, slice, pixel]."""
     gain, saturation = reaction
     one = fields.dtype.type(1.0)
-    for z in range(fields.shape[0]):
-        density = fields[z, 0]
+    for z in range(fields.shape[1]):
+        density = fields[0, z]
+        for j in range(1, fields.shape[0]):
+            tangent = fields[j, z]
+            by_gain, by_saturation = seeds[1, j - 1], gain * seeds[2, j - 1]
+            for i in range(density.size):
+                q = one / (one + saturation * density[i])
+                r = density[i] * q
+                tangent[i] = gain * q * q * tangent[i] + r * (by_gain - by_saturation * r)
         for i in range(density.size):
-            v = density[i]
-            q = one / (one + saturation * v)
-            r = v * q
-            density[i] = gain * r
-            for j in range(1, fields.shape[1]):
-                bend = seeds[1, j - 1] - gain * seeds[2, j - 1] * r
-                fields[z, j, i] = gain * q * q * fields[z, j, i] + r * bend
+            density[i] = gain * density[i] / (one + saturation * density[i])
 
 
 @_jit

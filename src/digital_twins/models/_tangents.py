@@ -9,26 +9,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digital_twins._errors import InputError
+from digital_twins.models._active import PIECE_STEPS, ActiveRegion, left_by_maps
+from digital_twins.models._diffusion import apply_polynomial, plan_diffusion, stage
 from digital_twins.models._forcing import Forcing
 from digital_twins.models._gradient import GradientOptions
-from digital_twins.models._reaction_diffusion import (
-    event_arrays,
-    padded_density,
-    reaction_times,
-    steps_within_limit,
-    stops_between,
-)
+from digital_twins.models._march import Aim
+from digital_twins.models._reaction_diffusion import padded_density
+from digital_twins.models._schedule import event_arrays, reaction_times, stops_between
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import ArrayLike
 
+    from digital_twins.models._diffusion import Diffusion
     from digital_twins.models._domain import Domain
-    from digital_twins.models._reaction_diffusion import ReactionDiffusionModel, Stop
+    from digital_twins.models._reaction_diffusion import ReactionDiffusionModel
+    from digital_twins.models._schedule import Stop
 
 Array = NDArray[Any]
 FloatArray = NDArray[np.float64]
+
+# Derivatives are larger in the tail than the density is, relative to their norms; so less is left out.
+_TAIL_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,6 +118,8 @@ class _Sweep:
         self._forcing, self._options = given
         self._directions = directions
         self._dtype = np.dtype(self._options.precision)
+        self._rows = np.zeros((0, 0, 0), dtype=self._dtype)
+        self._region = ActiveRegion(domain, self._dtype, _TAIL_SHARE * self._options.tolerance)
         if model.diffusion_coefficient == 0.0 and any(d.diffusion_coefficient for d in directions):
             raise InputError(
                 "Without diffusion there is no derivative by it.",
@@ -125,47 +130,53 @@ class _Sweep:
     def run(self, density: ArrayLike, days: FloatArray) -> Iterator[tuple[float, Array, Array]]:
         """Solve field and tangents from stop to stop."""
         options, model = self._options, self._model
-        start, capacity = options.start_day, self._dtype.type(model.carrying_capacity)
+        start = options.start_day
         fields = self._initial(density)
         stops = stops_between(start, days, self._forcing, self._domain)
-        longest = model.longest_step_days(options.tolerance)
-        times, steps = reaction_times(start, np.array([stop.day for stop in stops]), longest)
-        maps = self._maps(times)
-        scratch = np.zeros((4, fields.shape[1] + 2, fields.shape[2]), dtype=self._dtype)
-        at = 0
+        until = np.array([stop.day for stop in stops])
+        times, steps = reaction_times(start, until, model.longest_step_days(options.tolerance))
+        span = (start, float(until[-1]) if stops else start)
+        left = left_by_maps(fields[0, 1:-1, 1:-1, 1:-1], self._forcing, span)
+        self._aim, self._end = Aim(options.tolerance, left=left, steps=times.size), span[1]
+        maps, at, day = self._maps(times), 0, start
+        self._region.choose(fields[0], self._amplification(day))
         for stop, (count, step) in zip(stops, steps, strict=True):
             if step > 0.0:
-                self._advance(fields, scratch, maps, (at, count, step))
-            at += count + 1
+                self._advance(fields, [column[at : at + count + 1] for column in maps], step, day)
+            at, day = at + count + 1, stop.day
             if stop.survival is not None:
                 self._jump(fields, stop)
+                self._region.choose(fields[0], self._amplification(day))
                 continue
-            whole = fields.reshape(fields.shape[0], fields.shape[1], *self._rows)
-            found = np.moveaxis(whole, 1, 0) * capacity
-            for index, direction in enumerate(self._directions):
-                if direction.carrying_capacity:
-                    share = self._dtype.type(direction.carrying_capacity / model.carrying_capacity)
-                    found[index + 1] += share * found[0]
-            yield stop.day, found[0], found[1:]
+            found = self._scaled(fields)
+            yield day, found[0], found[1:]
 
-    @property
-    def _rows(self) -> tuple[int, int]:
-        return self._domain.shape[1] + 2, self._domain.shape[2] + 2
+    def _scaled(self, fields: Array) -> Array:
+        """In the caller's unit: N = theta n, so dN = theta dn + n dtheta."""
+        capacity = self._model.carrying_capacity
+        moves = [d.carrying_capacity for d in self._directions]
+        if capacity == 1.0 and not any(moves):
+            return fields
+        found: Array = fields * self._dtype.type(capacity)
+        for index, move in enumerate(moves):
+            found[index + 1] += self._dtype.type(move) * fields[0]
+        return found
+
+    def _amplification(self, day: float) -> float:
+        return self._aim.amplification(self._model.proliferation_rate, self._end - day)
 
     def _initial(self, density: ArrayLike) -> Array:
         capacity = self._model.carrying_capacity
         first = padded_density(density, self._domain, self._dtype, capacity)
-        fields = np.zeros((first.shape[0], len(self._directions) + 1, first[0].size), dtype=self._dtype)
-        fields[:, 0] = first.reshape(first.shape[0], -1)
-        for index, direction in enumerate(self._directions):
-            tangent = fields[:, index + 1]
+        fields = np.zeros((len(self._directions) + 1, *first.shape), dtype=self._dtype)
+        fields[0] = first
+        for index, direction in enumerate(self._directions, start=1):
             if direction.initial_density is not None:
                 moved = np.asarray(direction.initial_density, dtype=np.float64)
                 _refuse_unfit(moved.shape == self._domain.shape and bool(np.all(np.isfinite(moved))))
-                inside = np.pad(np.where(self._domain.mask, moved / capacity, 0.0), 1)
-                tangent += inside.reshape(tangent.shape).astype(self._dtype)
+                fields[index] = np.pad(np.where(self._domain.mask, moved / capacity, 0.0), 1)
             if direction.carrying_capacity:
-                tangent -= self._dtype.type(direction.carrying_capacity / capacity) * fields[:, 0]
+                fields[index] -= self._dtype.type(direction.carrying_capacity / capacity) * first
         return fields
 
     def _maps(self, times: FloatArray) -> tuple[Array, ...]:
@@ -186,68 +197,101 @@ class _Sweep:
         )
         return tuple(found)
 
-    def _advance(
-        self, fields: Array, scratch: Array, maps: tuple[Array, ...], stretch: tuple[int, int, float]
+    def _advance(self, fields: Array, maps: list[Array], step: float, day: float) -> None:
+        """Advance through a stretch: reaction 0 of ``maps``, then diffusions with the others."""
+        plan = plan_diffusion(
+            self._model.diffusion_coefficient * step,
+            self._domain.largest_conductance_per_mm2,
+            accuracy=self._aim.polynomial_accuracy(
+                self._model.proliferation_rate, self._end - day, self._dtype
+            ),
+        )
+        first = [column[0] for column in maps]
+        for at in range(1, maps[0].size, PIECE_STEPS):
+            piece = [column[at : at + PIECE_STEPS] for column in maps]
+            self._piece(fields, (first, piece), plan, day + (at - 1) * step)
+            first = [np.ones(()), np.zeros(()), np.zeros_like(first[2]), np.zeros_like(first[3])]
+
+    def _piece(
+        self, fields: Array, maps: tuple[list[Array], list[Array]], plan: Diffusion, day: float
     ) -> None:
         from digital_twins.models._tangent_kernels import react_tangents
 
-        at, count, step = stretch
+        region = self._region
+        first, others = maps
+        while True:
+            inner = region.cut(fields)
+            react_tangents(inner, *self._reaction(first))
+            for map_ in zip(*others, strict=True):
+                self._diffuse(inner, plan, self._reaction(map_))
+            if not region.overflows(inner[0]):
+                break
+            region.enlarge(fields[0], self._amplification(day))
+        if not region.whole:
+            react_tangents(fields.reshape(*fields.shape[:2], -1), *self._reaction(_composed(first, others)))
+            region.paste(fields, inner)
+
+    def _reaction(self, numbers: Sequence[Any]) -> tuple[tuple[Any, Any], Array]:
+        """Gain and saturation, and the seeds: derivatives by log diffusion, gain and saturation."""
         diffusion, kind = self._model.diffusion_coefficient, self._dtype.type
-        length = diffusion * step
-        repeats = steps_within_limit(length * self._domain.largest_conductance_per_mm2)
         by_diffusion = [d.diffusion_coefficient / diffusion if diffusion else 0.0 for d in self._directions]
+        seeds = np.array([by_diffusion, numbers[2], numbers[3]]).reshape(3, -1)
+        return (kind(numbers[0]), kind(numbers[1])), seeds.astype(self._dtype)
 
-        def reaction(index: int) -> tuple[tuple[Any, Any], Array]:
-            seeds = np.array([by_diffusion, maps[2][index], maps[3][index]])
-            pair = kind(maps[0][index]), kind(maps[1][index])
-            return pair, seeds.reshape(3, -1).astype(self._dtype)
-
-        react_tangents(fields, *reaction(at))
-        for index in range(at + 1, at + 1 + count):
-            self._diffuse(fields, scratch, (kind(length / repeats), repeats), reaction(index))
-
-    def _diffuse(
-        self,
-        fields: Array,
-        scratch: Array,
-        steps: tuple[Any, int],
-        reaction: tuple[tuple[Any, Any], Array],
-    ) -> None:
+    def _diffuse(self, flat: Array, plan: Diffusion, reaction: tuple[tuple[Any, Any], Array]) -> None:
         from digital_twins.models._tangent_kernels import diffuse_and_react_tangents, react_tangents
 
-        scale, repeats = steps
-        graph = self._domain.graph
-        if graph is None:
-            geometry = (self._domain.faces(self._dtype), self._domain.spans, self._domain.stride)
-            diffuse_and_react_tangents(fields, scratch, geometry, scale, repeats, *reaction)
-            return
-        from digital_twins.models._graph_kernels import graph_stage
+        geometry, kind = self._region.geometry, self._dtype.type
+        by_diffusion = reaction[1][0][:, None, None]
+        if plan.stabilised:
+            work = np.zeros((3, *flat.shape[1:]), dtype=self._dtype)
+            for field in flat:
+                apply_polynomial(field, work, geometry, plan)
+            np.maximum(flat[0], 0, out=flat[0])
+            moved = flat[0].copy()
+            stage(moved, flat[0], geometry, plan.reach)
+            flat[1:] += by_diffusion * kind(plan.length / plan.reach) * (moved - flat[0])
+            react_tangents(flat, *reaction)
+        elif geometry.graph is None:
+            steps = kind(plan.scale), plan.repeats
+            diffuse_and_react_tangents(flat, self._scratch(flat), geometry.arrays, *steps, *reaction)
+        else:
+            first, second = flat.copy(), flat.copy()
+            for _ in range(plan.repeats):
+                for row, one, two in zip(flat, first, second, strict=True):
+                    stage(one, row, geometry, plan.scale)
+                    stage(two, one, geometry, plan.scale)
+                flat += second
+                flat *= kind(0.5)
+                flat[1:] += by_diffusion * (second[0] - first[0])
+            react_tangents(flat, *reaction)
 
-        arrays = graph.arrays(self._dtype)
-        flat = np.ascontiguousarray(np.moveaxis(fields, 1, 0)).reshape(fields.shape[1], -1)
-        for _ in range(repeats):
-            first, second = np.zeros_like(flat), np.zeros_like(flat)
-            for row, one, two in zip(flat, first, second, strict=True):
-                graph_stage(one, row, arrays, scale)
-                graph_stage(two, one, arrays, scale)
-            moved = second[0] - first[0]
-            flat = (flat + second) * self._dtype.type(0.5)
-            flat[1:] += reaction[1][0][:, None] * moved
-        fields[...] = np.moveaxis(flat.reshape(fields.shape[1], fields.shape[0], -1), 0, 1)
-        react_tangents(fields, *reaction)
+    def _scratch(self, flat: Array) -> Array:
+        shape = (4, max(4, flat.shape[0]), flat.shape[2])
+        if self._rows.shape != shape:
+            self._rows = np.zeros(shape, dtype=self._dtype)
+        return self._rows
 
     def _jump(self, fields: Array, stop: Stop) -> None:
         assert stop.survival is not None
-        factor = stop.survival.astype(self._dtype).reshape(fields.shape[0], -1)
-        before = fields[:, 0].copy()
-        fields *= factor[:, None]
-        for index, direction in enumerate(self._directions):
+        before = fields[0].copy()
+        fields *= stop.survival.astype(self._dtype)
+        for index, direction in enumerate(self._directions, start=1):
             if stop.map_index < len(direction.survival):
                 moved = direction.survival[stop.map_index]
                 if moved is not None:
                     _refuse_unfit(np.shape(moved) == self._domain.shape)
-                    padded = np.pad(np.asarray(moved, dtype=self._dtype), 1)
-                    fields[:, index + 1] += padded.reshape(before.shape) * before
+                    fields[index] += np.pad(np.asarray(moved, dtype=self._dtype), 1) * before
+
+
+def _composed(first: list[Array], others: list[Array]) -> tuple[Any, ...]:
+    """All reactions of a piece and their derivatives as one Moebius map."""
+    gain, saturation, by_gain, by_saturation = first
+    for a, b, by_a, by_b in zip(*others, strict=True):
+        by_saturation = by_saturation + by_gain * b + gain * by_b
+        by_gain = by_gain * a + gain * by_a
+        gain, saturation = gain * a, saturation + gain * b
+    return gain, saturation, by_gain, by_saturation
 
 
 def _rows(given: list[Any], days: FloatArray) -> FloatArray:
