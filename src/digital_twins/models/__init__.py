@@ -18,6 +18,12 @@ if TYPE_CHECKING:
         logistic_growth as logistic_growth,
     )
     from digital_twins.models._domain import Domain as Domain
+    from digital_twins.models._ensemble import (
+        EnsembleMember as EnsembleMember,
+        EnsembleSummary as EnsembleSummary,
+        ensemble_trajectories as ensemble_trajectories,
+        summarise_ensemble as summarise_ensemble,
+    )
     from digital_twins.models._forcing import Forcing as Forcing, SurvivalMap as SurvivalMap
     from digital_twins.models._gradient import (
         Gradient as Gradient,
@@ -63,6 +69,10 @@ _WHERE = {
     "AgentState": "digital_twins.models._agents",
     "AgentTrajectory": "digital_twins.models._agents",
     "Domain": "digital_twins.models._domain",
+    "EnsembleMember": "digital_twins.models._ensemble",
+    "EnsembleSummary": "digital_twins.models._ensemble",
+    "ensemble_trajectories": "digital_twins.models._ensemble",
+    "summarise_ensemble": "digital_twins.models._ensemble",
     "FisherWave": "digital_twins.models._closed_forms",
     "Forcing": "digital_twins.models._forcing",
     "SurvivalMap": "digital_twins.models._forcing",
