@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from digital_twins.models._reaction_diffusion import (
         ReactionDiffusionModel as ReactionDiffusionModel,
         Solution as Solution,
+        solver_fallback as solver_fallback,
     )
     from digital_twins.models._spatial_laws import SpatialGrowthModel as SpatialGrowthModel
     from digital_twins.models._tangents import (
@@ -94,6 +95,7 @@ _WHERE = {
     "growth_law": "digital_twins.models._growth_laws",
     "ReactionDiffusionModel": "digital_twins.models._reaction_diffusion",
     "Solution": "digital_twins.models._reaction_diffusion",
+    "solver_fallback": "digital_twins.models._reaction_diffusion",
     "SpatialGrowthModel": "digital_twins.models._spatial_laws",
     "Direction": "digital_twins.models._tangents",
     "density_tangents": "digital_twins.models._tangents",

@@ -15,7 +15,13 @@ from digital_twins.models._diffusion import apply_polynomial, diffuse, plan_diff
 from digital_twins.models._forcing import Forcing
 from digital_twins.models._march import Aim
 from digital_twins.models._reaction_diffusion import padded_density
-from digital_twins.models._schedule import event_arrays, reaction_times, schedules_for, stops_between
+from digital_twins.models._schedule import (
+    event_arrays,
+    reaction_times,
+    refuse_unusable,
+    schedules_for,
+    stops_between,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -113,6 +119,7 @@ def density_gradient(
             "Give a small one, such as 1e-6 mm2/day.",
         )
     days = np.asarray(output_days, dtype=np.float64)
+    refuse_unusable(days, options.start_day, tolerance=options.tolerance, precision=options.precision)
     return _Sweep(model, domain, days, (forcing or Forcing(), options)).run(density, functional)
 
 

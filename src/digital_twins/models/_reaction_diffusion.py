@@ -13,7 +13,7 @@ from digital_twins._errors import InputError
 from digital_twins.models._active import left_by_maps
 from digital_twins.models._forcing import Forcing
 from digital_twins.models._march import Aim, March
-from digital_twins.models._schedule import schedules_for, stops_between
+from digital_twins.models._schedule import refuse_unusable, schedules_for, stops_between
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,9 +21,15 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from digital_twins.models._domain import Domain
+    from digital_twins.models._schedule import Schedule, Stop
 
 Array = NDArray[Any]
+SOLVERS = ("cpu", "gpu_parallel")
 Precision = Literal["float32", "float64"]
+
+_MOST_DIFFUSION = 1.0e3
+_MOST_GROWTH = 50.0
+_MOST_DENSITY = 1.0e3
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +83,20 @@ class ReactionDiffusionModel:
         k in 1/day.
     carrying_capacity
         theta in the caller's unit of density, positive.
+    solver
+        ``"cpu"``, or ``"gpu_parallel"``: the same scheme in JAX where jax (extra ``gpu``) and an accelerator
+        are there, else on the CPU all the same; :func:`solver_fallback` says why.
 
     Raises
     ------
     InputError
-        When a parameter is out of range.
+        When a parameter is out of range, or the solver is not known.
     """
 
     diffusion_coefficient: float
     proliferation_rate: float
     carrying_capacity: float = 1.0
+    solver: str = "cpu"
 
     def __post_init__(self) -> None:
         numbers = (self.diffusion_coefficient, self.proliferation_rate, self.carrying_capacity)
@@ -96,6 +106,19 @@ class ReactionDiffusionModel:
                 "A model parameter is out of range.",
                 "Diffusion must be 0 mm2/day or more, the carrying capacity positive, all of them finite.",
                 "Check the parameters; calibrated ones always satisfy this.",
+            )
+        if self.diffusion_coefficient > _MOST_DIFFUSION or abs(self.proliferation_rate) > _MOST_GROWTH:
+            raise InputError(
+                "A model parameter is beyond what cells can do.",
+                f"Diffusion is at most {_MOST_DIFFUSION:g} mm2/day (water itself: about 260) and growth at "
+                f"most {_MOST_GROWTH:g} per day.",
+                "Check the units: mm2/day and 1/day.",
+            )
+        if self.solver not in SOLVERS:
+            raise InputError(
+                f"The solver '{self.solver}' is not known.",
+                f"This version has: {', '.join(SOLVERS)}.",
+                "Pass solver='cpu'.",
             )
 
     def trajectory(
@@ -198,16 +221,9 @@ class ReactionDiffusionModel:
         forcing: Forcing,
         numerics: _Numerics,
     ) -> Iterator[tuple[float, Array]]:
+        refuse_unusable(days, numerics.start_day, tolerance=numerics.tolerance, precision=numerics.precision)
         dtype = np.dtype(numerics.precision)
         start_day = numerics.start_day
-        if days.size and (
-            days[0] < start_day or np.any(np.diff(days) < 0.0) or not np.all(np.isfinite(days))
-        ):
-            raise InputError(
-                "The output days cannot be used.",
-                "They must rise and must not lie before the start.",
-                "Sort the days; the state before the start is not known.",
-            )
         field = padded_density(density, domain, dtype, self.carrying_capacity)
         stops = stops_between(start_day, days, forcing, domain)
         until = np.array([stop.day for stop in stops])
@@ -216,28 +232,54 @@ class ReactionDiffusionModel:
             self.proliferation_rate, forcing, (start_day, until), longest, refine=numerics.refine
         )
         span = (start_day, float(until[-1]) if stops else start_day)
+        aim = Aim(
+            numerics.tolerance,
+            left=left_by_maps(field[1:-1, 1:-1, 1:-1], forcing, span),
+            steps=sum(schedule.gain.size for schedule in schedules),
+            refine=numerics.refine,
+        )
+        march = self._march if solver_fallback(self.solver) else self._jax
+        for day, state in march(field, domain, (stops, schedules), span, aim):
+            yield day, state if self.carrying_capacity == 1.0 else state * self.carrying_capacity
+
+    def _jax(
+        self,
+        field: Array,
+        domain: Domain,
+        course: tuple[list[Stop], list[Schedule]],
+        span: tuple[float, float],
+        aim: Aim,
+    ) -> Iterator[tuple[float, Array]]:
+        from digital_twins.models._jax_solver import jax_states
+
+        rates = self.diffusion_coefficient, self.proliferation_rate
+        return jax_states(field, domain, course, rates=rates, days=span, aim=aim)
+
+    def _march(
+        self,
+        field: Array,
+        domain: Domain,
+        course: tuple[list[Stop], list[Schedule]],
+        span: tuple[float, float],
+        aim: Aim,
+    ) -> Iterator[tuple[float, Array]]:
         march = March(
             domain,
-            dtype,
+            field.dtype,
             rates=(self.diffusion_coefficient, self.proliferation_rate),
             end_day=span[1],
-            aim=Aim(
-                numerics.tolerance,
-                left=left_by_maps(field[1:-1, 1:-1, 1:-1], forcing, span),
-                steps=sum(schedule.gain.size for schedule in schedules),
-                refine=numerics.refine,
-            ),
+            aim=aim,
         )
-        day = start_day
+        day = span[0]
         march.start(field, day)
-        for stop, schedule in zip(stops, schedules, strict=True):
+        for stop, schedule in zip(*course, strict=True):
             march.over(field, schedule, day)
             day = stop.day
             if stop.survival is not None:
-                field *= stop.survival.astype(dtype)
+                field *= stop.survival.astype(field.dtype)
                 march.start(field, day)
                 continue
-            yield day, field if self.carrying_capacity == 1.0 else field * self.carrying_capacity
+            yield day, field
 
     def longest_step_days(self, tolerance: float) -> float:
         """Longest splitting step that keeps the relative L2 error near ``tolerance``.
@@ -249,11 +291,28 @@ class ReactionDiffusionModel:
         return float(min(7.0, _STEP_FACTOR * math.sqrt(tolerance) / rate))
 
 
+def solver_fallback(solver: str) -> str | None:
+    """Why a model with this ``solver`` runs on the CPU by numba, in a sentence; None when it runs in JAX.
+
+    Parameters
+    ----------
+    solver
+        ``"cpu"`` or ``"gpu_parallel"``.
+    """
+    if solver == "cpu":
+        return "the CPU solver was asked for"
+    from digital_twins.models._jax_solver import accelerator_missing
+
+    return accelerator_missing()
+
+
 _STEP_FACTOR = 12.0
 _MOST_REFINEMENTS = 5
 
 
-def padded_density(density: ArrayLike, domain: Domain, dtype: np.dtype[Any], capacity: float) -> Array:
+def padded_density(
+    density: ArrayLike, domain: Domain, dtype: np.dtype[Any], capacity: float, *, most: float = _MOST_DENSITY
+) -> Array:
     given = np.asarray(density, dtype=np.float64)
     inside = given[domain.mask] if given.shape == domain.shape else np.array([np.nan])
     if not np.all(np.isfinite(inside)) or np.any(inside < 0.0):
@@ -261,6 +320,12 @@ def padded_density(density: ArrayLike, domain: Domain, dtype: np.dtype[Any], cap
             "The initial density cannot be used.",
             f"It must have the domain's shape {domain.shape} and finite values of 0 or more.",
             "Resample the density to the model grid.",
+        )
+    if float(inside.max()) > most * capacity:
+        raise InputError(
+            "The initial density is far above the carrying capacity.",
+            f"Its largest value is {float(inside.max()):g}, the capacity {capacity:g}.",
+            "Give both in one unit, such as parts of the capacity.",
         )
     return np.pad(np.where(domain.mask, given / capacity, 0.0), 1).astype(dtype)
 

@@ -41,6 +41,32 @@ class Stop:
     map_index: int = -1
 
 
+_LONGEST_DAYS = 73050.0
+
+
+def refuse_unusable(days: NDArray[np.float64], start_day: float, *, tolerance: float, precision: str) -> None:
+    """Refuse output days, tolerances and types of number that no solution can have."""
+    if precision not in {"float32", "float64"} or not 0.0 < tolerance < 1.0:
+        raise InputError(
+            "The accuracy that was asked for cannot be used.",
+            f"The tolerance is {tolerance:g}, the type of number {precision}.",
+            "Use a tolerance between 0 and 1, and float32 or float64.",
+        )
+    usable = math.isfinite(start_day) and days.ndim == 1 and bool(np.all(np.isfinite(days)))
+    if not usable or (days.size and (days[0] < start_day or bool(np.any(np.diff(days) < 0.0)))):
+        raise InputError(
+            "The output days cannot be used.",
+            "They must rise and must not lie before the start.",
+            "Sort the days; the state before the start is not known.",
+        )
+    if days.size and days[-1] - start_day > _LONGEST_DAYS:
+        raise InputError(
+            "The solution would run for more than 200 years.",
+            f"It ends {days[-1] - start_day:g} days after its start.",
+            "Check that the days are days, not seconds or dates.",
+        )
+
+
 def stops_between(
     start_day: float, days: NDArray[np.float64], forcing: Forcing, domain: Domain
 ) -> list[Stop]:

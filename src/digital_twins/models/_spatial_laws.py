@@ -14,7 +14,7 @@ from digital_twins.models._diffusion import diffuse, plan_diffusion, work_for
 from digital_twins.models._forcing import Forcing
 from digital_twins.models._march import Aim
 from digital_twins.models._reaction_diffusion import ReactionDiffusionModel, Solution, padded_density
-from digital_twins.models._schedule import event_arrays, reaction_times, stops_between
+from digital_twins.models._schedule import event_arrays, reaction_times, refuse_unusable, stops_between
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -105,9 +105,10 @@ class SpatialGrowthModel:
         InputError
             When density, capacity map or days cannot be used.
         """
-        dtype = np.dtype(precision)
         days, forcing = np.asarray(output_days, dtype=np.float64), forcing or Forcing()
-        field = padded_density(density, domain, dtype, 1.0)
+        refuse_unusable(days, 0.0, tolerance=tolerance, precision=precision)
+        dtype = np.dtype(precision)
+        field = padded_density(density, domain, dtype, 1.0, most=math.inf)
         capacity = self._capacity(domain)
         flat = field.reshape(field.shape[0], -1)
         share = (1.0 / capacity).astype(dtype).reshape(-1)

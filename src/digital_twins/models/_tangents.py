@@ -15,7 +15,7 @@ from digital_twins.models._forcing import Forcing
 from digital_twins.models._gradient import GradientOptions
 from digital_twins.models._march import Aim
 from digital_twins.models._reaction_diffusion import padded_density
-from digital_twins.models._schedule import event_arrays, reaction_times, stops_between
+from digital_twins.models._schedule import event_arrays, reaction_times, refuse_unusable, stops_between
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -103,6 +103,7 @@ def density_tangents(
     """
     options = options or GradientOptions()
     days = np.asarray(output_days, dtype=np.float64)
+    refuse_unusable(days, options.start_day, tolerance=options.tolerance, precision=options.precision)
     return _Sweep(model, domain, (forcing or Forcing(), options), tuple(directions)).run(density, days)
 
 
