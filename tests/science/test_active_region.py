@@ -14,6 +14,7 @@ from digital_twins.models import (
     SurvivalMap,
     TensorDomain,
     _active,
+    density_gradient,
     density_tangents,
     lq_log_survival,
 )
@@ -161,3 +162,40 @@ def test_tangents_in_a_box(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_active, "_WORTH", 0.0)
     for one, other in zip(found, tangents(), strict=True):
         assert np.linalg.norm(one - other) <= 1e-4 * np.linalg.norm(other)
+
+
+@pytest.mark.parametrize("kind", ["radiation", "resection"])
+@pytest.mark.parametrize("memory_bytes", [1 << 30, 0])
+def test_gradient_in_a_box(monkeypatch: pytest.MonkeyPatch, kind: str, memory_bytes: int) -> None:
+    """Also of a functional that looks at far voxels, and with a box that the tumour outruns."""
+    domain = Domain(np.ones(SHAPE, dtype=bool), SPACING_MM)
+    start = np.where(_distance_mm() < 6.0, 0.8, 0.0)
+    forcing = _forcing(kind)
+    weight = np.random.default_rng(0).normal(size=SHAPE)
+    boxes = _Boxes(monkeypatch)
+    model = ReactionDiffusionModel(0.1, 0.04, 2.0)
+    whole, part = (
+        density_gradient(
+            model,
+            start,
+            domain,
+            output_days=[8.0, 40.0],
+            functional=lambda _, n: (0.5 * float(np.vdot(n - weight, n - weight)), n - weight),
+            forcing=forcing,
+            options=GradientOptions(everywhere=everywhere, memory_bytes=memory_bytes),
+        )
+        for everywhere in (True, False)
+    )
+    assert min(boxes.shares) < 0.7
+    if kind == "radiation":  # what a resection leaves is all tail: the box becomes the whole domain
+        assert part.tape_bytes < 0.9 * whole.tape_bytes
+    assert part.value == pytest.approx(whole.value, rel=1e-8)
+    for name in ("diffusion_coefficient", "proliferation_rate", "carrying_capacity"):
+        assert getattr(part, name) == pytest.approx(getattr(whole, name), rel=1e-5), name
+    np.testing.assert_allclose(part.jump_log_survival, whole.jump_log_survival, rtol=1e-5)
+    inside = _distance_mm() < 5.0
+    np.testing.assert_allclose(
+        part.initial_density[inside], whole.initial_density[inside], rtol=1e-5, atol=1e-8
+    )
+    for one, other in zip(part.survival, whole.survival, strict=True):
+        np.testing.assert_allclose(one[inside], other[inside], rtol=1e-5, atol=1e-8)

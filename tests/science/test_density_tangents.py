@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -28,20 +29,24 @@ MODEL = ReactionDiffusionModel(0.13, 0.061, 2.0)
 PARAMETERS = {"D": 0.13, "k": 0.061, "theta": 2.0, "alpha": 0.06, "drug": 1.0, "map": 0.05, "scale": 1.0}
 
 
-def _case(
-    values: dict[str, float], *, tensor: bool
-) -> tuple[ReactionDiffusionModel, np.ndarray, Domain, Forcing]:
-    """A blob on a random mask; radiation twice on some days, two drugs, a resection and a dose map."""
+@cache
+def _domain(*, tensor: bool) -> Domain:
     rng = np.random.default_rng(5)
     mask = rng.random(SHAPE) < 0.9
     if tensor:
         root = rng.normal(size=(*SHAPE, 3, 3))
-        domain: Domain = TensorDomain(mask, SPACING_MM, root @ np.swapaxes(root, -1, -2) + 0.3 * np.eye(3))
-    else:
-        domain = Domain(mask, SPACING_MM, rng.uniform(0.2, 1.5, SHAPE))
+        return TensorDomain(mask, SPACING_MM, root @ np.swapaxes(root, -1, -2) + 0.3 * np.eye(3))
+    return Domain(mask, SPACING_MM, rng.uniform(0.2, 1.5, SHAPE))
+
+
+def _case(
+    values: dict[str, float], *, tensor: bool
+) -> tuple[ReactionDiffusionModel, np.ndarray, Domain, Forcing]:
+    """A blob on a random mask; radiation twice on some days, two drugs, a resection and a dose map."""
+    domain = _domain(tensor=tensor)
     axes = [(np.arange(n) - (n - 1) / 2) * h for n, h in zip(SHAPE, SPACING_MM, strict=True)]
     z, y, x = np.meshgrid(*axes, indexing="ij")
-    density = values["scale"] * 1.6 / (1.0 + np.exp((np.sqrt(z**2 + y**2 + x**2) - 6.0) / 2.0)) * mask
+    density = values["scale"] * 1.6 / (1.0 + np.exp((np.sqrt(z**2 + y**2 + x**2) - 6.0) / 2.0)) * domain.mask
     keep = np.ones(SHAPE)
     keep[3:5, 5:9, 4:8] = 0.0
     dose_gy = 4.0 * np.exp(-((y / 6.0) ** 2))

@@ -77,7 +77,7 @@ class ActiveRegion:
         if self.whole:
             return field.reshape(field.shape[0], -1)
         inner = self._inner
-        inner[1:-1, 1:-1, 1:-1] = field[self._inside]
+        inner[1:-1, 1:-1, 1:-1] = field[self.inside()]
         return inner.reshape(inner.shape[0], -1)
 
     def cut(self, fields: Array) -> Array:
@@ -85,17 +85,22 @@ class ActiveRegion:
         if self.whole:
             return fields.reshape(*fields.shape[:2], -1)
         inner = np.zeros((fields.shape[0], *self.geometry.shape), dtype=self._dtype)
-        inner[:, 1:-1, 1:-1, 1:-1] = fields[(slice(None), *self._inside)]
+        inner[:, 1:-1, 1:-1, 1:-1] = fields[(slice(None), *self.inside())]
         return inner.reshape(*inner.shape[:2], -1)
 
     def paste(self, fields: Array, inner: Array) -> None:
         """Write what :meth:`cut` gave back to its place."""
         boxes = inner.reshape(-1, *self.geometry.shape)
-        fields[(slice(None), *self._inside)] = boxes[:, 1:-1, 1:-1, 1:-1]
+        fields[(slice(None), *self.inside())] = boxes[:, 1:-1, 1:-1, 1:-1]
 
     @property
-    def _inside(self) -> tuple[slice, ...]:
-        return tuple(slice(first + 1, last + 1) for first, last in self._box)
+    def box(self) -> Box:
+        """First and last + 1 voxel along each axis."""
+        return self._box
+
+    def inside(self, padding: int = 1) -> tuple[slice, ...]:
+        """Where the box lies in a field that is padded by so many voxels."""
+        return tuple(slice(first + padding, last + padding) for first, last in self._box)
 
     def overflows(self, flat: Array) -> bool:
         """Whether the density next to an open side of the box is more than may be left out."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -201,6 +202,18 @@ class Domain:
         """The box of all voxels: first and last + 1 of each axis."""
         slices, rows, columns = self.shape
         return (0, slices), (0, rows), (0, columns)
+
+    def within(self, box: Box) -> Domain:
+        """Return a box of the domain with no flux through its sides; steps stay those of the whole domain."""
+        part = copy.copy(self)
+        cut = tuple(slice(first, last) for first, last in box)
+        stay = {name: value for name, value in vars(self).items() if name in {"spacing_mm", "_tensors"}}
+        vars(part).clear()
+        vars(part).update(stay, mask=self.mask[cut], _diffusivity=self._diffusivity[cut])
+        vars(part)["largest_conductance_per_mm2"] = self.largest_conductance_per_mm2
+        if self.graph is not None:
+            vars(part)["graph"] = self.graph.within(self.shape, box)
+        return part
 
     def geometry(self, dtype: DTypeLike, box: Box | None = None) -> Geometry:
         """Return what the kernels need of the whole domain or of a box with no flux through its sides.
