@@ -19,6 +19,7 @@ from digital_twins.models import (
     lq_log_survival,
     solver_fallback,
 )
+from foreign import python_package
 
 SHAPE, SPACING_MM = (8, 12, 11), (2.0, 1.0, 1.0)
 
@@ -26,7 +27,7 @@ SHAPE, SPACING_MM = (8, 12, 11), (2.0, 1.0, 1.0)
 @pytest.fixture
 def accelerated(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take jax's own device, here a CPU, for an accelerator."""
-    pytest.importorskip("jax", reason="needs jax: pip install 'digital-twins[gpu]'")
+    python_package("jax")
     monkeypatch.setattr(_jax_solver, "accelerator_missing", lambda: None)
 
 
@@ -49,6 +50,7 @@ def _case(kind: str) -> tuple[np.ndarray, Domain, Forcing]:
     return density, domain, forcing
 
 
+@pytest.mark.peers
 @pytest.mark.usefixtures("accelerated")
 @pytest.mark.parametrize("diffusion", [0.1, 6.0], ids=["explicit", "polynomial"])
 @pytest.mark.parametrize("kind", ["scalar", "tensor"])
@@ -68,6 +70,7 @@ def test_equal_to_numba(kind: str, diffusion: float) -> None:
         assert there.density.min() >= 0.0
 
 
+@pytest.mark.peers
 @pytest.mark.usefixtures("accelerated")
 def test_double_precision_is_switched_on_for_the_solver_alone() -> None:
     import jax

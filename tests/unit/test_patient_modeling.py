@@ -16,6 +16,7 @@ from digital_twins.imaging import as_mask, save_nifti
 from digital_twins.models import _jax_solver
 from digital_twins.patient_modeling import PatientTwin, TumorTwinPipeline
 from digital_twins.records import Treatment
+from foreign import python_package
 from tumour_phantom import ball, follow_up, new_twin
 
 BASELINE = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
@@ -46,10 +47,11 @@ def test_gpu_request_without_a_gpu_runs_on_the_cpu_and_says_so(monkeypatch: pyte
     assert any("CPU" in note and "jax finds no GPU" in note for note in twin.provenance.notes)
 
 
+@pytest.mark.peers
 def test_gpu_request_reaches_jax_and_is_kept_with_the_twin(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    pytest.importorskip("jax", reason="needs jax: pip install 'digital-twins[gpu]'")
+    python_package("jax")
     monkeypatch.setattr(_jax_solver, "accelerator_missing", lambda: None)
     image, mask = ball()
     plain, twin = (

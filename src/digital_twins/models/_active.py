@@ -106,15 +106,12 @@ class ActiveRegion:
         """Whether the density next to an open side of the box is more than may be left out."""
         if self.whole:
             return False
-        inner = flat.reshape(self.geometry.shape)
-        total = float(np.vdot(flat, flat))
-        side = 0.0
-        for axis, ((first, last), size) in enumerate(zip(self._box, self._domain.shape, strict=True)):
-            along = np.moveaxis(inner, axis, 0)
-            for plane, is_open in ((along[1], first > 0), (along[-2], last < size)):
-                if is_open:
-                    side += float(np.sum(np.square(plane, dtype=np.float64)))
-        return side > self._limit * total
+        from digital_twins.models._active_kernels import box_squares
+
+        total, sides = box_squares(flat.reshape(self.geometry.shape))
+        ends = zip(self._box, self._domain.shape, strict=True)
+        is_open = np.array([(first > 0, last < size) for (first, last), size in ends])
+        return bool(sides[is_open].sum() > self._limit * total)
 
     def put(self, field: Array, flat: Array, reaction: tuple[float, float]) -> None:
         """Write the box back and let the rest of the field react."""

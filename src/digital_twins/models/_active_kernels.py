@@ -45,3 +45,42 @@ def react_outside(field, inner, gain, saturation):  # type: ignore[no-untyped-de
                 row[x0:x1] = box[z - z0 + 1, y - y0 + 1, 1 : columns - 1]
                 for i in range(x1, row.size):
                     row[i] = gain * row[i] / (one + saturation * row[i])
+
+
+@_jit
+def react_in_place(density, gain, saturation):  # type: ignore[no-untyped-def]
+    """Set ``N <- gain N / (1 + saturation N)`` in [slice, pixel]."""
+    one = density.dtype.type(1.0)
+    for z in range(density.shape[0]):
+        row = density[z]
+        for i in range(row.size):
+            row[i] = gain * row[i] / (one + saturation * row[i])
+
+
+@_jit
+def box_squares(inner):  # type: ignore[no-untyped-def]
+    """Sum of squares of a padded box, and those of its first and last plane across each axis [axis, side]."""
+    slices, rows, columns = inner.shape
+    sides = np.zeros((3, 2))
+    total = 0.0
+    for z in range(1, slices - 1):
+        by_slice = 0.0
+        for y in range(1, rows - 1):
+            row = inner[z, y]
+            squares = np.float64(0.0)
+            for x in range(1, columns - 1):
+                squares += np.float64(row[x]) * np.float64(row[x])
+            first, last = np.float64(row[1]), np.float64(row[columns - 2])
+            sides[2, 0] += first * first
+            sides[2, 1] += last * last
+            if y == 1:
+                sides[1, 0] += squares
+            if y == rows - 2:
+                sides[1, 1] += squares
+            by_slice += squares
+        if z == 1:
+            sides[0, 0] += by_slice
+        if z == slices - 2:
+            sides[0, 1] += by_slice
+        total += by_slice
+    return total, sides

@@ -114,12 +114,14 @@ class March:
         plan: Diffusion,
         day: float,
     ) -> None:
+        from digital_twins.models._active_kernels import react_in_place
+
         region, kind = self._region, self._dtype.type
         first, gain, saturation = maps
         while True:
             flat = region.take(field)
             if first != (1.0, 0.0):
-                flat *= kind(first[0]) / (1 + kind(first[1]) * flat)
+                react_in_place(flat, kind(first[0]), kind(first[1]))
             diffuse(flat, region.scratch, region.geometry, diffusion=plan, gain=gain, saturation=saturation)
             if not region.overflows(flat):
                 break
