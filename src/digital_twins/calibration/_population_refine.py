@@ -52,12 +52,12 @@ def refine_population(
     patients, size = each.mean.shape
     noise = _normals((patients, draws, size), seed)
     own = np.arange(draws) % 5 != 0
-    centre, roots = each.mean, np.linalg.cholesky(each.covariance + 1e-9 * np.eye(size)) * _WIDER
+    centre, roots = each.mean, _cholesky(each.covariance + 1e-9 * np.eye(size)) * _WIDER
     since = series.days - series.days[:, :1]
     tables = (np.repeat(series.days, draws, axis=0), np.repeat(series.counts, draws))
     share = weights / weights.sum()
     for turn in range(rounds):
-        spread = np.linalg.cholesky(population.covariance)
+        spread = _cholesky(population.covariance)
         local = centre[:, None, :] + np.einsum("pab,pdb->pda", roots, noise)
         theta = np.where(own[None, :, None], local, population.mean + noise @ spread.T)
         flat = theta.reshape(-1, size)
@@ -87,10 +87,14 @@ def _normals(shape: tuple[int, int, int], seed: int) -> FloatArray:
     return np.asarray(ndtri(np.clip((points + shifts) % 1.0, 1e-6, 1.0 - 1e-6)))
 
 
+def _cholesky(matrices: FloatArray) -> FloatArray:
+    return np.asarray(np.linalg.cholesky(matrices), dtype=np.float64)
+
+
 def _roots(off: FloatArray, chance: FloatArray, prior: FloatArray) -> FloatArray:
     """Factors of the weighted covariances, a little widened, with a small share of the population's."""
     found = np.einsum("pd,pda,pdb->pab", chance, off, off)
-    return np.asarray(np.linalg.cholesky(found + 0.01 * prior) * _WIDER)
+    return np.asarray(_cholesky(found + 0.01 * prior) * _WIDER)
 
 
 def _log_normal(off: FloatArray, root: FloatArray) -> FloatArray:
@@ -110,7 +114,7 @@ def _posterior(
     theta, modes, roots = draws
     fit = np.empty(residuals.shape[0])
     misfits(*tables, residuals, population.variances, fit)
-    spread = np.linalg.cholesky(population.covariance)
+    spread = _cholesky(population.covariance)
     prior = _log_normal(theta - population.mean, spread[None])
     own = _log_normal(theta - modes[:, None, :], roots) + np.log(0.8)
     proposal = np.logaddexp(own, prior + np.log(0.2))

@@ -10,7 +10,6 @@ import typer
 from digital_twins._errors import InputError
 from digital_twins.cli._options import Json
 
-
 _JSON_KEYS = (
     "model", "mean_absolute_error", "pinball", "coverage_50", "coverage_80", "coverage_95", "seconds",
 )  # fmt: skip

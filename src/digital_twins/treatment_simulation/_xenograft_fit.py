@@ -220,7 +220,7 @@ class _Sampler:
         scale = residual.T @ residual + 2.0 * _SPREAD_FREEDOM * np.diag(1.0 / self.auxiliary)
         freedom = _SPREAD_FREEDOM + 2.0 + self.x.size
         self.precision = self._wishart(np.linalg.inv(scale), freedom)
-        self.covariance = np.linalg.inv(self.precision)
+        self.covariance = np.asarray(np.linalg.inv(self.precision), dtype=np.float64)
         rate = _SPREAD_FREEDOM * np.diag(self.precision) + _SPREAD_SCALE**-2.0
         self.auxiliary = rate / self.rng.gamma((_SPREAD_FREEDOM + 3.0) / 2.0, size=3)
 
@@ -259,7 +259,7 @@ def fit_population(
         chain.update_power(adapt=adapt)
         chain.update_population()
         if i >= burn_in and i % thin == 0:
-            factor = np.linalg.cholesky(chain.covariance)
+            factor = np.asarray(np.linalg.cholesky(chain.covariance), dtype=np.float64)
             kept.append((chain.shared.copy(), chain.mean.copy(), chain.slope.copy(), factor))
     shared, mean, slope, factors = (np.array(part) for part in zip(*kept, strict=True))
     return Posterior(shared, mean, slope, factors, chain.reference_cm3, chain.reference)
