@@ -10,6 +10,9 @@ if TYPE_CHECKING:
         SIMULATED_KINDS as SIMULATED_KINDS,
         forcing_for as forcing_for,
     )
+    from digital_twins.patient_modeling._patient_model import (
+        ReactionDiffusionModel as ReactionDiffusionModel,
+    )
     from digital_twins.patient_modeling._pipeline import TumorTwinPipeline as TumorTwinPipeline
     from digital_twins.patient_modeling._predict import Prediction as Prediction
     from digital_twins.patient_modeling._registry import (
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
         Provenance as Provenance,
         Snapshot as Snapshot,
     )
+    from digital_twins.patient_modeling._tissue import TensorField as TensorField, Tissue as Tissue
     from digital_twins.patient_modeling._twin import PatientTwin as PatientTwin
 
 _ROOM = "digital_twins.patient_modeling"
@@ -33,6 +37,8 @@ _WHERE = {
     "Estimate": "digital_twins.calibration",
     "PatientTwin": f"{_ROOM}._twin",
     "Prediction": f"{_ROOM}._predict",
+    **dict.fromkeys(("TensorField", "Tissue"), f"{_ROOM}._tissue"),
+    "ReactionDiffusionModel": f"{_ROOM}._patient_model",
     "TumorTwinPipeline": f"{_ROOM}._pipeline",
     "Visit": f"{_ROOM}._scans",
 }

@@ -44,6 +44,9 @@ def to_bytes(twin: PatientTwin) -> bytes:
         "domain": np.packbits(simulator.domain.array),
         "distance_mm": simulator.distance_mm,
     }
+    for name in ("diffusivity", "tensor"):
+        if getattr(simulator, name) is not None:
+            arrays[name] = getattr(simulator, name)
     if twin.image is not None:
         arrays["image"] = twin.image.array
     visits: dict[str, dict[str, Any]] = {}
@@ -263,7 +266,13 @@ def _assemble(document: Mapping[str, Any], arrays: Mapping[str, Array], cls: typ
         document["patient_id"],
         baseline=_moment(document["baseline"]),
         image=image,
-        simulator=Simulator(domain, arrays["distance_mm"], document["lesion_volume_cm3"]),
+        simulator=Simulator(
+            domain,
+            arrays["distance_mm"],
+            document["lesion_volume_cm3"],
+            diffusivity=arrays.get("diffusivity"),
+            tensor=arrays.get("tensor"),
+        ),
         clinical_data=document["clinical_data"],
         history=[_snapshot(snapshot, visits) for snapshot in document["history"]],
     )
