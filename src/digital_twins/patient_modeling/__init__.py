@@ -10,6 +10,10 @@ if TYPE_CHECKING:
         SIMULATED_KINDS as SIMULATED_KINDS,
         forcing_for as forcing_for,
     )
+    from digital_twins.patient_modeling._life import (
+        ParameterChange as ParameterChange,
+        VersionChanges as VersionChanges,
+    )
     from digital_twins.patient_modeling._patient_model import (
         ReactionDiffusionModel as ReactionDiffusionModel,
     )
@@ -33,6 +37,7 @@ _ROOM = "digital_twins.patient_modeling"
 _WHERE = {
     **dict.fromkeys(("SIMULATED_KINDS", "forcing_for"), f"{_ROOM}._forcing"),
     **dict.fromkeys(("CalibrationResult", "Provenance", "Snapshot"), f"{_ROOM}._snapshot"),
+    **dict.fromkeys(("ParameterChange", "VersionChanges"), f"{_ROOM}._life"),
     **dict.fromkeys(("MIGRATIONS", "TwinRegistry", "TwinVersion"), f"{_ROOM}._registry"),
     "Estimate": "digital_twins.calibration",
     "PatientTwin": f"{_ROOM}._twin",

@@ -1,4 +1,4 @@
-"""A twin as bytes: a zip of one JSON document and numpy arrays, read within limits and without pickle."""
+"""A twin as bytes: a zip of one JSON document, numpy arrays and what explains them, read without pickle."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from digital_twins._errors import InputError, NotFoundError
 from digital_twins.calibration import Belief, Estimate, Prior
 from digital_twins.imaging import Mask, Volume
+from digital_twins.patient_modeling._file_about import README, SCHEMA, SUMS, TEXT, checksums, schema_text
 from digital_twins.patient_modeling._scans import Visit
 from digital_twins.patient_modeling._simulator import Simulator
 from digital_twins.patient_modeling._snapshot import CalibrationResult, Provenance, Snapshot
@@ -31,7 +32,8 @@ Array = NDArray[Any]
 T = TypeVar("T", bound="PatientTwin")
 
 FORMAT = "digital-twins/patient-twin"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_WITH_SUMS = 2
 _LARGEST_BYTES = 1 << 30
 _MOST_MEMBERS = 2000
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -72,14 +74,17 @@ def to_bytes(twin: PatientTwin) -> bytes:
         "visits": visits,
         "history": [_snapshot_document(snapshot) for snapshot in twin.history],
     }
+    text = json.dumps(document, default=str, sort_keys=True, allow_nan=False)
+    members = {README: TEXT.encode(), SCHEMA: schema_text(), "twin.json": text.encode()}
+    for name in sorted(arrays):
+        member = io.BytesIO()
+        np.lib.format.write_array(member, np.ascontiguousarray(arrays[name]), allow_pickle=False)
+        members[f"{name}.npy"] = member.getvalue()
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        text = json.dumps(document, default=str, sort_keys=True, allow_nan=False)
-        _add(archive, "twin.json", text.encode())
-        for name in sorted(arrays):
-            member = io.BytesIO()
-            np.lib.format.write_array(member, np.ascontiguousarray(arrays[name]), allow_pickle=False)
-            _add(archive, f"{name}.npy", member.getvalue())
+        for name, content in members.items():
+            _add(archive, name, content)
+        _add(archive, SUMS, checksums(members))
     return buffer.getvalue()
 
 
@@ -96,6 +101,9 @@ def from_bytes(data: bytes, cls: type[T]) -> T:
         document = json.loads(members["twin.json"])
         if document["format"] != FORMAT or document["format_version"] > FORMAT_VERSION:
             raise _unreadable("It was written by another program or a newer version.")
+        sums = members.pop(SUMS, None)
+        if document["format_version"] >= _WITH_SUMS and sums != checksums(members):
+            raise _unreadable("Its checksums do not fit its content: it was damaged or changed.")
         arrays = {
             name.removesuffix(".npy"): np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
             for name, content in members.items()

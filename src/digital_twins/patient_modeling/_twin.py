@@ -14,6 +14,14 @@ from digital_twins import __version__
 from digital_twins._errors import InputError, StorageError
 from digital_twins.imaging import Mask, Volume, as_mask
 from digital_twins.patient_modeling._calibrate import calibrate, current_volume, summary
+from digital_twins.patient_modeling._card import one_line, twin_card
+from digital_twins.patient_modeling._life import (
+    VersionChanges,
+    branch_id,
+    changes_between,
+    renewed,
+    snapshot_of,
+)
 from digital_twins.patient_modeling._predict import Prediction, ensemble, output_days, run_ensemble
 from digital_twins.patient_modeling._priors import PROLIFERATION
 from digital_twins.patient_modeling._scans import Visit, read_visit
@@ -28,6 +36,9 @@ from digital_twins.records import NEOPLASM, Treatment, parse_treatment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    import pandas as pd
+    import xarray as xr
 
     from digital_twins.calibration import Estimate
 
@@ -320,6 +331,82 @@ class PatientTwin:
             probability=probability,
             mean_density=density,
         )
+
+    def changes(self, since: int | None = None, until: int | None = None) -> VersionChanges:
+        """Compare two versions: by default the current one with its parent.
+
+        Raises
+        ------
+        NotFoundError
+            When the twin has no such version.
+        """
+        after = self.snapshot if until is None else snapshot_of(self.history, until)
+        parent = after.provenance.parent_version
+        before = snapshot_of(self.history, since or parent or after.version)
+        return changes_between(before, after)
+
+    def revert(self, version: int, *, reason: str = "") -> int:
+        """Make a new version with the content of an old one; nothing is lost. Returns its number.
+
+        Raises
+        ------
+        NotFoundError
+            When the twin has no such version.
+        """
+        note = f"reverted to version {version}" + (f": {reason}" if reason else "")
+        made = renewed(snapshot_of(self.history, version), self.version + 1, note)
+        self.history = (*self.history, made)
+        return made.version
+
+    def branch(self, version: int, name: str) -> PatientTwin:
+        """Make another twin of the patient that goes on from an old version, under an identifier of its own.
+
+        Raises
+        ------
+        NotFoundError
+            When the twin has no such version.
+        """
+        start = snapshot_of(self.history, version)
+        made = renewed(start, version + 1, f"branch '{name}' of twin {self.twin_id}, version {version}")
+        return PatientTwin(
+            branch_id(self.twin_id, version, name),
+            self.patient_id,
+            baseline=self.baseline,
+            image=self.image,
+            simulator=self._simulator,
+            clinical_data=self.clinical_data,
+            history=(*(s for s in self.history if s.version <= version), made),
+        )
+
+    def __repr__(self) -> str:
+        return one_line(self)
+
+    def _repr_html_(self) -> str:
+        return twin_card(self)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return every parameter of every version as a pandas DataFrame, one row each.
+
+        Raises
+        ------
+        MissingExtraError
+            Without pandas (``pip install 'digital-twins[dataframe]'``).
+        """
+        from digital_twins.patient_modeling._frames import twin_frame
+
+        return twin_frame(self)
+
+    def to_xarray(self) -> xr.Dataset:
+        """Return domain, lesion, current density and follow-up volumes as an xarray Dataset with units.
+
+        Raises
+        ------
+        MissingExtraError
+            Without xarray (``pip install 'digital-twins[xarray]'``).
+        """
+        from digital_twins.patient_modeling._frames import twin_dataset
+
+        return twin_dataset(self)
 
     @property
     def content_digest(self) -> str:
