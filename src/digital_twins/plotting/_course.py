@@ -62,7 +62,7 @@ def twin_course(
         axes, strip = figure.subplots(
             2, 1, sharex=True, gridspec_kw={"height_ratios": [1.0 - share, share], "hspace": 0.06}
         )
-        _treatments(strip, given)
+        _treatments(strip, given, float(prediction.days[-1]))
         dress(strip, xlabel="time since baseline (days)", ylabel="")
         strip.tick_params(axis="y", length=0)
         strip.spines["left"].set_visible(False)
@@ -107,7 +107,7 @@ def _volumes(axes: Axes, twin: PatientTwin, prediction: Prediction) -> None:
     axes.legend(fontsize=FONT - 1, frameon=False, loc="best")
 
 
-def _treatments(axes: Axes, given: list[tuple[Treatment, bool]]) -> None:
+def _treatments(axes: Axes, given: list[tuple[Treatment, bool]], last_day: float) -> None:
     for row, (treatment, planned) in enumerate(given):
         colour, marker = PALETTE[(row + 1) % len(PALETTE)], MARKERS[(row + 1) % len(MARKERS)]
         days = _days(treatment)
@@ -123,12 +123,14 @@ def _treatments(axes: Axes, given: list[tuple[Treatment, bool]]) -> None:
             clip_on=False,
         )
         words = cut(treatment.label, 60) + (" (planned)" if planned else "")
+        to_left = days[-1] > 0.55 * last_day and days[0] > 0.3 * last_day
         axes.annotate(
             words,
-            (days[-1], row),
-            xytext=(5, 0),
+            (days[0] if to_left else days[-1], row),
+            xytext=(-5 if to_left else 5, 0),
             textcoords="offset points",
             fontsize=FONT - 1.5,
+            ha="right" if to_left else "left",
             va="center",
             color=INK,
         )

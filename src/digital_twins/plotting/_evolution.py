@@ -39,9 +39,10 @@ def predicted_slices(
 ) -> Picture:
     """Draw the slice through the middle of the baseline lesion on several days.
 
-    The mean cell density lies in colour over the baseline image (grey); lines enclose where the visible
-    tumour is with a probability of 5 % (dotted), 50 % (solid) and 95 % (dashed), and the black-and-white line
-    is the baseline outline. The image is the baseline's on every panel: none was acquired on these days.
+    The mean cell density lies in colour over the baseline image (or the domain, where there is none); lines
+    enclose where the visible tumour is with a probability of 5 % (dotted), 50 % (solid) and 95 % (dashed),
+    and the black-and-white line is the baseline outline. The image is the baseline's on every panel: none was
+    acquired on these days.
 
     Parameters
     ----------
@@ -69,9 +70,11 @@ def predicted_slices(
     lesion = twin.lesion
     k = int(np.argmax(np.count_nonzero(lesion.array, axis=(1, 2))))
     outline = lesion.array[k]
-    picture = np.zeros(outline.shape) if twin.image is None else resample(twin.image, lesion).array[k]
-    modality = None if twin.image is None else twin.image.modality
-    low, high = _window(picture.astype(np.float32), modality)
+    if twin.image is None:
+        picture, (low, high) = 0.45 * twin.domain.array[k], (0.0, 1.0)
+    else:
+        picture = resample(twin.image, lesion).array[k]
+        low, high = _window(picture.astype(np.float32), twin.image.modality)
     spacing = lesion.spacing_mm
     figure = new_figure(
         (panel_mm * len(days) + 4, panel_mm * _ratio(outline.shape, spacing) + 12),

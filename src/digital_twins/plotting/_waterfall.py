@@ -81,7 +81,7 @@ def response_waterfall(
             hatch=_HATCHES[number % len(_HATCHES)],
             edgecolor="white",
             linewidth=0.4,
-            label=kind or "not assessed",
+            label=kind.replace("_", " ") or "not assessed",
         )
     for i, outcome in enumerate(ordered):
         change = outcome.change_percent
