@@ -168,7 +168,8 @@ def test_a_file_explains_and_checks_itself(lived: PatientTwin, tmp_path: Path) -
     assert done.stdout.count(": OK") == len(inside) - 1
     page = inside["README.txt"].decode()
     for name in inside.keys() - {"README.txt"}:
-        assert re.sub(r"visit-.*\.npy", "visit-DIGEST.npy", name) in page
+        plain = re.sub(r"visit-[0-9a-f]+", "visit-DIGEST", name)
+        assert re.sub(r"(particles|weights)-\d+", r"\1-VERSION", plain) in page, name
     domain = json.loads(inside["twin.json"])["domain"]
     packed = np.load(io.BytesIO(inside["domain.npy"]), allow_pickle=False)
     unpacked = np.unpackbits(packed)[: np.prod(domain["shape"])].reshape(domain["shape"]).astype(bool)

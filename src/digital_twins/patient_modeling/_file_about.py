@@ -23,6 +23,9 @@ This is a zip archive. Nothing in it is a program, and no software of ours is ne
   distance_mm.npy   signed distance to the edge of the baseline lesion on that grid, positive inside, float32
   image.npy         baseline image around the lesion, if any; shape and affine under "image"
   visit-DIGEST.npy  lesion of a follow-up scan on the model grid, packed as the domain is
+  visit-DIGEST-KIND.npy  another image of that scan there: cellularity (of ADC) or uptake (of PET), float32
+  particles-VERSION.npy, weights-VERSION.npy  samples of the logarithms of the parameters named under "sampled",
+                    [sample, parameter], and their weights, for versions that a sampler made
   diffusivity.npy   relative diffusivity of each voxel, if tissue maps were given
   tensor.npy        relative diffusion tensors [slice, row, column, 3, 3] along the grid's axes, if given
   SHA256SUMS        checksums of all the other members: unzip, then: sha256sum -c SHA256SUMS
@@ -142,6 +145,7 @@ _SNAPSHOT = _object(
         "log_mean": _list(_NUMBER, "in the order of priors"),
         "log_covariance": _list(_list(_NUMBER)),
         "calibrated": _list(_TEXT, "parameters that data have informed"),
+        "sampled": _list(_TEXT, "columns of particles-VERSION.npy") | {"type": ["array", "null"]},
         "visits": _list(_TEXT, "digests of the follow-up scans used"),
         "treatment_history": _list(_TREATMENT),
         "provenance": _PROVENANCE,
@@ -172,6 +176,7 @@ SCHEMA_2020: dict[str, Any] = {
                         "volume_cm3": _is("number", "on its own grid"),
                         "digest": _TEXT,
                         "day_from": _is("string", "where the day was read"),
+                        "images": _list(_is("object"), "kind, digest and fwhm_mm of its images"),
                     },
                 )
             ),

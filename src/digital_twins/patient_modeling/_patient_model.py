@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from digital_twins.calibration import Prior
     from digital_twins.imaging import ImagingVisit, PatientData
+    from digital_twins.patient_modeling._calibrate import CalibrationSettings
     from digital_twins.patient_modeling._predict import Prediction
     from digital_twins.patient_modeling._snapshot import CalibrationResult
     from digital_twins.patient_modeling._twin import PatientTwin
@@ -111,6 +112,7 @@ class ReactionDiffusionModel:
         *,
         optimization_method: OptimizationMethod = "bayesian",
         treatment_history: Sequence[Mapping[str, Any] | Treatment] = (),
+        settings: CalibrationSettings | None = None,
         seed: int = 0,
         progress: Callable[[float, str], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
@@ -128,6 +130,8 @@ class ReactionDiffusionModel:
             ``"lm"``, ``"map"`` or ``"bayesian"``: see :meth:`PatientTwin.calibrate`.
         treatment_history
             Treatments given meanwhile, in days since the first visit.
+        settings
+            As for :meth:`PatientTwin.calibrate`.
 
         Raises
         ------
@@ -155,6 +159,8 @@ class ReactionDiffusionModel:
         result = twin.calibrate(
             [(visit.day, visit.lesion) for visit in later],
             treatment_history,
+            method=optimization_method,
+            settings=settings,
             seed=seed,
             progress=progress,
             cancelled=cancelled,

@@ -96,8 +96,9 @@ def _panel(axes: Axes, belief: Belief, index: int, truth: float | None) -> None:
     axes.plot(values, before, color=_GREY, linewidth=1.0, linestyle="--", label="prior")
     top = before.max()
     if informed:
-        after = _density(logs, mean, spread)
-        inside = np.abs(logs - mean) <= 1.96 * spread
+        estimate = belief.estimates()[prior.name]
+        after = _belief_density(logs, belief, prior.name, mean=mean, spread=spread)
+        inside = (values >= estimate.low) & (values <= estimate.high)
         axes.plot(values, after, color=PALETTE[0], linewidth=1.3, label="calibrated")
         axes.fill_between(values, 0, after, where=list(inside), color=PALETTE[0], alpha=0.18, linewidth=0)
         top = max(top, after.max())
@@ -128,6 +129,21 @@ def _ticks(axes: Axes, values: NDArray[np.float64]) -> None:
 
 def _density(logs: NDArray[np.float64], mean: float, spread: float) -> NDArray[np.float64]:
     return np.asarray(np.exp(-0.5 * ((logs - mean) / spread) ** 2) / spread)
+
+
+def _belief_density(
+    logs: NDArray[np.float64], belief: Belief, name: str, *, mean: float, spread: float
+) -> NDArray[np.float64]:
+    """Return a normal density, or that of the samples where a sampler gave them (a kernel estimate)."""
+    cloud = belief.particles
+    if cloud is None or name not in cloud.names:
+        return _density(logs, mean, spread)
+    column = cloud.logs[:, cloud.names.index(name)]
+    effective = 1.0 / float(np.sum(cloud.weights**2))
+    middle = float(cloud.weights @ column)
+    width = 1.06 * float(np.sqrt(cloud.weights @ (column - middle) ** 2)) * effective**-0.2
+    each = np.exp(-0.5 * ((logs[:, None] - column) / max(width, 1e-6)) ** 2) / max(width, 1e-6)
+    return np.asarray(each @ cloud.weights)
 
 
 def _unit(prior: Prior) -> str:
