@@ -24,7 +24,7 @@ This is a zip archive. Nothing in it is a program, and no software of ours is ne
   image.npy         baseline image around the lesion, if any; shape and affine under "image"
   visit-DIGEST.npy  lesion of a follow-up scan on the model grid, packed as the domain is
   visit-DIGEST-KIND.npy  another image of that scan there: cellularity (of ADC) or uptake (of PET), float32
-  particles-VERSION.npy, weights-VERSION.npy  samples of the logarithms of the parameters named under "sampled",
+  particles-VERSION.npy, weights-VERSION.npy  samples of the logarithms of the parameters under "sampled",
                     [sample, parameter], and their weights, for versions that a sampler made
   diffusivity.npy   relative diffusivity of each voxel, if tissue maps were given
   tensor.npy        relative diffusion tensors [slice, row, column, 3, 3] along the grid's axes, if given
