@@ -7,6 +7,7 @@ from digital_twins._lazy import exports
 if TYPE_CHECKING:
     from digital_twins.calibration import Estimate as Estimate
     from digital_twins.patient_modeling._calibrate import CalibrationSettings as CalibrationSettings
+    from digital_twins.patient_modeling._citations import Citation as Citation, citations as citations
     from digital_twins.patient_modeling._forcing import (
         SIMULATED_KINDS as SIMULATED_KINDS,
         forcing_for as forcing_for,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 _ROOM = "digital_twins.patient_modeling"
 _WHERE = {
+    **dict.fromkeys(("Citation", "citations"), f"{_ROOM}._citations"),
     **dict.fromkeys(("SIMULATED_KINDS", "forcing_for"), f"{_ROOM}._forcing"),
     **dict.fromkeys(("ParameterChange", "VersionChanges"), f"{_ROOM}._life"),
     **dict.fromkeys(("CalibrationResult", "Provenance", "SamplingReport", "Snapshot"), f"{_ROOM}._snapshot"),
