@@ -35,7 +35,7 @@ class ImagePatient:
     """What the hospital has, and what nature knows."""
 
     twin: PatientTwin
-    scans: list[tuple[float, Mask]]
+    scans: list[tuple[float, Any]]
     truth: Mapping[str, float]
     true_volumes_cm3: NDArray[np.float64]
 
@@ -88,6 +88,24 @@ def outlined(
     return as_mask(frame(SPACING_MM), coarse > 0.0)
 
 
+def images(density_fine: Any, rng: np.random.Generator, *, noise: float = 1.0) -> dict[str, Volume]:
+    """A diffusion map (1e-6 mm2/s) and a PET image (SUV, 6 mm blur, background 1) of a true density."""
+    coarse = density_fine.reshape(SIZE, 2, SIZE, 2, SIZE, 2).mean(axis=(1, 3, 5))
+    scale = 1.0 + noise * 0.03 * rng.standard_normal(2)
+    grain = [
+        noise * rng.standard_normal(coarse.shape),
+        noise * smooth_field(rng, coarse.shape, SPACING_MM, 6.0),
+    ]
+    adc = 3000.0 * (1.0 - scale[0] * coarse) + 150.0 * grain[0]
+    blurred = ndimage.gaussian_filter(coarse, 6.0 / 2.355 / SPACING_MM)
+    suv = 1.0 + 5.0 * scale[1] * blurred + 0.2 * grain[1]
+    where = frame(SPACING_MM)
+    return {
+        "adc": where.with_array(np.clip(adc, 1.0, 3500.0).astype(np.float32)),
+        "pet": where.with_array(np.maximum(suv, 0.0).astype(np.float32)),
+    }
+
+
 def on_fine(density: Any, domain: Mask) -> Any:
     """A model's density on the fine grid, linear in its logarithm (fronts fall off exponentially)."""
     from digital_twins.imaging import resample
@@ -126,13 +144,14 @@ def image_patient(
         volumes.append(volume)
         if day <= days[-1]:
             edge = signed_distance(density >= np.log(THRESHOLD), FINE_MM)
-            scans.append((day, outlined(edge, rng, off_mm=off_mm, noise=noise)))
+            outline = outlined(edge, rng, off_mm=off_mm, noise=noise)
+            scans.append((day, {"segmentation": outline, **images(np.exp(density), rng, noise=noise)}))
     known = {**values, "baseline_volume_scale": real.volume_cm3 / twin.baseline_volume_cm3}
     return ImagePatient(twin, scans, known, np.array(volumes))
 
 
 def _grown(
-    nature: PatientTwin, distance: Any, values: Mapping[str, float], history: Any, days: list[float], *, astray: bool
+    nature: PatientTwin, distance: Any, values: Mapping[str, float], history: Any, days: Any, *, astray: bool
 ) -> Iterator[tuple[float, Any, float]]:  # fmt: skip
     """Yield (day, log density on the fine grid, true volume)."""
     course = [parse_treatment(treatment) for treatment in history]

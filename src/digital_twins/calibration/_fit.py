@@ -22,6 +22,7 @@ FloatArray = NDArray[np.float64]
 
 _FORWARD_STEP = 0.02
 _CENTRAL_STEP = 0.1
+_MISSED = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,7 @@ def fit_least_squares(
     priors: Sequence[Prior],
     *,
     prior_weight: float = 1.0,
+    more_starts: int = 24,
     max_iterations: int = 30,
     progress: Callable[[float, str], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -133,8 +135,12 @@ def fit_least_squares(
     priors
         The free parameters, none of them fixed.
     prior_weight
-        w, above 0: 1 gives the posterior mode, 0.01 the likelihood with priors ten times as wide, which only
+        w, above 0: 1 gives the posterior mode, 0.01 the likelihood with priors ten times as wide, that only
         keep the search from running away.
+    more_starts
+        When the mode misses the data by more than three standard deviations (the search may have stopped on a
+        plateau, as where a tumour dies out), so many draws from the priors are tried, and the search begins
+        anew from the best of them.
     progress
         Called with a fraction in 0..1 and a text after every iteration.
     cancelled
@@ -169,6 +175,13 @@ def fit_least_squares(
             "Check the observations and the priors.",
         )
     z, data, converged = _search(problem, z, data, (max_iterations, progress, cancelled))
+    if more_starts and _misfit(data) > _MISSED:
+        again = _best_draw(problem, more_starts, cancelled)
+        if again is not None:
+            tell = None if progress is None else lambda _share, text: progress(1.0, f"second start, {text}")
+            other = _search(problem, *again, (max_iterations, tell, cancelled))
+            if problem.cost(other[1], other[0]) < problem.cost(data, z):
+                z, data, converged = other
     jacobian = problem.central_jacobian(z)
     information = jacobian.T @ jacobian
     covariance = _inverse(information + prior_weight * np.eye(z.size))
@@ -186,6 +199,25 @@ def fit_least_squares(
         message=_message(problem, z, data, converged=converged),
         identifiability=identifiability(names, full, problem.spread),
     )
+
+
+def _best_draw(
+    problem: _Problem, count: int, cancelled: Callable[[], bool] | None
+) -> tuple[FloatArray, FloatArray] | None:
+    """Return the draw from the priors with the lowest cost and its residuals; None if none can be run."""
+    rng = np.random.default_rng(0)
+    best, best_cost = None, math.inf
+    for z in np.clip(rng.standard_normal((count, problem.spread.size)), problem.low, problem.high):
+        if cancelled is not None and cancelled():
+            raise CancelledError("the calibration was cancelled")
+        data = problem.data(z)
+        if (cost := problem.cost(data, z)) < best_cost:
+            best, best_cost = (z, data), cost
+    return best
+
+
+def _misfit(data: FloatArray) -> float:
+    return float(np.sqrt(np.mean(data**2)))
 
 
 def _inverse(matrix: FloatArray) -> FloatArray:
@@ -236,8 +268,8 @@ def _message(problem: _Problem, z: FloatArray, data: FloatArray, *, converged: b
     ]
     if at_bound:
         return f"A mode was found with {', '.join(at_bound)} at its bound: check the visits and treatments."
-    misfit = float(np.sqrt(np.mean(data**2)))
-    if misfit > 3.0:
+    misfit = _misfit(data)
+    if misfit > _MISSED:
         return (
             f"A mode was found, but the model misses the data by {misfit:.1f} standard deviations: check the "
             "segmentations, the days and the treatment history."

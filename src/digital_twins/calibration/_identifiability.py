@@ -17,6 +17,7 @@ _LEARNED = 0.5
 _CONFOUNDED = 0.95
 _OPEN = 0.7
 _TAKES_PART = 0.35
+_TIED = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +31,19 @@ class Direction:
     remaining_sd
         Posterior over prior standard deviation along it: near 0 the data determine it, near 1 they say
         nothing of it.
+    tied
+        Whether the data tie its parameters together (posterior correlation beyond 0.3), so that only the
+        combination is open; otherwise each of them is open by itself.
     """
 
     weights: Mapping[str, float]
     remaining_sd: float
+    tied: bool = False
+
+    @property
+    def main(self) -> tuple[str, ...]:
+        """Parameters that take the greater part in it."""
+        return tuple(name for name, w in self.weights.items() if abs(w) >= _TAKES_PART)
 
     @property
     def determined(self) -> bool:
@@ -78,15 +88,12 @@ class Identifiability:
             "determined."
             for first, second, value in self.confounded
         ]
-        notes += [text for each in self.undetermined if (text := _mixture(each))]
+        notes += [_mixture(each) for each in self.undetermined if each.tied]
         return tuple(notes)
 
 
 def _mixture(direction: Direction) -> str:
-    """Name a combination of two or more parameters; a single one is named by its own interval."""
-    parts = {name: w for name, w in direction.weights.items() if abs(w) >= _TAKES_PART}
-    if len(parts) < 2:
-        return ""
+    parts = {name: direction.weights[name] for name in direction.main}
     lead = next(iter(parts.values()))
     rising = [name for name, w in parts.items() if w * lead > 0.0]
     falling = [name for name, w in parts.items() if w * lead < 0.0]
@@ -120,10 +127,7 @@ def identifiability(
     spread = np.sqrt(np.clip(np.diag(scaled), 1e-300, None))
     correlation = scaled / np.outer(spread, spread)
     directions = tuple(
-        Direction(
-            {name: float(w) for name, w in zip(names, vector[:, i], strict=True)},
-            float(np.sqrt(max(eigenvalue[i], 0.0))),
-        )
+        _direction(names, vector[:, i], float(np.sqrt(max(eigenvalue[i], 0.0))), correlation)
         for i in range(len(names))
     )
     pairs = tuple(
@@ -134,3 +138,12 @@ def identifiability(
     )
     reduction = {name: float(1.0 - scaled[i, i]) for i, name in enumerate(names)}
     return Identifiability(reduction, directions, pairs)
+
+
+def _direction(
+    names: Sequence[str], vector: FloatArray, remaining_sd: float, correlation: FloatArray
+) -> Direction:
+    parts = np.flatnonzero(np.abs(vector) >= _TAKES_PART)
+    among = np.abs(correlation[np.ix_(parts, parts)]) - np.eye(parts.size)
+    weights = {name: float(w) for name, w in zip(names, vector, strict=True)}
+    return Direction(weights, remaining_sd, bool(np.max(among, initial=0.0) > _TIED))

@@ -128,7 +128,7 @@ class _Target:
         if start is not None:
             self._mode = (start.log_mean - self.centre) / self.spread
             covariance = start.log_covariance / np.outer(self.spread, self.spread)
-            self._root: FloatArray = np.linalg.cholesky(_INFLATION**2 * covariance)
+            self._root = np.asarray(np.linalg.cholesky(_INFLATION**2 * covariance), dtype=np.float64)
 
     def inside(self, z: FloatArray) -> bool:
         return bool(np.all((z >= self.low) & (z <= self.high)))

@@ -45,8 +45,8 @@ FloatArray = NDArray[np.float64]
 
 METHODS = ("map", "lm", "bayesian")
 """Posterior mode with Laplace's interval, bounded likelihood alone, and samples of the posterior."""
-WEAK_PRIOR = 0.01
-"""Weight of the priors under ``lm``: as if they were ten times as wide, so that the search has an end."""
+WEAK_PRIOR = 0.1
+"""Weight of the priors under ``lm``: as if they were three times as wide, so that the search has an end."""
 _MEMBERS_NOW = 64
 
 

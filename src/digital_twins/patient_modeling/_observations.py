@@ -12,6 +12,7 @@ from scipy import ndimage
 from scipy.linalg import solve_triangular
 from scipy.spatial import cKDTree
 
+from digital_twins.patient_modeling._image_term import EDGE_SD_MM, REGISTRATION_SD_MM, ImageTerm
 from digital_twins.patient_modeling._priors import VOLUME_LOG_SD
 from digital_twins.patient_modeling._simulator import DETECTION_THRESHOLD
 from digital_twins.units import mm3_to_cm3
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from digital_twins.patient_modeling._scans import Visit
     from digital_twins.patient_modeling._simulator import Simulator
-    from digital_twins.patient_modeling._visit_images import VisitImage
     from digital_twins.records import Treatment
 
 FloatArray = NDArray[np.float64]
@@ -29,22 +29,11 @@ FloatArray = NDArray[np.float64]
 OBSERVATIONS = ("volume", "shape", "cellularity", "uptake")
 """What a visit can carry, and a calibration can be told to use."""
 
-EDGE_SD_MM = 1.0
-"""Standard deviation of a patch's mean edge offset between readers, an assumption of the order of published
-surface distances between readers of 1 to 2 mm [verify]."""
-REGISTRATION_SD_MM = 2.0
-"""Standard deviation of a visit's shift against the baseline after registration, an assumption."""
 GROWTH_DISCREPANCY = 0.15
 """Standard deviation of a patch's growth over the mean growth that the model does not explain (tumours
 prefer directions for reasons that it does not know), an assumption; it persists over the visits."""
-CELLULARITY_SD, CELLULARITY_COMMON = 0.08, 0.05
-"""Of a block's mean density, and of one factor of a whole visit (scanner, temperature): assumptions."""
-UPTAKE_SD, UPTAKE_COMMON = 0.1, 0.1
-"""The same for PET, as parts of the hottest block and of the whole: assumptions [verify]."""
 _PATCH_MM2, _FEWEST, _MOST = 150.0, 8, 16
 _LEAST_VOXELS = 100
-_CELL_BLOCK_MM = 6.0
-_FWHM_PER_SD = 2.354820045030949
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,14 +74,15 @@ def surface_patches(simulator: Simulator) -> Patches | None:
         return None
     seeds = _spread_out(shell, count)
     everywhere = np.argwhere(np.ones(distance.shape, dtype=bool)) * spacing
-    label = cKDTree(seeds).query(everywhere)[1].reshape(distance.shape)
+    nearest: Any = cKDTree(seeds).query(everywhere)[1]
+    label = np.asarray(nearest, dtype=np.int64).reshape(distance.shape)
     index = tuple((shell / spacing).round().astype(int).T)
     outward = np.stack([each[index] for each in np.gradient(-distance, *map(float, spacing))])
     outward /= np.maximum(np.linalg.norm(outward, axis=0), 1e-9)
     at = label[index]
     sums = np.stack([np.bincount(at, weights=each, minlength=count) for each in outward], axis=1)
     normal = sums / np.maximum(np.bincount(at, minlength=count), 1)[:, None]
-    return Patches(label.astype(np.int64), np.asarray(normal, dtype=np.float64))
+    return Patches(label, np.asarray(normal, dtype=np.float64))
 
 
 def _spread_out(points: FloatArray, count: int) -> FloatArray:
@@ -129,13 +119,10 @@ class _Shape:
         )
         areas = np.stack([_areas_mm2(v.mask, patches, spacing) for v in visits])
         self._per_mm = voxel / np.maximum(areas, 0.3 * areas.mean(axis=1, keepdims=True))
-        volumes_mm3 = 1000.0 * np.array([simulator.lesion_volume_cm3, *(v.volume_cm3 for v in visits)])
-        radius = np.cbrt(0.75 / np.pi * volumes_mm3)
-        self._root = np.linalg.cholesky(self._covariance(radius[1:] - radius[0]))
+        self._root = np.linalg.cholesky(self._covariance(unexplained_growth_mm(visits, simulator)))
 
-    def _covariance(self, growth_mm: FloatArray) -> FloatArray:
-        size, visits = self.patches.count - 1, growth_mm.size
-        drift = GROWTH_DISCREPANCY * growth_mm
+    def _covariance(self, drift: FloatArray) -> FloatArray:
+        size, visits = self.patches.count - 1, drift.size
         over_time = EDGE_SD_MM**2 * (np.eye(visits) + 1.0) + np.outer(drift, drift)
         shift = self.patches.contrasts @ self.patches.normal
         of_visit = REGISTRATION_SD_MM**2 * shift @ shift.T
@@ -148,45 +135,19 @@ class _Shape:
         return np.asarray(solve_triangular(self._root, contrasts.ravel(), lower=True, check_finite=False))
 
 
+def unexplained_growth_mm(visits: Sequence[Visit], simulator: Simulator) -> FloatArray:
+    """Standard deviation of the front's position that a tumour's own ways add, one a visit."""
+    volumes_mm3 = 1000.0 * np.array([simulator.lesion_volume_cm3, *(v.volume_cm3 for v in visits)])
+    radius = np.cbrt(0.75 / np.pi * volumes_mm3)
+    return np.asarray(GROWTH_DISCREPANCY * (radius[1:] - radius[0]))
+
+
 def _areas_mm2(mask: NDArray[np.bool_], patches: Patches, spacing: tuple[float, float, float]) -> FloatArray:
     """Surface of a mask by patch: the voxels within one spacing of the edge, over two spacings."""
     step = min(spacing)
     away = ndimage.distance_transform_edt(mask) + ndimage.distance_transform_edt(~mask)
     near = np.bincount(patches.label[away <= 1.0], minlength=patches.count)
     return np.asarray(near * float(np.prod(spacing)) / (2.0 * step))
-
-
-class _Blocks:
-    """Means over cubes of an image and of the model; the image's noise is independent between cubes."""
-
-    def __init__(self, image: VisitImage, spacing: tuple[float, float, float], side_mm: float) -> None:
-        usable = np.isfinite(image.values)
-        cube = [max(1, round(side_mm / step)) for step in spacing]
-        index = np.stack([axis // size for axis, size in zip(np.nonzero(usable), cube, strict=True)])
-        _, label, filled = np.unique(index, axis=1, return_inverse=True, return_counts=True)
-        keep = filled >= 0.5 * np.prod(cube)
-        renumbered = np.where(keep, np.cumsum(keep) - 1, -1)[label.ravel()]
-        self._at = tuple(axis[renumbered >= 0] for axis in np.nonzero(usable))
-        self._label = renumbered[renumbered >= 0]
-        self._filled = filled[keep]
-        self.values = self.means(image.values)
-        self._sd = tuple(image.fwhm_mm / _FWHM_PER_SD / step for step in spacing) if image.fwhm_mm else None
-
-    def means(self, field: NDArray[Any]) -> FloatArray:
-        """Mean of a field over each block."""
-        sums = np.bincount(self._label, field[self._at].astype(np.float64), minlength=self._filled.size)
-        return np.asarray(sums / self._filled)
-
-    def modelled(self, density: NDArray[Any]) -> FloatArray:
-        """The same of the model's density, blurred as the image is."""
-        field = density if self._sd is None else ndimage.gaussian_filter(density, self._sd, truncate=3.0)
-        return self.means(field)
-
-
-def _root(values: FloatArray, own_sd: float, common: float) -> FloatArray:
-    """Cholesky factor of independent noise and one factor common to a visit."""
-    noise = own_sd**2 * np.eye(values.size) + common**2 * np.outer(values, values)
-    return np.asarray(np.linalg.cholesky(noise), dtype=np.float64)
 
 
 class Likelihood:
@@ -218,26 +179,18 @@ class Likelihood:
         self._shape = None if patches is None else _Shape(patches, visits, simulator)
         self._label = np.zeros(simulator.domain.shape, dtype=np.int64) if patches is None else patches.label
         self._count = 1 if patches is None else patches.count
-        spacing = simulator.domain.spacing_mm
-        images = [
-            (i, image) for i, v in enumerate(visits) for image in v.images if image.kind in observations
-        ]
-        self._cells = [
-            (i, _Blocks(image, spacing, _CELL_BLOCK_MM)) for i, image in images if image.kind == "cellularity"
-        ]
-        self._hot = [
-            (i, _Blocks(image, spacing, image.fwhm_mm)) for i, image in images if image.kind == "uptake"
-        ]
-        self._cell_roots = [_root(b.values, CELLULARITY_SD, CELLULARITY_COMMON) for _, b in self._cells]
-        self._hot_roots = [
-            _root(b.values, UPTAKE_SD * float(b.values.max()), UPTAKE_COMMON) for _, b in self._hot
+        drift = unexplained_growth_mm(visits, simulator)
+        self._images = [
+            ImageTerm(kind, visits, drift, simulator.domain.spacing_mm)
+            for kind in ("cellularity", "uptake")
+            if kind in observations and any(i.kind == kind for v in visits for i in v.images)
         ]
 
     @property
     def kinds(self) -> tuple[str, ...]:
         """What is compared."""
-        has = (self._with_volume, self._shape is not None, bool(self._cells), bool(self._hot))
-        return tuple(kind for kind, yes in zip(OBSERVATIONS, has, strict=True) if yes)
+        outline = [("volume", self._with_volume), ("shape", self._shape is not None)]
+        return (*(kind for kind, yes in outline if yes), *(term.kind for term in self._images))
 
     def __call__(self, parameters: Mapping[str, float]) -> FloatArray:
         """Residuals in standard deviations, volumes first, visits in order of day."""
@@ -245,32 +198,17 @@ class Likelihood:
 
         named = {**self._fixed, **parameters}
         voxels = np.zeros((self._days.size, self._count))
-        cells: list[FloatArray] = []
-        hot: list[FloatArray] = []
+        means: list[list[FloatArray]] = [[] for _ in self._images]
         states = self._simulator.states(named, self._treatments, self._days)
         for i, (_, state) in enumerate(states):
             patch_volumes(state, self._label, DETECTION_THRESHOLD, voxels[i])
-            inner = state[1:-1, 1:-1, 1:-1]
-            cells += [blocks.modelled(inner) for at, blocks in self._cells if at == i]
-            hot += [blocks.modelled(inner) for at, blocks in self._hot if at == i]
+            for term, kept in zip(self._images, means, strict=True):
+                kept.extend(term.modelled(i, state[1:-1, 1:-1, 1:-1]))
         volumes = voxels.sum(axis=1) * mm3_to_cm3(self._simulator.domain.voxel_volume_mm3)
         parts = [(np.log(np.maximum(volumes, self._floor)) - self._observed) / VOLUME_LOG_SD]
         if not self._with_volume:
             parts = [0.0 * parts[0]]
         if self._shape is not None:
             parts.append(self._shape.residuals(voxels))
-        parts += [
-            solve_triangular(root, modelled - blocks.values, lower=True)
-            for root, modelled, (_, blocks) in zip(self._cell_roots, cells, self._cells, strict=True)
-        ]
-        parts += self._uptake(hot)
+        parts += [term.residuals(np.concatenate(m)) for term, m in zip(self._images, means, strict=True)]
         return np.concatenate(parts)
-
-    def _uptake(self, modelled: Sequence[FloatArray]) -> list[FloatArray]:
-        if not modelled:
-            return []
-        pairs = list(zip(self._hot_roots, modelled, self._hot, strict=True))
-        model = np.concatenate([solve_triangular(root, m, lower=True) for root, m, _ in pairs])
-        seen = np.concatenate([solve_triangular(root, b.values, lower=True) for root, _, (_, b) in pairs])
-        factor = max(0.0, float(model @ seen) / max(float(model @ model), 1e-12))
-        return [factor * model - seen]
