@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SIZE, SPACING_MM, FINE_MM, THRESHOLD = 32, 2.0, 1.0, 0.16
+LARGEST_CM3 = 130.0
 EDGE_MM, CORRELATION_MM, VOLUME_NOISE = 1.0, 8.0, 0.1
 Field = "NDArray[np.float64]"
 
@@ -70,9 +71,13 @@ def smooth_field(rng: np.random.Generator, shape: tuple[int, ...], spacing: floa
 
 
 def signed_distance(inside: Any, spacing: float) -> Any:
-    """Positive inside, from edge to edge of voxels."""
-    away = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
-    return (away - 0.5 * np.sign(away)) * spacing
+    """Positive inside, from edge to edge of voxels; the same far value beyond 10 voxels of the box around."""
+    box = tuple(slice(max(0, int(ends.min()) - 10), int(ends.max()) + 11) for ends in np.nonzero(inside))
+    near = inside[box]
+    away = ndimage.distance_transform_edt(near) - ndimage.distance_transform_edt(~near)
+    distance = np.full(inside.shape, -10.0 * spacing)
+    distance[box] = (away - 0.5 * np.sign(away)) * spacing
+    return distance
 
 
 def outlined(
@@ -124,9 +129,13 @@ def image_patient(
     astray: bool = False,
     noise: float = 1.0,
     elongation: float = 0.0,
+    carries: bool = False,
     truth: Mapping[str, float] | None = None,
-) -> ImagePatient:
-    """One patient with growth drawn from the priors, or as given."""
+) -> ImagePatient | None:
+    """One patient with growth drawn from the priors, or as given; ``carries`` adds diffusion maps and PET.
+
+    None when the tumour falls below 0.3 cm3, which nobody outlines on voxels of 2 mm, or fills half the box.
+    """
     rng = np.random.default_rng([20261125, index])
     distance = irregular_distance(rng, radius_mm=rng.uniform(12.0, 15.0), elongation=elongation)
     real = as_mask(frame(FINE_MM), distance > 0.0)
@@ -141,11 +150,14 @@ def image_patient(
     twin = pipeline.create_twin("PATIENT", None, outlined(distance, rng, off_mm=off_mm, noise=noise))
     scans, volumes = [], []
     for day, density, volume in _grown(nature, distance, values, history, [*days, *later], astray=astray):
+        if not 0.3 <= volume <= LARGEST_CM3:
+            return None
         volumes.append(volume)
         if day <= days[-1]:
             edge = signed_distance(density >= np.log(THRESHOLD), FINE_MM)
             outline = outlined(edge, rng, off_mm=off_mm, noise=noise)
-            scans.append((day, {"segmentation": outline, **images(np.exp(density), rng, noise=noise)}))
+            beside = images(np.exp(density), rng, noise=noise) if carries else {}
+            scans.append((day, {"segmentation": outline, **beside}))
     known = {**values, "baseline_volume_scale": real.volume_cm3 / twin.baseline_volume_cm3}
     return ImagePatient(twin, scans, known, np.array(volumes))
 
@@ -176,7 +188,7 @@ def _grown(
     rate = 0.9 * values["proliferation_per_day"] / np.log(10.0)
     model = SpatialGrowthModel(values["diffusion_mm2_per_day"], rate, law="gompertz")
     domain = Domain(own.domain.array, own.domain.spacing_mm)
-    for day, state in model.trajectory(own.density(), domain, days, forcing=forcing, tolerance=1e-3):
+    for day, state in model.trajectory(own._profile(0.0), domain, days, forcing=forcing, tolerance=1e-3):
         inner = state[1:-1, 1:-1, 1:-1]
         volume = mm3_to_cm3(float(np.count_nonzero(inner >= THRESHOLD)) * FINE_MM**3)
         yield day, np.log(np.maximum(inner, 1e-6)), volume

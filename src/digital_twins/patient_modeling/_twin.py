@@ -217,8 +217,8 @@ class PatientTwin:
         method
             ``"map"``: posterior mode with Laplace's interval. ``"lm"``: bounded Levenberg-Marquardt on the
             likelihood, with priors three times as wide, which only hold what nothing else does.
-            ``"bayesian"``: samples by tempered sequential Monte Carlo that :meth:`predict` draws from, at some two
-            thousand runs of the model.
+            ``"bayesian"``: samples by tempered sequential Monte Carlo that :meth:`predict` draws from, at
+            some two thousand runs of the model.
         settings
             Particles, bounds, and which observations to use.
         seed
