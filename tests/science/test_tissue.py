@@ -33,7 +33,7 @@ def turned(angle: float) -> np.ndarray:
 def lesion(affine: np.ndarray, centre: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Mask:
     empty = Volume(np.zeros(SHAPE, dtype=np.uint8), affine)
     place = empty.index_to_mm(np.stack(np.indices(SHAPE), axis=-1))
-    return as_mask(empty, np.linalg.norm(place - np.array(centre), axis=-1) <= 9.0)
+    return as_mask(empty, np.linalg.norm(place - np.array(centre), axis=-1) <= 12.0)
 
 
 def twin_in(tissue: Tissue | None, *, angle: float = 0.0) -> PatientTwin:
