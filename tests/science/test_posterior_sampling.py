@@ -67,15 +67,15 @@ def test_curved_and_two_humped_posteriors_agree_with_quadrature(shape, from_fit:
         lambda p: float(shape(math.log(p["a"]), math.log(p["b"]))),
         priors,
         start=start,
-        options=SamplerOptions(particles=1500, seed=7),
+        options=SamplerOptions(particles=1000, seed=7),
     )
     means, spreads = _quadrature(shape)
     assert np.abs((result.log_mean - means) / spreads).max() < (0.3 if from_fit else 0.15)
     assert np.sqrt(np.diag(result.log_covariance)) == pytest.approx(spreads, rel=0.12)
     assert result.temperatures[-1] == 1.0
-    assert min(result.ess) > 300.0
+    assert min(result.ess) > 150.0
     assert 0.15 < np.mean(result.acceptance) < 0.8
-    assert result.distinct > 1000
+    assert result.distinct > 600
 
 
 def test_bounds_cut_the_posterior() -> None:
@@ -89,11 +89,11 @@ def test_bounds_cut_the_posterior() -> None:
     assert result.logs.max() <= 0.5
 
 
-def test_ranks_of_the_truth_are_uniform() -> None:
+def test_ranks_of_the_truth_are_uniform(full: bool) -> None:
     """Simulation-based calibration (Talts et al. 2018): truth from the prior, its rank among the samples."""
     rng, ranks = np.random.default_rng(3), []
     days = np.array([1.0, 3.0, 6.0])
-    for index in range(120):
+    for index in range(300 if full else 60):
         truth = np.exp(0.5 * rng.standard_normal(2))
         seen = truth[0] * np.exp(-0.2 * truth[1] * days) + 0.1 * rng.standard_normal(3)
 

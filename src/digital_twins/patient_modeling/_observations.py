@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,10 +74,11 @@ def surface_patches(simulator: Simulator) -> Patches | None:
         return None
     seeds = _spread_out(shell, count)
     everywhere = np.argwhere(np.ones(distance.shape, dtype=bool)) * spacing
-    nearest: Any = cKDTree(seeds).query(everywhere)[1]
+    _, nearest = cKDTree(seeds).query(everywhere)
     label = np.asarray(nearest, dtype=np.int64).reshape(distance.shape)
     index = tuple((shell / spacing).round().astype(int).T)
-    outward = np.stack([each[index] for each in np.gradient(-distance, *map(float, spacing))])
+    slopes: list[FloatArray] = list(np.gradient(-distance, *map(float, spacing)))
+    outward = np.stack([each[index] for each in slopes])
     outward /= np.maximum(np.linalg.norm(outward, axis=0), 1e-9)
     at = label[index]
     sums = np.stack([np.bincount(at, weights=each, minlength=count) for each in outward], axis=1)
