@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from digital_twins.models import Domain, ReactionDiffusionModel, volume_above_mm3
+from digital_twins.models import Domain, ReactionDiffusionModel, TensorDomain, volume_above_mm3
 from digital_twins.patient_modeling._forcing import forcing_for
 from digital_twins.patient_modeling._priors import BASELINE_SCALE, DIFFUSION, PROLIFERATION
 from digital_twins.units import mm3_to_cm3
@@ -52,17 +52,25 @@ class Simulator:
         Segmented volume at baseline.
     solver
         As for :class:`digital_twins.models.ReactionDiffusionModel`.
+    diffusivity
+        Relative diffusivity of each voxel of the model grid, or None where it is 1 everywhere.
+    tensor
+        Relative diffusion tensors [slice, row, column, 3, 3] along the grid's axes, or None.
     """
 
     domain: Mask
     distance_mm: NDArray[np.float32]
     lesion_volume_cm3: float
     solver: str = "cpu"
+    diffusivity: NDArray[np.float32] | None = None
+    tensor: NDArray[np.float32] | None = None
 
     @cached_property
     def solver_domain(self) -> Domain:
         """The domain as the solver takes it."""
-        return Domain(self.domain.array, self.domain.spacing_mm)
+        if self.tensor is not None:
+            return TensorDomain(self.domain.array, self.domain.spacing_mm, self.tensor)
+        return Domain(self.domain.array, self.domain.spacing_mm, self.diffusivity)
 
     def density(self, scale: float = 1.0) -> NDArray[np.float32]:
         """Baseline density for a true volume of ``scale`` times the segmented one."""
