@@ -59,7 +59,7 @@ def derived_object(
 
     made = item()
     made.SpecificCharacterSet = image.get("SpecificCharacterSet") or "ISO_IR 100"
-    for keyword in (*_PATIENT, *_STUDY, *_REFERRER):
+    for keyword in (*_PATIENT, *_STUDY):
         if keyword in image or keyword not in _OPTIONAL:
             setattr(made, keyword, image.get(keyword, ""))
     made.SOPClassUID = sop_class
