@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from digital_twins.calibration import Estimate, fit_least_squares
 from digital_twins.patient_modeling._forcing import refuse_unsimulated
 from digital_twins.patient_modeling._priors import (
-    ALPHA,
     BASELINE_SCALE,
     DIFFUSION,
     DRUG,
@@ -19,6 +18,7 @@ from digital_twins.patient_modeling._priors import (
     VOLUME_LOG_SD,
     drug_prior,
 )
+from digital_twins.patient_modeling._radiation_priors import ALPHA, CLEARANCE
 from digital_twins.patient_modeling._simulator import DETECTION_THRESHOLD
 from digital_twins.patient_modeling._snapshot import CalibrationResult
 
@@ -46,7 +46,7 @@ def informed_names(treatments: Sequence[Treatment], last_day: float) -> tuple[st
     """Names of the parameters that the visits can inform: growth, and what was given before the last one."""
     names = [DIFFUSION, PROLIFERATION, BASELINE_SCALE]
     if any(f.day < last_day for t in treatments for f in t.fractions):
-        names.append(ALPHA)
+        names += [ALPHA, CLEARANCE]
     drugs = {
         t.drug for t in treatments if t.kind == "chemotherapy" and any(d.day < last_day for d in t.doses)
     }
@@ -137,11 +137,11 @@ def summary(
     """Compare the calibrated model with every visit."""
     days = np.array([v.day for v in visits])
     volumes, overlaps = [], []
-    for (_, state), visit in zip(simulator.states(belief.values, treatments, days), visits, strict=True):
-        modelled = state[1:-1, 1:-1, 1:-1] >= DETECTION_THRESHOLD
+    for state, visit in zip(simulator.observed(belief.values, treatments, days), visits, strict=True):
+        modelled = state.visible_mask(DETECTION_THRESHOLD)
         both = np.count_nonzero(modelled & visit.mask)
         overlaps.append(2.0 * int(both) / int(np.count_nonzero(modelled) + np.count_nonzero(visit.mask) or 1))
-        volumes.append(simulator.volume_cm3(state))
+        volumes.append(simulator.visible_cm3(state))
     return CalibrationResult(
         version=version,
         estimates=belief.estimates(),

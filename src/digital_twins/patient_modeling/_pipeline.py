@@ -116,7 +116,7 @@ class TumorTwinPipeline:
         first = Snapshot(
             version=1,
             created_utc=datetime.now(tz=UTC),
-            belief=Belief.from_priors(growth_priors(family)),
+            belief=Belief.from_priors(growth_priors(family, clinical)),
             visits=(),
             treatment_history=(),
             provenance=Provenance(inputs, __version__, seed, None, tuple(notes)),

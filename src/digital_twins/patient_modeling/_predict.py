@@ -38,8 +38,9 @@ class Prediction:
         The twin's "now": its last observation. Days up to it are the model's account of the past; planned
         treatments begin on it.
     volume_cm3, low_cm3, high_cm3
-        Median and central ``interval`` of the volume above the detection threshold. They hold the
-        uncertainty of parameters and baseline volume, not that of a future segmentation.
+        Median and central ``interval`` of the visible volume: above the detection threshold, dead cells
+        that are not cleared yet included. They hold the uncertainty of parameters and baseline
+        volume, not that of a future segmentation.
     samples_cm3
         [sample, day]: volumes of each member of the ensemble, for derived endpoints.
     treatments
@@ -64,7 +65,7 @@ class Prediction:
     mean_density: NDArray[np.float32]
 
     def mask_at(self, day: float) -> Mask:
-        """Tumour on a day: voxels above the detection threshold in at least half of the ensemble.
+        """Tumour on a day: voxels that show tumour in at least half of the ensemble.
 
         Between output days the probability is interpolated. The mask may be empty. On the model grid.
 
@@ -78,11 +79,11 @@ class Prediction:
         return as_mask(self._plain, self._between(self.probability, day) >= 0.5, meaning=NEOPLASM)
 
     def probability_at(self, day: float) -> Volume:
-        """Share of the ensemble above the detection threshold, 0..1, on the model grid."""
+        """Share of the ensemble in which a voxel shows tumour, 0..1, on the model grid."""
         return self._plain.with_array(self._between(self.probability, day))
 
     def density_at(self, day: float) -> Volume:
-        """Mean tumour cell density as a part of the carrying capacity, on the model grid."""
+        """Mean density of living tumour cells as a part of the carrying capacity, on the model grid."""
         return self._plain.with_array(self._between(self.mean_density, day))
 
     @property
@@ -150,11 +151,10 @@ def run_ensemble(
     total = np.zeros(shape, dtype=np.float32)
     volumes = np.zeros((len(parameters), days.size))
     for i, values in enumerate(parameters):
-        for j, (_, state) in enumerate(simulator.states(values, treatments, days)):
-            inner = state[1:-1, 1:-1, 1:-1]
-            volumes[i, j] = simulator.volume_cm3(state)
-            above[j] += inner >= DETECTION_THRESHOLD
-            total[j] += inner
+        for j, state in enumerate(simulator.observed(values, treatments, days)):
+            volumes[i, j] = simulator.visible_cm3(state)
+            above[j] += state.visible_mask(DETECTION_THRESHOLD)
+            total[j] += state.living[1:-1, 1:-1, 1:-1]
         if progress is not None:
             progress((i + 1) / len(parameters), f"member {i + 1} of {len(parameters)}")
     count = np.float32(len(parameters))

@@ -1,0 +1,69 @@
+"""Compiled inner loop of the dead-cell compartment."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from digital_twins.models._kernels import _jit
+
+
+@_jit
+def add_killed(dead, living, decay, gain, saturation, weight):  # type: ignore[no-untyped-def]
+    """Set dead = decay * dead + sum_j weight_j * gain_j N / (1 + saturation_j N), voxel by voxel."""
+    one = dead.dtype.type(1.0)
+    for i in range(dead.size):
+        n = living[i]
+        total = decay * dead[i]
+        for j in range(gain.size):
+            total += weight[j] * gain[j] * n / (one + saturation[j] * n)
+        dead[i] = total
+
+
+@_jit
+def add_most(most, living, dead):  # type: ignore[no-untyped-def]
+    """Set most = max(most, living + dead), voxel by voxel."""
+    for i in range(most.size):
+        most[i] = max(most[i], living[i] + dead[i])
+
+
+@_jit
+def shrunken_volume(living, dead, most, threshold, floor):  # type: ignore[no-untyped-def]
+    """Voxels (fractional) where ``most`` is above a threshold, each by the part of its cells that is left.
+
+    The share of a boundary voxel is that of :func:`digital_twins.models._kernels.level_volume`.
+    """
+    nz, ny, nx = most.shape
+    total = 0.0
+    for z in range(1, nz - 1):
+        for y in range(1, ny - 1):
+            for x in range(1, nx - 1):
+                m = most[z, y, x]
+                if m <= 0.0:
+                    continue
+                dz = most[z + 1, y, x] - most[z - 1, y, x]
+                dy = most[z, y + 1, x] - most[z, y - 1, x]
+                dx = most[z, y, x + 1] - most[z, y, x - 1]
+                slope = floor + 0.5 * np.sqrt(dz * dz + dy * dy + dx * dx)
+                share = min(1.0, max(0.0, 0.5 + (m - threshold) / slope))
+                total += share * min(1.0, (living[z, y, x] + dead[z, y, x]) / m)
+    return total
+
+
+@_jit
+def level_of_count(cells, count):  # type: ignore[no-untyped-def]
+    """Level that the ``count`` densest voxels reach, to a part in 4096 of the largest density."""
+    bins = np.zeros(4097, dtype=np.int64)
+    largest = 0.0
+    for i in range(cells.size):
+        largest = max(largest, cells[i])
+    if largest <= 0.0:
+        return 1.0
+    for i in range(cells.size):
+        if cells[i] > 0.0:
+            bins[int(4096.0 * cells[i] / largest)] += 1
+    reached = 0
+    for b in range(4096, -1, -1):
+        reached += bins[b]
+        if reached >= count:
+            return b * largest / 4096.0
+    return 0.0
