@@ -32,11 +32,11 @@ def simulate(
     given = [read_treatment(text) for text in treatment]
 
     from digital_twins.cli import _output
-    from digital_twins.patient_modeling import PatientTwin
+    from digital_twins.patient_modeling import PatientTwin, with_dose_map
     from digital_twins.records import parse_treatment
     from digital_twins.treatment_simulation import TreatmentSimulator
 
-    treatments = [parse_treatment(each) for each in given]
+    treatments = [parse_treatment(with_dose_map(each)) for each in given]
     simulator = TreatmentSimulator(PatientTwin.open(twin_file))
     answers = []
     for number, each in enumerate(treatments, start=1):

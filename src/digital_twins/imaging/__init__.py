@@ -29,6 +29,10 @@ if TYPE_CHECKING:
         grid as grid,
         resample as resample,
     )
+    from digital_twins.imaging._rt_course import (
+        dose_on_grid as dose_on_grid,
+        dose_per_fraction as dose_per_fraction,
+    )
     from digital_twins.imaging._rt_dose import (
         Dose as Dose,
         PlannedHistogram as PlannedHistogram,
@@ -78,6 +82,7 @@ _WHERE = {
     **dict.fromkeys(
         ("RigidRegistration", "load_registrations", "registration_object"), f"{_ROOM}._registration"
     ),
+    **dict.fromkeys(("dose_on_grid", "dose_per_fraction"), f"{_ROOM}._rt_course"),
     **dict.fromkeys(("Dose", "PlannedHistogram", "load_dose"), f"{_ROOM}._rt_dose"),
     **dict.fromkeys(("Beam", "FractionGroup", "Plan", "Prescription", "load_plan"), f"{_ROOM}._rt_plan"),
     **dict.fromkeys(("Structure", "StructureSet", "load_structures"), f"{_ROOM}._rt_structures"),

@@ -72,6 +72,8 @@ class Dose:
         SOP Instance UIDs of the RTPLANs that it belongs to.
     histograms
         The planning system's own, where it wrote any.
+    fraction_group
+        Number of the plan's fraction group that it is the dose of, where it names one.
     """
 
     volume: Volume
@@ -79,6 +81,7 @@ class Dose:
     dose_type: str
     plan_uids: tuple[str, ...] = ()
     histograms: tuple[PlannedHistogram, ...] = ()
+    fraction_group: int | None = None
 
     @property
     def is_one_session(self) -> bool:
@@ -140,7 +143,16 @@ def _dose(dataset: Dataset) -> Dose:
             fix="Export the plan's dose.",
         )
     plans = tuple(str(p.ReferencedSOPInstanceUID) for p in dataset.get("ReferencedRTPlanSequence") or [])
-    return Dose(_volume(dataset), summation, kind, plans, _histograms(dataset))
+    return Dose(_volume(dataset), summation, kind, plans, _histograms(dataset), _fraction_group(dataset))
+
+
+def _fraction_group(dataset: Dataset) -> int | None:
+    numbers = {
+        int(group.ReferencedFractionGroupNumber)
+        for plan in dataset.get("ReferencedRTPlanSequence") or []
+        for group in plan.get("ReferencedFractionGroupSequence") or []
+    }
+    return numbers.pop() if len(numbers) == 1 else None
 
 
 def _volume(dataset: Dataset) -> Volume:
@@ -262,4 +274,5 @@ def _sum(doses: Sequence[Dose]) -> Dose:
     whole = {"PLAN": "MULTI_PLAN", "BEAM_SESSION": "FRACTION_SESSION"}.get(first.summation, "PLAN")
     plans = tuple(dict.fromkeys(uid for dose in doses for uid in dose.plan_uids))
     volume = replace(first.volume, array=total.astype(np.float32), source_uids=tuple(uids))
-    return Dose(volume, whole, first.dose_type, plans)
+    groups = {dose.fraction_group for dose in doses}
+    return Dose(volume, whole, first.dose_type, plans, (), groups.pop() if len(groups) == 1 else None)

@@ -19,7 +19,7 @@ from digital_twins.imaging import Mask, Volume
 from digital_twins.patient_modeling._scans import Visit
 from digital_twins.patient_modeling._simulator import Simulator
 from digital_twins.patient_modeling._snapshot import CalibrationResult, Provenance, Snapshot
-from digital_twins.records import Code, DrugDose, Fraction, Treatment
+from digital_twins.records import Code, DrugDose, Fraction, RadiationEffect, Treatment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,6 +56,9 @@ def to_bytes(twin: PatientTwin) -> bytes:
                 "day_from": visit.day_from,
             }
             arrays[f"visit-{visit.digest}"] = np.packbits(visit.mask)
+        for treatment in snapshot.treatment_history:
+            if treatment.dose_map is not None:
+                arrays[f"dose-{treatment.dose_map.digest()}"] = treatment.dose_map.array
     document = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -196,13 +199,18 @@ def _treatment_document(treatment: Treatment) -> dict[str, Any]:
     named["fractions"] = [asdict(fraction) for fraction in treatment.fractions]
     named["start"] = _iso(treatment.start)
     named["as_given"] = dict(treatment.as_given)
+    named["radiation"] = None if treatment.radiation is None else treatment.radiation.stated()
+    named["dose_map"] = None if treatment.dose_map is None else treatment.dose_map.digest()
     return named
 
 
-def _treatment(document: dict[str, Any]) -> Treatment:
+def _treatment(document: dict[str, Any], doses: Mapping[str, Volume]) -> Treatment:
+    effect, dose = document.get("radiation"), document.get("dose_map")
     return Treatment(
         **{
             **document,
+            "radiation": None if effect is None else RadiationEffect(**effect),
+            "dose_map": None if dose is None else doses[dose],
             "doses": tuple(DrugDose(**dose) for dose in document["doses"]),
             "fractions": tuple(Fraction(**fraction) for fraction in document["fractions"]),
             "start": _moment(document["start"]),
@@ -222,7 +230,9 @@ def _calibration(document: dict[str, Any] | None) -> CalibrationResult | None:
     return CalibrationResult(**plain)
 
 
-def _snapshot(document: Mapping[str, Any], visits: Mapping[str, Visit]) -> Snapshot:
+def _snapshot(
+    document: Mapping[str, Any], visits: Mapping[str, Visit], doses: Mapping[str, Volume]
+) -> Snapshot:
     belief = Belief(
         tuple(Prior(**prior) for prior in document["priors"]),
         np.array(document["log_mean"], dtype=np.float64),
@@ -235,7 +245,7 @@ def _snapshot(document: Mapping[str, Any], visits: Mapping[str, Visit]) -> Snaps
         created_utc=datetime.fromisoformat(document["created_utc"]),
         belief=belief,
         visits=tuple(visits[digest] for digest in document["visits"]),
-        treatment_history=tuple(_treatment(t) for t in document["treatment_history"]),
+        treatment_history=tuple(_treatment(t, doses) for t in document["treatment_history"]),
         provenance=Provenance(**provenance),
         current_volume_cm3=Estimate(**document["current_volume_cm3"]),
         calibration=_calibration(document["calibration"]),
@@ -258,6 +268,16 @@ def _assemble(document: Mapping[str, Any], arrays: Mapping[str, Array], cls: typ
         digest: Visit(mask=_unpacked(arrays[f"visit-{digest}"], shape), **about)
         for digest, about in document["visits"].items()
     }
+    doses = {
+        name.removeprefix("dose-"): Volume(
+            array,
+            domain.affine,
+            frame_of_reference_uid=domain.frame_of_reference_uid,
+            patient_id=domain.patient_id,
+        )
+        for name, array in arrays.items()
+        if name.startswith("dose-")
+    }
     return cls(
         document["twin_id"],
         document["patient_id"],
@@ -265,5 +285,5 @@ def _assemble(document: Mapping[str, Any], arrays: Mapping[str, Array], cls: typ
         image=image,
         simulator=Simulator(domain, arrays["distance_mm"], document["lesion_volume_cm3"]),
         clinical_data=document["clinical_data"],
-        history=[_snapshot(snapshot, visits) for snapshot in document["history"]],
+        history=[_snapshot(snapshot, visits, doses) for snapshot in document["history"]],
     )
