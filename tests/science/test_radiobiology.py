@@ -85,9 +85,7 @@ def test_twice_daily_with_incomplete_repair_lies_between_the_limits():
     bid = np.array([d + s for d in range(10) for s in (0.0, 0.25)])
     doses = np.full(20, 1.5)
     full = fraction_log_survival(doses, bid, Radiosensitivity(ALPHA, RATIO)).sum()
-    some = fraction_log_survival(
-        doses, bid, Radiosensitivity(ALPHA, RATIO, repair_half_life_hours=4.0)
-    ).sum()
+    some = fraction_log_survival(doses, bid, Radiosensitivity(ALPHA, RATIO, repair_half_life_hours=4.0)).sum()
     together = lq_log_survival(np.full(10, 3.0), ALPHA, RATIO).sum()
     assert together < some < full
 

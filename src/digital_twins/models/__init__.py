@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     )
     from digital_twins.models._agents_parameters import AgentParameters as AgentParameters
     from digital_twins.models._clearance import (
-        IrradiatedState as IrradiatedState,
+        TumourState as TumourState,
         trajectory_with_dead_cells as trajectory_with_dead_cells,
     )
     from digital_twins.models._closed_forms import (
@@ -127,7 +127,7 @@ _WHERE = {
         ),
         "digital_twins.models._radiobiology",
     ),
-    "IrradiatedState": "digital_twins.models._clearance",
+    "TumourState": "digital_twins.models._clearance",
     "trajectory_with_dead_cells": "digital_twins.models._clearance",
     "volume_above_mm3": "digital_twins.models._level",
 }

@@ -1,4 +1,4 @@
-"""Cells that radiation killed stay visible until they are cleared: a second density beside the living."""
+"""Cells that treatment killed stay visible until they are cleared: a second density beside the living."""
 
 from __future__ import annotations
 
@@ -28,10 +28,12 @@ FloatArray = NDArray[np.float64]
 
 LONGEST_STRETCH_DAYS = 7.0
 """Longest time over which killed cells are counted without the diffusion of the living."""
+_LONGEST_NODE_DAYS = 1.0
+"""Longest time over which what a drug kills is counted as one event in its middle."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class IrradiatedState:
+class TumourState:
     """Cells on one day, living and dead. Arrays are padded by a voxel and overwritten by the next step.
 
     Attributes
@@ -39,9 +41,9 @@ class IrradiatedState:
     day
         Day of the state.
     living, dead
-        Density of cells that live, and of those that radiation killed and that are still there.
+        Density of cells that live, and of those that treatment killed and that are still there.
     most
-        Largest density of both together that each voxel has had since the first jump; None before it.
+        Largest density of both together that each voxel has had since treatment began; None before.
     """
 
     day: float
@@ -57,7 +59,7 @@ class IrradiatedState:
     def visible_volume_mm3(self, threshold: float, *, voxel_volume_mm3: float) -> float:
         """Volume of the visible tumour.
 
-        Before radiation it is the volume above the threshold. Afterwards tissue collapses as cells are
+        Before treatment it is the volume above the threshold. Afterwards tissue collapses as cells are
         cleared: every part of a voxel that was ever above the threshold counts by the share of its cells
         that is left, so the volume of a sterilised tumour is proportional to its cell number (the assumption
         of Chvetsov 2008, doi:10.1088/0031-9155/53/9/013).
@@ -109,19 +111,19 @@ def trajectory_with_dead_cells(
     forcing: Forcing,
     clearance_half_life_days: float,
     tolerance: float = 1.0e-4,
-) -> Iterator[IrradiatedState]:
+) -> Iterator[TumourState]:
     """Yield living and dead cells at each output day.
 
-    Cells killed by jumps (radiation fractions, and survival maps that leave dead cells) move into the dead
-    density D, which neither grows nor moves and is cleared exponentially::
+    Cells killed by jumps (radiation fractions, and survival maps that leave dead cells) and by drugs move
+    into the dead density D, which neither grows nor moves and is cleared exponentially::
 
-        dD/dt = -(ln 2 / half_life) D,    D <- D + (1 - S) N  at a jump of survival S
+        dD/dt = c(t) N - (ln 2 / half_life) D,    D <- D + (1 - S) N  at a jump of survival S
 
     The living density is exactly that of :meth:`ReactionDiffusionModel.trajectory`. Chvetsov, Palta & Nagata,
     Phys Med Biol 2008;53:2405, doi:10.1088/0031-9155/53/9/013: volumes of lung tumours after stereotactic
-    radiotherapy follow it. Cells killed by drugs are not counted as visible. The killed of all fractions of
-    up to seven days are found from the living at their start by the solver's own exact reaction maps
-    (growth, drugs and earlier fractions included); only the diffusion meanwhile is left out of D.
+    radiotherapy follow it. The killed of up to seven days are found from the living at their start by the
+    solver's own exact reaction maps (growth, drugs and earlier fractions included); only the diffusion
+    meanwhile is left out of D, about 1 %.
 
     Parameters
     ----------
@@ -136,7 +138,7 @@ def trajectory_with_dead_cells(
 
     Yields
     ------
-    IrradiatedState
+    TumourState
         Its arrays are overwritten by the next step.
 
     Raises
@@ -157,56 +159,56 @@ def trajectory_with_dead_cells(
             "Use a carrying capacity of 1.",
         )
     days = np.asarray(output_days, dtype=np.float64)
-    stops = _stops(days, forcing)
-    if not _irradiates(forcing):
+    first = _first_kill(forcing)
+    if first is None:
         return (
-            IrradiatedState(day, living)
+            TumourState(day, living)
             for day, living in model.trajectory(density, domain, days, forcing=forcing, tolerance=tolerance)
         )
+    stops = _stops(days, forcing, first)
     rate = math.log(2.0) / clearance_half_life_days
     states = model.trajectory(density, domain, stops, forcing=forcing, tolerance=tolerance)
-    return _follow(states, stops, (days, forcing), (model.proliferation_rate, rate))
+    return _follow(states, (stops, days, first), forcing, (model.proliferation_rate, rate))
 
 
-def _irradiates(forcing: Forcing) -> bool:
-    return bool((forcing.jump_days >= 0.0).any()) or any(
-        jump.leaves_dead_cells and jump.day >= 0.0 for jump in forcing.survival_maps
-    )
+def _first_kill(forcing: Forcing) -> float | None:
+    """Day from which cells are killed, not before 0; None where none are."""
+    days = [
+        *forcing.jump_days.tolist(),
+        *(jump.day for jump in forcing.survival_maps if jump.leaves_dead_cells),
+    ]
+    days = [day for day in days if day >= 0.0]
+    if forcing.amplitude_per_day.any():
+        days.append(max(0.0, float(forcing.dose_days.min())))
+    return min(days) if days else None
 
 
-def _stops(days: FloatArray, forcing: Forcing) -> FloatArray:
-    """Output days, days of survival maps, and a day a week while fractions are given."""
+def _stops(days: FloatArray, forcing: Forcing, first: float) -> FloatArray:
+    """Output days, days of survival maps, and a day a week from the first kill on."""
     last = float(days[-1]) if days.size else 0.0
     maps = [jump.day for jump in forcing.survival_maps if 0.0 <= jump.day < last]
-    jumps = forcing.jump_days[(forcing.jump_days >= 0.0) & (forcing.jump_days < last)]
-    weeks: list[FloatArray] = []
-    if jumps.size:
-        first, final = float(jumps.min()), float(jumps.max())
-        weeks = [np.arange(first, final, LONGEST_STRETCH_DAYS)]
-        weeks.append(np.array([min(math.nextafter(final, math.inf), last)]))
-    return np.unique(np.concatenate([days, maps, *weeks]))
+    weeks = np.arange(first, last, LONGEST_STRETCH_DAYS)
+    return np.unique(np.concatenate([days, maps, weeks]))
 
 
 def _follow(
     states: Iterator[tuple[float, Array]],
-    stops: FloatArray,
-    course: tuple[FloatArray, Forcing],
+    when: tuple[FloatArray, FloatArray, float],
+    forcing: Forcing,
     rates: tuple[float, float],
-) -> Iterator[IrradiatedState]:
+) -> Iterator[TumourState]:
     from digital_twins.models._clearance_kernels import add_killed, add_most
 
-    days, forcing = course
+    stops, days, first = when
     wanted = {float(day) for day in days}
     stretches = _stretches(stops, forcing, *rates)
-    irradiated = [j.day for j in forcing.survival_maps if j.leaves_dead_cells and j.day >= 0.0]
-    first = min([*forcing.jump_days[forcing.jump_days >= 0.0].tolist(), *irradiated])
     dead: Array | None = None
     most: Array | None = None
     for index, (day, living) in enumerate(states):
         if most is not None and dead is not None:
             add_most(most.reshape(-1), living.reshape(-1), dead.reshape(-1))
         if float(day) in wanted:
-            yield IrradiatedState(float(day), living, dead, most)
+            yield TumourState(float(day), living, dead, most)
         if index + 1 == stops.size:
             return
         if stops[index + 1] <= first:
@@ -245,27 +247,33 @@ def _through_maps(living: Array, kept: tuple[Array, Array], forcing: Forcing, da
 
 
 def _stretches(stops: FloatArray, forcing: Forcing, growth: float, rate: float) -> list[_Stretch]:
+    """Kill events of each stretch: jumps on their day, what drugs kill in pieces of up to a day."""
     from digital_twins.models._kernels import moebius_maps
 
     events = event_arrays(forcing)
+    drugs = bool(forcing.amplitude_per_day.any())
     made = []
     for start, end in pairwise(stops.tolist()):
         inside = (forcing.jump_days >= start) & (forcing.jump_days < end)
-        times, which = np.unique(forcing.jump_days[inside], return_inverse=True)
-        log_survival = np.zeros(times.size)
+        jumps, which = np.unique(forcing.jump_days[inside], return_inverse=True)
+        log_survival = np.zeros(jumps.size)
         np.add.at(log_survival, which, forcing.jump_log_survival[inside])
-        grid = np.unique(np.concatenate([[start], times]))
+        pieces = math.ceil((end - start) / _LONGEST_NODE_DAYS) if drugs else 1
+        grid = np.unique(np.concatenate([start + (end - start) / pieces * np.arange(pieces), jumps]))
+        ends = np.append(grid[1:], end)
         gain, saturation = moebius_maps(np.append(grid, end), *events, float(growth))
         before = _composed(gain, saturation)
-        at = np.searchsorted(grid, times)
-        made.append(
-            _Stretch(
-                math.exp(-rate * (end - start)),
-                before[0][at],
-                before[1][at],
-                -np.expm1(log_survival) * np.exp(-rate * (end - times)),
-            )
-        )
+        at = np.searchsorted(grid, jumps)
+        survived = np.zeros(grid.size)
+        survived[at] = log_survival
+        weight = -np.expm1(survived) * np.exp(-rate * (end - grid))
+        if drugs:
+            total = forcing.cumulative_log_kill(np.append(grid, end))
+            killed = np.maximum(np.diff(total), 0.0)
+            middle = 0.5 * (grid + ends)
+            weight += np.exp(survived) * -np.expm1(-killed) * np.exp(-rate * (end - middle))
+        kept = weight > 0.0
+        made.append(_Stretch(math.exp(-rate * (end - start)), before[0][kept], before[1][kept], weight[kept]))
     return made
 
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from digital_twins.models import (
     Domain,
-    IrradiatedState,
     ReactionDiffusionModel,
+    TumourState,
     trajectory_with_dead_cells,
     volume_above_mm3,
 )
@@ -95,15 +95,15 @@ class Simulator:
 
     def observed(
         self, parameters: Mapping[str, float], treatments: Sequence[Treatment], days: FloatArray
-    ) -> Iterator[IrradiatedState]:
+    ) -> Iterator[TumourState]:
         """Yield what an image would show at each day: living cells, and dead ones not cleared yet.
 
-        Cells that radiation killed stay visible and are cleared with ``clearance_half_life_days``; without
+        Cells that treatment killed stay visible and are cleared with ``clearance_half_life_days``; without
         that parameter they vanish at once. Arrays are overwritten by the next step.
         """
         half_life = parameters.get(CLEARANCE)
         if half_life is None:
-            return (IrradiatedState(day, state) for day, state in self.states(parameters, treatments, days))
+            return (TumourState(day, state) for day, state in self.states(parameters, treatments, days))
         horizon = float(days[-1]) if days.size else 0.0
         return trajectory_with_dead_cells(
             ReactionDiffusionModel(parameters[DIFFUSION], parameters[PROLIFERATION]),
@@ -115,7 +115,7 @@ class Simulator:
             tolerance=_TOLERANCE,
         )
 
-    def visible_cm3(self, state: IrradiatedState) -> float:
+    def visible_cm3(self, state: TumourState) -> float:
         """Visible volume of a state that :meth:`observed` yields."""
         voxel = self.solver_domain.voxel_volume_mm3
         return mm3_to_cm3(state.visible_volume_mm3(DETECTION_THRESHOLD, voxel_volume_mm3=voxel))
