@@ -59,3 +59,17 @@ def test_no_error_in_our_registration(tmp_path):
     )
     dataset.save_as(tmp_path / "reg.dcm")
     assert _errors(tmp_path / "reg.dcm") == []
+
+
+def test_no_error_on_a_real_series(tmp_path):
+    from digital_twins.samples import sample_patient
+
+    patient = sample_patient("lung")
+    dataset = structures_from_masks(
+        [visit.mask for visit in patient.visits],
+        patient.baseline_images(),
+        series_description="Visits",
+        series_number=8,
+    )
+    dataset.save_as(tmp_path / "rs.dcm")
+    assert _errors(tmp_path / "rs.dcm") == []
