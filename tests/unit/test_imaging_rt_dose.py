@@ -8,7 +8,7 @@ from pydicom.data import get_testdata_file
 
 import rt_case
 from digital_twins import InputError, NotFoundError
-from digital_twins.imaging import load_dose, load_plan, load_structures
+from digital_twins.imaging import load_dose, load_plan, load_structures, load_volume
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +139,11 @@ def test_damaged_bytes_leave_as_input_errors():
                 load(data)
     with pytest.raises(NotFoundError):
         load_dose("nowhere/rtdose.dcm")
+
+
+def test_a_dose_is_no_image_of_the_patient():
+    with pytest.raises(InputError, match="no image"):
+        load_volume([rt_case.dataset("rtdose")])
 
 
 def test_plan_of_the_breast_case():

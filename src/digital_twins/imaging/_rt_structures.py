@@ -41,6 +41,8 @@ class Structure:
         Closed planar contours, each [point, 3] in LPS millimetres. Points and open lines are left out.
     frame_of_reference_uid
         Frame of the coordinates.
+    meaning
+        Code of what it outlines, where the object states one; a neoplasm otherwise.
     """
 
     number: int
