@@ -19,6 +19,7 @@ from digital_twins.imaging import (
     Volume,
     as_mask,
     load_dose,
+    load_mask,
     load_registrations,
     load_structures,
     registration_object,
@@ -293,6 +294,31 @@ def test_real_lesions_survive_the_round_trip(name):
         dice = 2 * np.count_nonzero(back & expected) / (back.sum() + expected.sum())
         assert dice >= 0.98
         assert structure.volume_cm3() == pytest.approx(mask.volume_cm3, rel=1e-3)
+
+
+def test_a_mask_is_loaded_from_contours(tmp_path):
+    """By load_mask, on the image's grid or alone; the only structure, or the only GTV, need not be named."""
+    series = ct_series(np.zeros((8, 24, 22), np.int16), oblique())
+    image = volume_from_series(series)
+    masks = [as_mask(image, ball(image.shape, (4, 12, 10), r)) for r in (3.2, 4.5)]
+    dataset = structures_from_masks(
+        masks,
+        series,
+        series_description="x",
+        series_number=1,
+        details=StructureDetails(names=("Tumour", "Margin"), interpreted_types=("GTV", "PTV")),
+    )
+    dataset.save_as(tmp_path / "rs.dcm")
+    np.testing.assert_array_equal(load_mask(tmp_path / "rs.dcm", like=image).array, masks[0].array)
+    np.testing.assert_array_equal(load_mask(dataset, like=image, segment="Margin").array, masks[1].array)
+    alone = load_mask(dataset, segment=2)
+    assert alone.volume_cm3 == pytest.approx(masks[1].volume_cm3, rel=0.02)
+    assert alone.centroid_mm == pytest.approx(masks[1].centroid_mm, abs=0.1)
+    assert (alone.patient_id, alone.frame_of_reference_uid) == ("P1", "1.2.3.4")
+    for item in dataset.RTROIObservationsSequence:
+        item.RTROIInterpretedType = "ORGAN"
+    with pytest.raises(InputError, match="None was chosen"):
+        load_mask(dataset)
 
 
 def test_damaged_structure_sets_leave_as_input_errors_or_load():

@@ -168,14 +168,16 @@ def _volume(dataset: Dataset) -> Volume:
     planes = _planes(dataset, frames)
     where = projections(planes)
     order = np.argsort(where, kind="stable")
-    stored = decode(dataset)[order]
+    stored = decode(dataset)
     if stored.dtype.kind == "i" and stored.min() < 0:
         raise InputError(
             what="The dose has negative values.",
             why="Only a difference of doses can be negative.",
             fix="Pass the dose itself.",
         )
-    gray = (stored * scaling).astype(np.float32)
+    gray = np.empty(stored.shape, dtype=np.float32)
+    for target, source in enumerate(order):  # frame by frame: no second copy in double precision
+        gray[target] = stored[source] * scaling
     affine, gray = regular_grid([planes[i] for i in order], where[order], gray)
     refuse_not_finite(gray)
     return Volume(

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from digital_twins._errors import InputError
-from digital_twins.imaging._checks import foreign
+from digital_twins.imaging._checks import foreign, refuse_size
 from digital_twins.imaging._polygons import polygon_coverage
 from digital_twins.imaging._rt_files import single
+from digital_twins.imaging._series import acquired_utc
 from digital_twins.imaging._volume import Mask, Volume
 from digital_twins.records import NEOPLASM, Code
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from numpy.typing import NDArray
     from pydicom.dataset import Dataset
@@ -115,7 +117,7 @@ class Structure:
         InputError
             No closed contour, a single plane (its thickness is unknown), or contours in differing planes.
         """
-        grid = _own_grid(self.contours)
+        grid = _own_grid(self)
         return float(self.coverage(grid).array.sum()) * grid.voxel_volume_mm3 / 1000.0
 
 
@@ -129,8 +131,9 @@ class StructureSet:
         In the order of the object.
     image_uids
         SOP Instance UIDs of the images that the contours refer to.
-    series_uids, label, uid, patient_id
-        Referenced image series, StructureSetLabel, SOP Instance UID, and PatientID (never logged).
+    series_uids, label, uid, patient_id, acquired
+        Referenced image series, StructureSetLabel, SOP Instance UID, PatientID (never logged), and the time
+        of the series or study, UTC.
     """
 
     structures: tuple[Structure, ...]
@@ -139,6 +142,7 @@ class StructureSet:
     label: str = ""
     uid: str = ""
     patient_id: str | None = None
+    acquired: datetime | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -219,6 +223,7 @@ def _set(dataset: Dataset) -> StructureSet:
         str(dataset.get("StructureSetLabel") or ""),
         str(dataset.SOPInstanceUID),
         str(dataset.get("PatientID") or "") or None,
+        acquired_utc(dataset),
     )
 
 
@@ -358,8 +363,40 @@ def _even_odd(contours: list[NDArray[np.float64]], shape: tuple[int, int]) -> ND
     return filled
 
 
-def _own_grid(contours: tuple[NDArray[np.float64], ...]) -> Volume:
-    """Return a grid of 1 mm squares on the planes of contours."""
+def mask_from_structures(structures: StructureSet, key: int | str | None, like: Volume | None) -> Mask:
+    """Return the mask of one structure, on the grid of ``like`` or on squares of 1 mm in its planes.
+
+    Without a ``key`` the only structure with contours is meant, or the only one of type GTV.
+
+    Raises
+    ------
+    InputError
+        Several structures and none chosen, or as :meth:`Structure.mask`.
+    """
+    drawn = [s for s in structures.structures if s.contours]
+    if key is None:
+        targets = drawn if len(drawn) == 1 else [s for s in drawn if s.interpreted_type == "GTV"]
+        if len(targets) != 1:
+            raise InputError(
+                what=f"The structure set has {len(drawn)} structures with contours.",
+                why=f"None was chosen, and {len(targets)} of them are of type GTV.",
+                fix="Pass segment= with a ROI number or name.",
+            )
+        chosen = targets[0]
+    else:
+        chosen = structures[key]
+    grid = _own_grid(chosen) if like is None else like
+    return replace(
+        chosen.mask(grid),
+        patient_id=structures.patient_id,
+        acquired=structures.acquired,
+        source_uids=(structures.uid,),
+    )
+
+
+def _own_grid(structure: Structure) -> Volume:
+    """Return a grid of 1 mm squares on the planes of a structure's contours."""
+    contours = structure.contours
     if not contours:
         raise InputError(
             what="The structure has no closed contour.",
@@ -368,7 +405,11 @@ def _own_grid(contours: tuple[NDArray[np.float64], ...]) -> Volume:
         )
     largest = max(contours, key=len)
     _, _, axes = np.linalg.svd(largest - largest.mean(axis=0), full_matrices=False)
-    normal = axes[2]
+    normal = axes[2] * np.sign(axes[2][np.abs(axes[2]).argmax()])
+    across = np.eye(3)[0 if abs(normal[0]) < 0.8 else 1]
+    column = across - normal * (normal @ across)
+    column /= np.linalg.norm(column)
+    flat = np.stack([np.cross(normal, column), column], axis=1)
     points = np.concatenate(contours)
     along = np.array([float((c @ normal).mean()) for c in contours])
     planes = np.unique(np.round(along, 2))
@@ -376,15 +417,18 @@ def _own_grid(contours: tuple[NDArray[np.float64], ...]) -> Volume:
         raise InputError(
             what="The structure lies in one plane.",
             why="Its thickness is unknown without the image.",
-            fix="Use coverage() or mask() with the image that it was drawn on.",
+            fix="Pass the image that it was drawn on (like=).",
         )
     step = float(np.diff(planes).min())
-    low, high = (points @ axes[:2].T).min(axis=0), (points @ axes[:2].T).max(axis=0)
+    low, high = (points @ flat).min(axis=0), (points @ flat).max(axis=0)
     shape = (
         round(float(planes[-1] - planes[0]) / step) + 1,
         *(int(n) for n in np.ceil(high - low) + 3),
     )
+    refuse_size(shape)
     affine = np.eye(4)
-    affine[:3, 0], affine[:3, 1], affine[:3, 2] = normal * step, axes[0], axes[1]
-    affine[:3, 3] = normal * planes[0] + axes[0] * (low[0] - 1.0) + axes[1] * (low[1] - 1.0)
-    return Volume(np.zeros(shape, dtype=np.uint8), affine)
+    affine[:3, 0], affine[:3, 1:3] = normal * step, flat
+    affine[:3, 3] = normal * planes[0] + flat @ (low - 1.0)
+    return Volume(
+        np.zeros(shape, dtype=np.uint8), affine, frame_of_reference_uid=structure.frame_of_reference_uid
+    )
