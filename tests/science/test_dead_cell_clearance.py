@@ -35,7 +35,7 @@ def _domain(field):
     return Domain(np.ones(field.shape, bool), (1.0, 1.0, 1.0))
 
 
-def _run(field, model, days, forcing, half_life=HALF_LIFE):
+def _run(field, model, days, forcing, half_life=HALF_LIFE, drugs=False):
     states = trajectory_with_dead_cells(
         model,
         field,
@@ -44,6 +44,7 @@ def _run(field, model, days, forcing, half_life=HALF_LIFE):
         forcing=forcing,
         clearance_half_life_days=half_life,
         tolerance=1e-4,
+        drugs_leave_dead_cells=drugs,
     )
     for state in states:
         inner = state.cells[1:-1, 1:-1, 1:-1].astype(float)
@@ -84,15 +85,19 @@ def test_course_with_growth_on_a_uniform_field_follows_the_two_equations():
     np.testing.assert_allclose(got, expected, rtol=2e-5)
 
 
-def test_drugs_leave_dead_cells_like_radiation():
+def test_drugs_leave_dead_cells_only_where_asked():
     """A constant kill rate c without growth: D' = c N - rate D, N = N0 exp(-c t), in closed form."""
     kill, day = 0.08, 30.0
     forcing = Forcing(dose_days=np.zeros(1), amplitude_per_day=np.full(1, kill), decay_per_day=np.zeros(1))
     model = ReactionDiffusionModel(0.0, 0.0)
-    ((_, inner, _),) = _run(np.full((4, 4, 4), 0.5), model, np.array([day]), forcing)
+    field = np.full((4, 4, 4), 0.5)
+    ((_, inner, _),) = _run(field, model, np.array([day]), forcing, drugs=True)
     living = 0.5 * np.exp(-kill * day)
     dead = 0.5 * kill / (RATE - kill) * (np.exp(-kill * day) - np.exp(-RATE * day))
     np.testing.assert_allclose(inner, living + dead, rtol=1e-4)
+    ((state, inner, _),) = _run(field, model, np.array([day]), forcing)
+    assert state.dead is None
+    np.testing.assert_allclose(inner, living, rtol=1e-5)
 
 
 def test_volume_of_a_sterilised_tumour_halves_with_the_half_life():

@@ -1,4 +1,4 @@
-"""Cells that treatment killed stay visible until they are cleared: a second density beside the living."""
+"""Cells that radiation killed stay visible until they are cleared: a second density beside the living."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class TumourState:
     day
         Day of the state.
     living, dead
-        Density of cells that live, and of those that treatment killed and that are still there.
+        Density of cells that live, and of those that were killed and are still there.
     most
-        Largest density of both together that each voxel has had since treatment began; None before.
+        Largest density of both together that each voxel has had since cells were left dead; None before.
     """
 
     day: float
@@ -59,9 +59,9 @@ class TumourState:
     def visible_volume_mm3(self, threshold: float, *, voxel_volume_mm3: float) -> float:
         """Volume of the visible tumour.
 
-        Before treatment it is the volume above the threshold. Afterwards tissue collapses as cells are
-        cleared: every part of a voxel that was ever above the threshold counts by the share of its cells
-        that is left, so the volume of a sterilised tumour is proportional to its cell number (the assumption
+        Before any cell is left dead it is the volume above the threshold. Afterwards tissue collapses as
+        cells are cleared: every part of a voxel that was ever above the threshold counts by the share of its
+        cells that is left, so the volume of a sterilised tumour is proportional to its cell number (the assumption
         of Chvetsov 2008, doi:10.1088/0031-9155/53/9/013).
 
         Parameters
@@ -111,13 +111,16 @@ def trajectory_with_dead_cells(
     forcing: Forcing,
     clearance_half_life_days: float,
     tolerance: float = 1.0e-4,
+    drugs_leave_dead_cells: bool = False,
 ) -> Iterator[TumourState]:
     """Yield living and dead cells at each output day.
 
-    Cells killed by jumps (radiation fractions, and survival maps that leave dead cells) and by drugs move
-    into the dead density D, which neither grows nor moves and is cleared exponentially::
+    Cells killed by jumps (radiation fractions, and survival maps that leave dead cells) move into the dead
+    density D, which neither grows nor moves and is cleared exponentially::
 
-        dD/dt = c(t) N - (ln 2 / half_life) D,    D <- D + (1 - S) N  at a jump of survival S
+        dD/dt = -(ln 2 / half_life) D,    D <- D + (1 - S) N  at a jump of survival S
+
+    With ``drugs_leave_dead_cells`` what the kill rate c(t) takes moves there, too: dD/dt gains c(t) N.
 
     The living density is exactly that of :meth:`ReactionDiffusionModel.trajectory`. Chvetsov, Palta & Nagata,
     Phys Med Biol 2008;53:2405, doi:10.1088/0031-9155/53/9/013: volumes of lung tumours after stereotactic
@@ -135,6 +138,8 @@ def trajectory_with_dead_cells(
         Half-life of dead cells, positive.
     tolerance
         Of the living density.
+    drugs_leave_dead_cells
+        Whether drugs leave dead cells with the same half-life, or theirs vanish at once.
 
     Yields
     ------
@@ -159,7 +164,7 @@ def trajectory_with_dead_cells(
             "Use a carrying capacity of 1.",
         )
     days = np.asarray(output_days, dtype=np.float64)
-    first = _first_kill(forcing)
+    first = _first_kill(forcing, drugs=drugs_leave_dead_cells)
     if first is None:
         return (
             TumourState(day, living)
@@ -168,17 +173,18 @@ def trajectory_with_dead_cells(
     stops = _stops(days, forcing, first)
     rate = math.log(2.0) / clearance_half_life_days
     states = model.trajectory(density, domain, stops, forcing=forcing, tolerance=tolerance)
-    return _follow(states, (stops, days, first), forcing, (model.proliferation_rate, rate))
+    stretches = _stretches(stops, forcing, (model.proliferation_rate, rate), drugs=drugs_leave_dead_cells)
+    return _follow(states, (stops, days, first), forcing, stretches)
 
 
-def _first_kill(forcing: Forcing) -> float | None:
-    """Day from which cells are killed, not before 0; None where none are."""
+def _first_kill(forcing: Forcing, *, drugs: bool) -> float | None:
+    """Day from which dead cells are left, not before 0; None where none are."""
     days = [
         *forcing.jump_days.tolist(),
         *(jump.day for jump in forcing.survival_maps if jump.leaves_dead_cells),
     ]
     days = [day for day in days if day >= 0.0]
-    if forcing.amplitude_per_day.any():
+    if drugs and forcing.amplitude_per_day.any():
         days.append(max(0.0, float(forcing.dose_days.min())))
     return min(days) if days else None
 
@@ -195,13 +201,12 @@ def _follow(
     states: Iterator[tuple[float, Array]],
     when: tuple[FloatArray, FloatArray, float],
     forcing: Forcing,
-    rates: tuple[float, float],
+    stretches: Sequence[_Stretch],
 ) -> Iterator[TumourState]:
     from digital_twins.models._clearance_kernels import add_killed, add_most
 
     stops, days, first = when
     wanted = {float(day) for day in days}
-    stretches = _stretches(stops, forcing, *rates)
     dead: Array | None = None
     most: Array | None = None
     for index, (day, living) in enumerate(states):
@@ -246,12 +251,15 @@ def _through_maps(living: Array, kept: tuple[Array, Array], forcing: Forcing, da
     return remaining
 
 
-def _stretches(stops: FloatArray, forcing: Forcing, growth: float, rate: float) -> list[_Stretch]:
+def _stretches(
+    stops: FloatArray, forcing: Forcing, rates: tuple[float, float], *, drugs: bool
+) -> list[_Stretch]:
     """Kill events of each stretch: jumps on their day, what drugs kill in pieces of up to a day."""
     from digital_twins.models._kernels import moebius_maps
 
     events = event_arrays(forcing)
-    drugs = bool(forcing.amplitude_per_day.any())
+    growth, rate = rates
+    drugs = drugs and bool(forcing.amplitude_per_day.any())
     made = []
     for start, end in pairwise(stops.tolist()):
         inside = (forcing.jump_days >= start) & (forcing.jump_days < end)

@@ -46,13 +46,11 @@ def informed_names(treatments: Sequence[Treatment], last_day: float) -> tuple[st
     """Names of the parameters that the visits can inform: growth, and what was given before the last one."""
     names = [DIFFUSION, PROLIFERATION, BASELINE_SCALE]
     if any(f.day < last_day for t in treatments for f in t.fractions):
-        names.append(ALPHA)
+        names += [ALPHA, CLEARANCE]
     drugs = {
         t.drug for t in treatments if t.kind == "chemotherapy" and any(d.day < last_day for d in t.doses)
     }
     names += [f"{DRUG}:{drug}" for drug in sorted(d for d in drugs if d)]
-    if ALPHA in names or drugs:
-        names.append(CLEARANCE)
     return tuple(names)
 
 

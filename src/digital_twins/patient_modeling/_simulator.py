@@ -98,8 +98,8 @@ class Simulator:
     ) -> Iterator[TumourState]:
         """Yield what an image would show at each day: living cells, and dead ones not cleared yet.
 
-        Cells that treatment killed stay visible and are cleared with ``clearance_half_life_days``; without
-        that parameter they vanish at once. Arrays are overwritten by the next step.
+        Cells that radiation killed stay visible and are cleared with ``clearance_half_life_days``; without
+        that parameter, and after drugs, they vanish at once. Arrays are overwritten by the next step.
         """
         half_life = parameters.get(CLEARANCE)
         if half_life is None:

@@ -132,8 +132,8 @@ class TreatmentSimulator:
         words: dict[str, None] = {}
         parameters = self.patient_twin.parameters
         clearance = parameters.get("clearance_half_life_days")
-        killing = any(treatment.doses or treatment.fractions for treatment in treatments)
-        if killing and clearance is not None and clearance.source != "calibrated":
+        irradiated = any(treatment.fractions for treatment in treatments)
+        if irradiated and clearance is not None and clearance.source != "calibrated":
             words[f"dead cells cleared with a half-life of {clearance.value:.0f} days: a prior"] = None
         for treatment in treatments:
             words.update(dict.fromkeys(treatment.assumptions))
