@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from digital_twins._errors import InputError
 from digital_twins.models._level import SLOPE_FLOOR, volume_above_mm3
-from digital_twins.models._reaction_diffusion import event_arrays
+from digital_twins.models._schedule import event_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -61,8 +61,8 @@ class TumourState:
 
         Before any cell is left dead it is the volume above the threshold. Afterwards tissue collapses as
         cells are cleared: every part of a voxel that was ever above the threshold counts by the share of its
-        cells that is left, so the volume of a sterilised tumour is proportional to its cell number (the assumption
-        of Chvetsov 2008, doi:10.1088/0031-9155/53/9/013).
+        cells that is left, so the volume of a sterilised tumour is proportional to its cell number: the
+        assumption of Chvetsov 2008, doi:10.1088/0031-9155/53/9/013.
 
         Parameters
         ----------

@@ -67,6 +67,7 @@ def to_bytes(twin: PatientTwin) -> bytes:
         "baseline": _iso(twin.baseline),
         "clinical_data": dict(twin.clinical_data),
         "lesion_volume_cm3": simulator.lesion_volume_cm3,
+        "solver": simulator.solver,
         "domain": _geometry(simulator.domain),
         "image": None if twin.image is None else _geometry(twin.image),
         "visits": visits,
@@ -283,7 +284,12 @@ def _assemble(document: Mapping[str, Any], arrays: Mapping[str, Array], cls: typ
         document["patient_id"],
         baseline=_moment(document["baseline"]),
         image=image,
-        simulator=Simulator(domain, arrays["distance_mm"], document["lesion_volume_cm3"]),
+        simulator=Simulator(
+            domain,
+            arrays["distance_mm"],
+            document["lesion_volume_cm3"],
+            solver=document.get("solver", "cpu"),  # twins of the first version have none
+        ),
         clinical_data=document["clinical_data"],
         history=[_snapshot(snapshot, visits, doses) for snapshot in document["history"]],
     )

@@ -12,6 +12,7 @@ from digital_twins import __version__
 from digital_twins._errors import DigitalTwinError, InputError
 from digital_twins.calibration import Belief
 from digital_twins.imaging import Mask, Volume, bounding_box, crop, load_mask, load_volume
+from digital_twins.models import solver_fallback
 from digital_twins.patient_modeling._calibrate import volume_estimate
 from digital_twins.patient_modeling._geometry import MARGIN_MM, model_geometry
 from digital_twins.patient_modeling._priors import VOLUME_LOG_SD, growth_priors, tumour_family
@@ -38,8 +39,8 @@ class TumorTwinPipeline:
         ``"reaction_diffusion"``: proliferation and invasion with treatment, see
         :class:`digital_twins.models.ReactionDiffusionModel`.
     solver
-        ``"cpu"``, or ``"gpu_parallel"``: this version has no GPU solver, so it runs on the CPU and says so in
-        the twin's provenance.
+        ``"cpu"``, or ``"gpu_parallel"``: the same scheme in JAX on an accelerator (extra ``gpu``); without
+        one the twin is computed on the CPU, and its provenance says so and why.
 
     Raises
     ------
@@ -105,7 +106,7 @@ class TumorTwinPipeline:
         image = _matching(images, lesion)
         given = None if domain is None else load_mask(domain)
         geometry = model_geometry(lesion, image, given)
-        simulator = Simulator(geometry.domain, geometry.distance_mm, lesion.volume_cm3)
+        simulator = Simulator(geometry.domain, geometry.distance_mm, lesion.volume_cm3, solver=self.solver)
         clinical = _with_body_surface(dict(clinical_data or {}))
         family = tumour_family(clinical)
         inputs = {f"image:{name}": volume.digest() for name, volume in images.items()}
@@ -136,8 +137,11 @@ class TumorTwinPipeline:
     def _solver_note(self) -> list[str]:
         if self.solver == "cpu":
             return []
+        reason = solver_fallback(self.solver)
+        if reason is None:
+            return ["solver: gpu_parallel, the scheme of the CPU in JAX on an accelerator"]
         _log.info("twin.solver_fallback")
-        return ["solver: gpu_parallel was asked for; this version computes on the CPU with the same scheme"]
+        return [f"solver: gpu_parallel was asked for; computed on the CPU with the same scheme: {reason}"]
 
 
 def _refuse_unknown(what: str, given: str, known: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 
 from digital_twins._errors import InputError
 from digital_twins.imaging import Mask, Volume, as_mask
+from digital_twins.models import summarise_ensemble
 from digital_twins.patient_modeling._simulator import DETECTION_THRESHOLD
+from digital_twins.units import MM3_PER_CM3
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -146,20 +149,14 @@ def run_ensemble(
     progress: Callable[[float, str], None] | None = None,
 ) -> tuple[FloatArray, NDArray[np.float32], NDArray[np.float32]]:
     """Solve once a parameter set; return volumes [sample, day], probability and mean density [day, ...]."""
-    shape = (days.size, *simulator.domain.shape)
-    above = np.zeros(shape, dtype=np.uint16)
-    total = np.zeros(shape, dtype=np.float32)
-    volumes = np.zeros((len(parameters), days.size))
-    for i, values in enumerate(parameters):
-        for j, state in enumerate(simulator.observed(values, treatments, days)):
-            volumes[i, j] = simulator.visible_cm3(state)
-            above[j] += state.visible_mask(DETECTION_THRESHOLD)
-            total[j] += state.living[1:-1, 1:-1, 1:-1]
-        if progress is not None:
-            progress((i + 1) / len(parameters), f"member {i + 1} of {len(parameters)}")
-    count = np.float32(len(parameters))
-    probability = np.asarray(above / count, dtype=np.float32)
-    return np.asarray(volumes), probability, np.asarray(total / count, dtype=np.float32)
+    summary = summarise_ensemble(
+        [functools.partial(simulator.observed, values, treatments, days) for values in parameters],
+        simulator.solver_domain,
+        days,
+        level=DETECTION_THRESHOLD,
+        progress=progress,
+    )
+    return summary.volume_mm3 / MM3_PER_CM3, summary.share_above, summary.mean_density
 
 
 def ensemble(belief: Belief, count: int, *, seed: int) -> list[dict[str, float]]:

@@ -57,11 +57,14 @@ class Simulator:
         Signed distance to the edge of the segmented lesion, positive inside.
     lesion_volume_cm3
         Segmented volume at baseline.
+    solver
+        As for :class:`digital_twins.models.ReactionDiffusionModel`.
     """
 
     domain: Mask
     distance_mm: NDArray[np.float32]
     lesion_volume_cm3: float
+    solver: str = "cpu"
 
     @cached_property
     def solver_domain(self) -> Domain:
@@ -83,7 +86,7 @@ class Simulator:
         self, parameters: Mapping[str, float], treatments: Sequence[Treatment], days: FloatArray
     ) -> Iterator[tuple[float, NDArray[np.float32]]]:
         """Yield (day, padded density) at each day from baseline on; the density is overwritten."""
-        model = ReactionDiffusionModel(parameters[DIFFUSION], parameters[PROLIFERATION])
+        model = ReactionDiffusionModel(parameters[DIFFUSION], parameters[PROLIFERATION], solver=self.solver)
         horizon = float(days[-1]) if days.size else 0.0
         return model.trajectory(
             self.density(parameters.get(BASELINE_SCALE, 1.0)),
