@@ -1,4 +1,4 @@
-"""A twin as bytes: a zip of one JSON document and numpy arrays, read within limits and without pickle."""
+"""A twin as bytes: a zip of one JSON document, numpy arrays and what explains them, read without pickle."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from digital_twins._errors import InputError, NotFoundError
 from digital_twins.calibration import Belief, Direction, Estimate, Identifiability, Particles, Prior
 from digital_twins.imaging import Mask, Volume
+from digital_twins.patient_modeling._file_about import README, SCHEMA, SUMS, TEXT, checksums, schema_text
 from digital_twins.patient_modeling._scans import Visit
 from digital_twins.patient_modeling._simulator import Simulator
 from digital_twins.patient_modeling._snapshot import (
@@ -25,7 +26,7 @@ from digital_twins.patient_modeling._snapshot import (
     Snapshot,
 )
 from digital_twins.patient_modeling._visit_images import VisitImage
-from digital_twins.records import Code, DrugDose, Fraction, Treatment
+from digital_twins.records import Code, DrugDose, Fraction, RadiationEffect, Treatment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +39,9 @@ T = TypeVar("T", bound="PatientTwin")
 
 FORMAT = "digital-twins/patient-twin"
 FORMAT_VERSION = 2
-"""2 added samples of the posterior, images of visits, and the report on identifiability; 1 is still read."""
+"""2 added samples of the posterior, images of visits, the report on identifiability, tissue, explanations and
+checksums; 1 is still read."""
+_WITH_SUMS = 2
 _LARGEST_BYTES = 1 << 30
 _MOST_MEMBERS = 2000
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -51,6 +54,9 @@ def to_bytes(twin: PatientTwin) -> bytes:
         "domain": np.packbits(simulator.domain.array),
         "distance_mm": simulator.distance_mm,
     }
+    for name in ("diffusivity", "tensor"):
+        if getattr(simulator, name) is not None:
+            arrays[name] = getattr(simulator, name)
     if twin.image is not None:
         arrays["image"] = twin.image.array
     visits: dict[str, dict[str, Any]] = {}
@@ -68,6 +74,7 @@ def to_bytes(twin: PatientTwin) -> bytes:
         if (cloud := snapshot.belief.particles) is not None:
             arrays[f"particles-{snapshot.version}"] = cloud.logs
             arrays[f"weights-{snapshot.version}"] = cloud.weights
+        arrays |= _dose_arrays(snapshot)
     document = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -76,20 +83,29 @@ def to_bytes(twin: PatientTwin) -> bytes:
         "baseline": _iso(twin.baseline),
         "clinical_data": dict(twin.clinical_data),
         "lesion_volume_cm3": simulator.lesion_volume_cm3,
+        "solver": simulator.solver,
         "domain": _geometry(simulator.domain),
         "image": None if twin.image is None else _geometry(twin.image),
         "visits": visits,
         "history": [_snapshot_document(snapshot) for snapshot in twin.history],
     }
+    text = json.dumps(document, default=str, sort_keys=True, allow_nan=False)
+    members = {README: TEXT.encode(), SCHEMA: schema_text(), "twin.json": text.encode()}
+    for name in sorted(arrays):
+        member = io.BytesIO()
+        np.lib.format.write_array(member, np.ascontiguousarray(arrays[name]), allow_pickle=False)
+        members[f"{name}.npy"] = member.getvalue()
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        text = json.dumps(document, default=str, sort_keys=True, allow_nan=False)
-        _add(archive, "twin.json", text.encode())
-        for name in sorted(arrays):
-            member = io.BytesIO()
-            np.lib.format.write_array(member, np.ascontiguousarray(arrays[name]), allow_pickle=False)
-            _add(archive, f"{name}.npy", member.getvalue())
+        for name, content in members.items():
+            _add(archive, name, content)
+        _add(archive, SUMS, checksums(members))
     return buffer.getvalue()
+
+
+def _dose_arrays(snapshot: Snapshot) -> dict[str, Array]:
+    maps = [t.dose_map for t in snapshot.treatment_history if t.dose_map is not None]
+    return {f"dose-{dose.digest()}": dose.array for dose in maps}
 
 
 def from_bytes(data: bytes, cls: type[T]) -> T:
@@ -105,6 +121,9 @@ def from_bytes(data: bytes, cls: type[T]) -> T:
         document = json.loads(members["twin.json"])
         if document["format"] != FORMAT or document["format_version"] > FORMAT_VERSION:
             raise _unreadable("It was written by another program or a newer version.")
+        sums = members.pop(SUMS, None)
+        if document["format_version"] >= _WITH_SUMS and sums != checksums(members):
+            raise _unreadable("Its checksums do not fit its content: it was damaged or changed.")
         arrays = {
             name.removesuffix(".npy"): np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
             for name, content in members.items()
@@ -209,13 +228,18 @@ def _treatment_document(treatment: Treatment) -> dict[str, Any]:
     named["fractions"] = [asdict(fraction) for fraction in treatment.fractions]
     named["start"] = _iso(treatment.start)
     named["as_given"] = dict(treatment.as_given)
+    named["radiation"] = None if treatment.radiation is None else treatment.radiation.stated()
+    named["dose_map"] = None if treatment.dose_map is None else treatment.dose_map.digest()
     return named
 
 
-def _treatment(document: dict[str, Any]) -> Treatment:
+def _treatment(document: dict[str, Any], doses: Mapping[str, Volume]) -> Treatment:
+    effect, dose = document.get("radiation"), document.get("dose_map")
     return Treatment(
         **{
             **document,
+            "radiation": None if effect is None else RadiationEffect(**effect),
+            "dose_map": None if dose is None else doses[dose],
             "doses": tuple(DrugDose(**dose) for dose in document["doses"]),
             "fractions": tuple(Fraction(**fraction) for fraction in document["fractions"]),
             "start": _moment(document["start"]),
@@ -268,8 +292,11 @@ def _visit(about: Mapping[str, Any], arrays: Mapping[str, Array], shape: tuple[i
 
 
 def _snapshot(
-    document: Mapping[str, Any], visits: Mapping[str, Visit], arrays: Mapping[str, Array]
+    document: Mapping[str, Any],
+    known: tuple[Mapping[str, Visit], Mapping[str, Volume]],
+    arrays: Mapping[str, Array],
 ) -> Snapshot:
+    visits, doses = known
     belief = Belief(
         tuple(Prior(**prior) for prior in document["priors"]),
         np.array(document["log_mean"], dtype=np.float64),
@@ -283,7 +310,7 @@ def _snapshot(
         created_utc=datetime.fromisoformat(document["created_utc"]),
         belief=belief,
         visits=tuple(visits[digest] for digest in document["visits"]),
-        treatment_history=tuple(_treatment(t) for t in document["treatment_history"]),
+        treatment_history=tuple(_treatment(t, doses) for t in document["treatment_history"]),
         provenance=Provenance(**provenance),
         current_volume_cm3=Estimate(**document["current_volume_cm3"]),
         calibration=_calibration(document["calibration"]),
@@ -303,12 +330,29 @@ def _assemble(document: Mapping[str, Any], arrays: Mapping[str, Array], cls: typ
     if document["image"] is not None:
         image = Volume(arrays["image"], np.array(document["image"]["affine"]), **_place(document["image"]))
     visits = {digest: _visit(about, arrays, shape) for digest, about in document["visits"].items()}
+    doses = {
+        name.removeprefix("dose-"): Volume(
+            array,
+            domain.affine,
+            frame_of_reference_uid=domain.frame_of_reference_uid,
+            patient_id=domain.patient_id,
+        )
+        for name, array in arrays.items()
+        if name.startswith("dose-")
+    }
     return cls(
         document["twin_id"],
         document["patient_id"],
         baseline=_moment(document["baseline"]),
         image=image,
-        simulator=Simulator(domain, arrays["distance_mm"], document["lesion_volume_cm3"]),
+        simulator=Simulator(
+            domain,
+            arrays["distance_mm"],
+            document["lesion_volume_cm3"],
+            solver=document.get("solver", "cpu"),  # twins of the first version have none
+            diffusivity=arrays.get("diffusivity"),
+            tensor=arrays.get("tensor"),
+        ),
         clinical_data=document["clinical_data"],
-        history=[_snapshot(snapshot, visits, arrays) for snapshot in document["history"]],
+        history=[_snapshot(snapshot, (visits, doses), arrays) for snapshot in document["history"]],
     )

@@ -22,8 +22,17 @@ from digital_twins.patient_modeling._calibrate import (
     summary,
     volume_estimate,
 )
+from digital_twins.patient_modeling._card import one_line, twin_card
+from digital_twins.patient_modeling._life import (
+    VersionChanges,
+    branch_id,
+    changes_between,
+    renewed,
+    snapshot_of,
+)
 from digital_twins.patient_modeling._predict import Prediction, ensemble, output_days, run_ensemble
 from digital_twins.patient_modeling._priors import PROLIFERATION
+from digital_twins.patient_modeling._radiation_forcing import on_model_grid, with_dose_map
 from digital_twins.patient_modeling._scans import Visit, read_visit
 from digital_twins.patient_modeling._simulator import DETECTION_THRESHOLD, Simulator
 from digital_twins.patient_modeling._snapshot import (
@@ -36,6 +45,9 @@ from digital_twins.records import NEOPLASM, Treatment, parse_treatment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    import pandas as pd
+    import xarray as xr
 
     from digital_twins.calibration import Belief, Estimate
 
@@ -419,6 +431,82 @@ class PatientTwin:
             mean_density=density,
         )
 
+    def changes(self, since: int | None = None, until: int | None = None) -> VersionChanges:
+        """Compare two versions: by default the current one with its parent.
+
+        Raises
+        ------
+        NotFoundError
+            When the twin has no such version.
+        """
+        after = self.snapshot if until is None else snapshot_of(self.history, until)
+        parent = after.provenance.parent_version
+        before = snapshot_of(self.history, since or parent or after.version)
+        return changes_between(before, after)
+
+    def revert(self, version: int, *, reason: str = "") -> int:
+        """Make a new version with the content of an old one; nothing is lost. Returns its number.
+
+        Raises
+        ------
+        NotFoundError
+            When the twin has no such version.
+        """
+        note = f"reverted to version {version}" + (f": {reason}" if reason else "")
+        made = renewed(snapshot_of(self.history, version), self.version + 1, note)
+        self.history = (*self.history, made)
+        return made.version
+
+    def branch(self, version: int, name: str) -> PatientTwin:
+        """Make another twin of the patient that goes on from an old version, under an identifier of its own.
+
+        Raises
+        ------
+        NotFoundError
+            When the twin has no such version.
+        """
+        start = snapshot_of(self.history, version)
+        made = renewed(start, version + 1, f"branch '{name}' of twin {self.twin_id}, version {version}")
+        return PatientTwin(
+            branch_id(self.twin_id, version, name),
+            self.patient_id,
+            baseline=self.baseline,
+            image=self.image,
+            simulator=self._simulator,
+            clinical_data=self.clinical_data,
+            history=(*(s for s in self.history if s.version <= version), made),
+        )
+
+    def __repr__(self) -> str:
+        return one_line(self)
+
+    def _repr_html_(self) -> str:
+        return twin_card(self)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return every parameter of every version as a pandas DataFrame, one row each.
+
+        Raises
+        ------
+        MissingExtraError
+            Without pandas (``pip install 'digital-twins[dataframe]'``).
+        """
+        from digital_twins.patient_modeling._frames import twin_frame
+
+        return twin_frame(self)
+
+    def to_xarray(self) -> xr.Dataset:
+        """Return domain, lesion, current density and follow-up volumes as an xarray Dataset with units.
+
+        Raises
+        ------
+        MissingExtraError
+            Without xarray (``pip install 'digital-twins[xarray]'``).
+        """
+        from digital_twins.patient_modeling._frames import twin_dataset
+
+        return twin_dataset(self)
+
     @property
     def content_digest(self) -> str:
         """SHA-256 over what determines the current version's predictions (not over when it was made)."""
@@ -485,7 +573,10 @@ class PatientTwin:
 
     def _parsed(self, treatment: Mapping[str, Any] | Treatment) -> Treatment:
         surface = self.clinical_data.get("body_surface_area_m2")
-        return parse_treatment(treatment, body_surface_area_m2=surface, allow_before_baseline=True)
+        parsed = parse_treatment(
+            with_dose_map(treatment), body_surface_area_m2=surface, allow_before_baseline=True
+        )
+        return on_model_grid(parsed, self.domain)
 
     def _given(self, treatments: Sequence[Mapping[str, Any] | Treatment]) -> tuple[Treatment, ...]:
         return tuple(placed_in_time(self._parsed(t), self.baseline, default_day=0.0) for t in treatments)
@@ -507,7 +598,11 @@ def _fingerprint(treatment: Treatment) -> str:
     """What a treatment does, as text: two with the same doses on the same days are the same."""
     doses = [(d.day, d.dose_mg, d.duration_hours) for d in treatment.doses]
     fractions = [(f.day, f.dose_gy) for f in treatment.fractions]
-    return json.dumps([treatment.kind, treatment.drug, doses, fractions, treatment.day])
+    told: list[Any] = [treatment.kind, treatment.drug, doses, fractions, treatment.day]
+    if treatment.radiation is not None or treatment.dose_map is not None:
+        effect = {} if treatment.radiation is None else treatment.radiation.stated()
+        told += [effect, None if treatment.dose_map is None else treatment.dose_map.digest()]
+    return json.dumps(told, sort_keys=True)
 
 
 def _assumptions(treatments: Sequence[Treatment]) -> list[str]:
