@@ -336,11 +336,12 @@ def _twin_figures(mask: np.ndarray, distance: np.ndarray) -> Iterator[Figure]:
         "alpha_per_gy": 0.02,
     }
     days = np.array([30.0, 60.0, 90.0, 120.0])
-    empty = np.zeros(SHAPE, dtype=bool)
-    seen = simulator.volumes_cm3(truth, history, days)
-    visits = [Visit(float(d), float(v), empty, str(d), "given") for d, v in zip(days, seen, strict=True)]
+    visits = [
+        Visit(day, simulator.volume_cm3(state), state[1:-1, 1:-1, 1:-1] >= 0.16, str(day), "given")
+        for day, state in simulator.states(truth, history, days)
+    ]
     start = time.process_time()
-    _, fit = calibrate(simulator, visits, history, belief)
+    fit = calibrate(simulator, visits, history, belief)
     yield "calibrate_4_parameters_4_visits", time.process_time() - start, "cpu-s", None
     yield "calibrate_model_runs", float(fit.evaluations), "1", None
     members = belief.sample(48, seed=0)

@@ -19,6 +19,9 @@ from digital_twins.units import MM3_PER_CM3
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import pandas as pd
+    import xarray as xr
+
     from digital_twins.calibration import Belief
     from digital_twins.patient_modeling._simulator import Simulator
     from digital_twins.records import Treatment
@@ -88,6 +91,41 @@ class Prediction:
     def density_at(self, day: float) -> Volume:
         """Mean density of living tumour cells as a part of the carrying capacity, on the model grid."""
         return self._plain.with_array(self._between(self.mean_density, day))
+
+    def to_dataframe(self, *, samples: bool = False) -> pd.DataFrame:
+        """Return the days as a pandas DataFrame, or every member of the ensemble on every day.
+
+        Raises
+        ------
+        MissingExtraError
+            Without pandas (``pip install 'digital-twins[dataframe]'``).
+        """
+        from digital_twins.patient_modeling._frames import prediction_frame
+
+        return prediction_frame(self, samples=samples)
+
+    def to_xarray(self) -> xr.Dataset:
+        """Return volumes, probability and mean density as an xarray Dataset with coordinates and units.
+
+        Raises
+        ------
+        MissingExtraError
+            Without xarray (``pip install 'digital-twins[xarray]'``).
+        """
+        from digital_twins.patient_modeling._frames import prediction_dataset
+
+        return prediction_dataset(self)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Prediction of twin {self.twin_id[:8]} version {self.model_version}: day {self.days[-1]:g}, "
+            f"{self.volume_cm3[-1]:.2f} cm3 ({self.low_cm3[-1]:.2f} to {self.high_cm3[-1]:.2f})>"
+        )
+
+    def _repr_html_(self) -> str:
+        from digital_twins.patient_modeling._card import prediction_card
+
+        return prediction_card(self)
 
     @property
     def _plain(self) -> Volume:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from digital_twins.models import (
     Domain,
     ReactionDiffusionModel,
+    TensorDomain,
     TumourState,
     trajectory_with_dead_cells,
     volume_above_mm3,
@@ -59,17 +60,25 @@ class Simulator:
         Segmented volume at baseline.
     solver
         As for :class:`digital_twins.models.ReactionDiffusionModel`.
+    diffusivity
+        Relative diffusivity of each voxel of the model grid, or None where it is 1 everywhere.
+    tensor
+        Relative diffusion tensors [slice, row, column, 3, 3] along the grid's axes, or None.
     """
 
     domain: Mask
     distance_mm: NDArray[np.float32]
     lesion_volume_cm3: float
     solver: str = "cpu"
+    diffusivity: NDArray[np.float32] | None = None
+    tensor: NDArray[np.float32] | None = None
 
     @cached_property
     def solver_domain(self) -> Domain:
         """The domain as the solver takes it."""
-        return Domain(self.domain.array, self.domain.spacing_mm)
+        if self.tensor is not None:
+            return TensorDomain(self.domain.array, self.domain.spacing_mm, self.tensor)
+        return Domain(self.domain.array, self.domain.spacing_mm, self.diffusivity)
 
     def density(self, scale: float = 1.0) -> NDArray[np.float32]:
         """Baseline density for a true volume of ``scale`` times the segmented one."""
@@ -109,7 +118,7 @@ class Simulator:
             return (TumourState(day, state) for day, state in self.states(parameters, treatments, days))
         horizon = float(days[-1]) if days.size else 0.0
         return trajectory_with_dead_cells(
-            ReactionDiffusionModel(parameters[DIFFUSION], parameters[PROLIFERATION]),
+            ReactionDiffusionModel(parameters[DIFFUSION], parameters[PROLIFERATION], solver=self.solver),
             self.density(parameters.get(BASELINE_SCALE, 1.0)),
             self.solver_domain,
             output_days=days,
