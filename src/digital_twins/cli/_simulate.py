@@ -40,14 +40,14 @@ def simulate(
     from digital_twins.records import parse_treatment
     from digital_twins.treatment_simulation import TreatmentSimulator
 
-    treatments = [with_dose_map(each) for each in given]
-    for each in treatments:
+    plans = [with_dose_map(each) for each in given]
+    for each in plans:
         parse_treatment(each)  # all are checked before the first is computed
     simulator = TreatmentSimulator(PatientTwin.open(twin_file))
     responses = []
     with _output.steps() as step:
-        for number, each in enumerate(treatments, start=1):
-            with step(f"treatment {number} of {len(treatments)}") as progress:
+        for number, each in enumerate(plans, start=1):
+            with step(f"treatment {number} of {len(plans)}") as progress:
                 responses.append(
                     simulator.predict_response(each, horizon, interval=interval, seed=seed, progress=progress)
                 )

@@ -74,7 +74,7 @@ def to_bytes(twin: PatientTwin) -> bytes:
         if (cloud := snapshot.belief.particles) is not None:
             arrays[f"particles-{snapshot.version}"] = cloud.logs
             arrays[f"weights-{snapshot.version}"] = cloud.weights
-        arrays |= _dose_arrays(snapshot)
+        arrays |= _dose_maps(snapshot)
     document = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -101,11 +101,6 @@ def to_bytes(twin: PatientTwin) -> bytes:
             _add(archive, name, content)
         _add(archive, SUMS, checksums(members))
     return buffer.getvalue()
-
-
-def _dose_arrays(snapshot: Snapshot) -> dict[str, Array]:
-    maps = [t.dose_map for t in snapshot.treatment_history if t.dose_map is not None]
-    return {f"dose-{dose.digest()}": dose.array for dose in maps}
 
 
 def from_bytes(data: bytes, cls: type[T]) -> T:
@@ -222,6 +217,11 @@ def _snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
+def _dose_maps(snapshot: Snapshot) -> dict[str, Array]:
+    maps = [t.dose_map for t in snapshot.treatment_history if t.dose_map is not None]
+    return {f"dose-{each.digest()}": each.array for each in maps}
+
+
 def _treatment_document(treatment: Treatment) -> dict[str, Any]:
     named = {f.name: getattr(treatment, f.name) for f in fields(treatment)}
     named["doses"] = [asdict(dose) for dose in treatment.doses]
@@ -293,10 +293,10 @@ def _visit(about: Mapping[str, Any], arrays: Mapping[str, Array], shape: tuple[i
 
 def _snapshot(
     document: Mapping[str, Any],
-    known: tuple[Mapping[str, Visit], Mapping[str, Volume]],
+    visits: Mapping[str, Visit],
     arrays: Mapping[str, Array],
+    doses: Mapping[str, Volume],
 ) -> Snapshot:
-    visits, doses = known
     belief = Belief(
         tuple(Prior(**prior) for prior in document["priors"]),
         np.array(document["log_mean"], dtype=np.float64),
@@ -354,5 +354,5 @@ def _assemble(document: Mapping[str, Any], arrays: Mapping[str, Array], cls: typ
             tensor=arrays.get("tensor"),
         ),
         clinical_data=document["clinical_data"],
-        history=[_snapshot(snapshot, (visits, doses), arrays) for snapshot in document["history"]],
+        history=[_snapshot(snapshot, visits, arrays, doses) for snapshot in document["history"]],
     )

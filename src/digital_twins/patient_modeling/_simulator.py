@@ -118,7 +118,7 @@ class Simulator:
             return (TumourState(day, state) for day, state in self.states(parameters, treatments, days))
         horizon = float(days[-1]) if days.size else 0.0
         return trajectory_with_dead_cells(
-            ReactionDiffusionModel(parameters[DIFFUSION], parameters[PROLIFERATION]),
+            ReactionDiffusionModel(parameters[DIFFUSION], parameters[PROLIFERATION], solver=self.solver),
             self.density(parameters.get(BASELINE_SCALE, 1.0)),
             self.solver_domain,
             output_days=days,
