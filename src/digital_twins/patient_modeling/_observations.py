@@ -28,6 +28,8 @@ FloatArray = NDArray[np.float64]
 
 OBSERVATIONS = ("volume", "shape", "cellularity", "uptake")
 """What a visit can carry, and a calibration can be told to use."""
+DEFAULT_OBSERVATIONS = ("volume", "cellularity", "uptake")
+"""Not the shape: a noisy baseline outline grows smooth in the model, which looks like diffusion."""
 
 GROWTH_DISCREPANCY = 0.15
 """Standard deviation of a patch's growth over the mean growth that the model does not explain (tumours
