@@ -12,6 +12,11 @@ if TYPE_CHECKING:
         AgentTrajectory as AgentTrajectory,
     )
     from digital_twins.models._agents_parameters import AgentParameters as AgentParameters
+    from digital_twins.models._clones import (
+        TwoCloneModel as TwoCloneModel,
+        clone_log_survival as clone_log_survival,
+        resistance_probability as resistance_probability,
+    )
     from digital_twins.models._closed_forms import (
         FisherWave as FisherWave,
         fisher_wave_check as fisher_wave_check,
@@ -58,6 +63,9 @@ _WHERE = {
     "AgentSnapshot": "digital_twins.models._agents",
     "AgentState": "digital_twins.models._agents",
     "AgentTrajectory": "digital_twins.models._agents",
+    "TwoCloneModel": "digital_twins.models._clones",
+    "clone_log_survival": "digital_twins.models._clones",
+    "resistance_probability": "digital_twins.models._clones",
     "Domain": "digital_twins.models._domain",
     "FisherWave": "digital_twins.models._closed_forms",
     "Forcing": "digital_twins.models._forcing",

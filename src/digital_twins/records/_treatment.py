@@ -37,7 +37,9 @@ class Treatment:
     resource it came from, if any; ``as_given`` keeps the caller's own dictionary for provenance.
     ``assumptions`` lists, in words, every value that the caller did not give (an assumed body surface, an
     assumed start weekday): whoever shows a result of the treatment shows them too. ``day`` is the day of
-    a treatment without doses or fractions (surgery).
+    a treatment without doses or fractions (surgery). Of a surgery, ``margin_mm`` is what is taken out around
+    the visible lesion, ``extent_of_resection`` the part of the lesion that is taken out instead, and
+    ``resection`` a mask on the twin's grid as text (the twin makes it from ``as_given["resection_mask"]``).
     """
 
     kind: TreatmentKind
@@ -51,6 +53,9 @@ class Treatment:
     as_given: Mapping[str, Any] = field(default_factory=dict)
     assumptions: tuple[str, ...] = ()
     day: float | None = None
+    margin_mm: float | None = None
+    extent_of_resection: float | None = None
+    resection: str | None = None
 
     @property
     def first_day(self) -> float | None:

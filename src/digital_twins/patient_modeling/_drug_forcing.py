@@ -1,0 +1,43 @@
+"""Chemotherapy as a kill rate that follows the drug's concentration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from digital_twins.models import Forcing
+from digital_twins.patient_modeling._context import parameter
+from digital_twins.pharmacology import kill_terms
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from digital_twins.patient_modeling._context import TumourContext
+    from digital_twins.records import Treatment
+
+
+def drug_parameter(drug: str, parameters: Mapping[str, float]) -> str:
+    """Name of the parameter that holds the sensitivity to a drug.
+
+    ``drug_sensitivity:<drug>`` where the patient has one, else ``drug_sensitivity``.
+    """
+    own = f"drug_sensitivity:{drug}"
+    return own if own in parameters else "drug_sensitivity"
+
+
+def drug_forcing(
+    treatment: Treatment, parameters: Mapping[str, float], context: TumourContext | None
+) -> Forcing:
+    """Return the kill-rate terms of a cytotoxic drug, the same in every voxel.
+
+    Raises
+    ------
+    InputError
+        When the sensitivity is missing or negative, or the drug has no kinetics.
+    """
+    name = drug_parameter(treatment.drug or "", parameters)
+    terms = kill_terms(treatment, parameter(parameters, name, "chemotherapy"))
+    return Forcing(
+        dose_days=terms.dose_days,
+        amplitude_per_day=terms.amplitude_per_day,
+        decay_per_day=terms.decay_per_day,
+    )
