@@ -48,6 +48,16 @@ if TYPE_CHECKING:
         GrowthLaw as GrowthLaw,
         growth_law as growth_law,
     )
+    from digital_twins.models._immune import (
+        KUZNETSOV_1994 as KUZNETSOV_1994,
+        CoupledState as CoupledState,
+        EffectorDynamics as EffectorDynamics,
+        ImmuneCourse as ImmuneCourse,
+        SplittingOptions as SplittingOptions,
+        TumourImmuneModel as TumourImmuneModel,
+        coupled_trajectory as coupled_trajectory,
+    )
+    from digital_twins.models._immune_four_cells import FourCellModel as FourCellModel
     from digital_twins.models._level import volume_above_mm3 as volume_above_mm3
     from digital_twins.models._radiobiology import lq_log_survival as lq_log_survival
     from digital_twins.models._reaction_diffusion import (
@@ -63,6 +73,19 @@ _WHERE = {
     "AgentSnapshot": "digital_twins.models._agents",
     "AgentState": "digital_twins.models._agents",
     "AgentTrajectory": "digital_twins.models._agents",
+    **dict.fromkeys(
+        (
+            "KUZNETSOV_1994",
+            "CoupledState",
+            "EffectorDynamics",
+            "ImmuneCourse",
+            "SplittingOptions",
+            "TumourImmuneModel",
+            "coupled_trajectory",
+        ),
+        "digital_twins.models._immune",
+    ),
+    "FourCellModel": "digital_twins.models._immune_four_cells",
     "TwoCloneModel": "digital_twins.models._clones",
     "clone_log_survival": "digital_twins.models._clones",
     "resistance_probability": "digital_twins.models._clones",

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     )
     from digital_twins.patient_modeling._pipeline import TumorTwinPipeline as TumorTwinPipeline
     from digital_twins.patient_modeling._predict import Prediction as Prediction
+    from digital_twins.patient_modeling._priors import tumour_family as tumour_family
     from digital_twins.patient_modeling._registry import (
         MIGRATIONS as MIGRATIONS,
         TwinRegistry as TwinRegistry,
@@ -34,6 +35,7 @@ _WHERE = {
     "PatientTwin": f"{_ROOM}._twin",
     "Prediction": f"{_ROOM}._predict",
     "TumorTwinPipeline": f"{_ROOM}._pipeline",
+    "tumour_family": f"{_ROOM}._priors",
     "Visit": f"{_ROOM}._scans",
 }
 

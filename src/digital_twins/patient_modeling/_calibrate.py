@@ -21,6 +21,7 @@ from digital_twins.patient_modeling._priors import (
 )
 from digital_twins.patient_modeling._simulator import DETECTION_THRESHOLD
 from digital_twins.patient_modeling._snapshot import CalibrationResult
+from digital_twins.patient_modeling._treatment_priors import informed_by, treatment_priors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +40,8 @@ def prior_belief(belief: Belief, treatments: Sequence[Treatment]) -> Belief:
     for treatment in treatments:
         if treatment.kind == "chemotherapy" and treatment.drug:
             fresh = fresh.with_prior(drug_prior(f"{DRUG}:{treatment.drug}"))
+    for prior in treatment_priors(treatments):
+        fresh = fresh.with_prior(prior)
     return fresh
 
 
@@ -51,7 +54,7 @@ def informed_names(treatments: Sequence[Treatment], last_day: float) -> tuple[st
         t.drug for t in treatments if t.kind == "chemotherapy" and any(d.day < last_day for d in t.doses)
     }
     names += [f"{DRUG}:{drug}" for drug in sorted(d for d in drugs if d)]
-    return tuple(names)
+    return (*names, *informed_by(treatments, last_day))
 
 
 class Likelihood:

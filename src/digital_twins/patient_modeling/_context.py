@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from digital_twins._errors import InputError
+from digital_twins.patient_modeling._geometry import signed_distance_mm
+from digital_twins.units import MM3_PER_CM3
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from digital_twins.imaging import Mask
@@ -74,3 +77,20 @@ def parameter(parameters: Mapping[str, float], name: str, needed_for: str) -> fl
             "Calibrate again, or correct the parameter.",
         )
     return value
+
+
+def tumour_context(domain: Mask, padded_density: NDArray[Any], threshold: float) -> TumourContext:
+    """Describe the tumour whose density, padded by one voxel, is given; visible above the threshold."""
+    density = np.asarray(padded_density, dtype=np.float64)
+    inner = density[1:-1, 1:-1, 1:-1]
+    slopes = [
+        0.5 * (np.roll(density, -1, axis) - np.roll(density, 1, axis))[1:-1, 1:-1, 1:-1] for axis in range(3)
+    ]
+    slope = np.sqrt(sum(part**2 for part in slopes)) + 1e-6
+    share = np.where(domain.array, np.clip(0.5 + (inner - threshold) / slope, 0.0, 1.0), 0.0)
+    share[inner <= 0.0] = 0.0
+    if share.max() < 0.5:
+        distance = np.full(inner.shape, -np.inf, dtype=np.float32)
+    else:
+        distance = signed_distance_mm(share, min(domain.spacing_mm))
+    return TumourContext(domain, distance, float(inner.sum()) * domain.voxel_volume_mm3 / MM3_PER_CM3)

@@ -26,8 +26,13 @@ _KINDS: dict[str, Kind] = {
     "surgery": surgery_forcing,
     "targeted": targeted_forcing,
 }
-SIMULATED_KINDS = (*_KINDS, "observation")
+SIMULATED_KINDS = (*_KINDS, "immunotherapy", "observation")
 """The kinds of treatment whose effect on the tumour is modelled."""
+
+
+def needs_state(treatments: Iterable[Treatment]) -> bool:
+    """Whether an effect depends on the tumour at the time, so that no forcing can be laid out before."""
+    return any(treatment.kind in ("surgery", "immunotherapy") for treatment in treatments)
 
 
 def refuse_unsimulated(treatments: Iterable[Treatment]) -> None:
@@ -97,6 +102,8 @@ def forcing_for(
         Administrations after it are dropped; None keeps all.
     context
         The tumour on the day of the treatments, for those that act by place.
+
+    Immunotherapy is no forcing, as its kill rate follows the burden: see ``_immune_forcing``.
 
     Raises
     ------

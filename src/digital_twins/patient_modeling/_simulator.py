@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digital_twins.models import Domain, ReactionDiffusionModel, volume_above_mm3
-from digital_twins.patient_modeling._forcing import forcing_for
+from digital_twins.patient_modeling._course import Solver, course_states
+from digital_twins.patient_modeling._forcing import forcing_for, needs_state
 from digital_twins.patient_modeling._priors import BASELINE_SCALE, DIFFUSION, PROLIFERATION
 from digital_twins.units import mm3_to_cm3
 
@@ -78,8 +79,12 @@ class Simulator:
         """Yield (day, padded density) at each day from baseline on; the density is overwritten."""
         model = ReactionDiffusionModel(parameters[DIFFUSION], parameters[PROLIFERATION])
         horizon = float(days[-1]) if days.size else 0.0
+        start = self.density(parameters.get(BASELINE_SCALE, 1.0))
+        if needs_state(treatments):
+            solver = Solver(model, self.solver_domain, self.domain, DETECTION_THRESHOLD, _TOLERANCE)
+            return course_states(solver, start, parameters, treatments=treatments, days=days)
         return model.trajectory(
-            self.density(parameters.get(BASELINE_SCALE, 1.0)),
+            start,
             self.solver_domain,
             days,
             forcing=forcing_for(treatments, parameters, horizon_days=horizon),

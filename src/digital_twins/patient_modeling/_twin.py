@@ -14,8 +14,10 @@ from digital_twins import __version__
 from digital_twins._errors import InputError, StorageError
 from digital_twins.imaging import Mask, Volume, as_mask
 from digital_twins.patient_modeling._calibrate import calibrate, current_volume, summary
+from digital_twins.patient_modeling._context import tumour_context
 from digital_twins.patient_modeling._predict import Prediction, ensemble, output_days, run_ensemble
 from digital_twins.patient_modeling._priors import PROLIFERATION
+from digital_twins.patient_modeling._resection import on_grid
 from digital_twins.patient_modeling._scans import Visit, read_visit
 from digital_twins.patient_modeling._simulator import DETECTION_THRESHOLD, Simulator
 from digital_twins.patient_modeling._snapshot import (
@@ -24,10 +26,14 @@ from digital_twins.patient_modeling._snapshot import (
     Snapshot,
     placed_in_time,
 )
+from digital_twins.patient_modeling._surgery_forcing import removed_share
+from digital_twins.patient_modeling._treatment_priors import completed
 from digital_twins.records import NEOPLASM, Treatment, parse_treatment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from digital_twins.calibration import Estimate
 
@@ -156,6 +162,26 @@ class PatientTwin:
         days = np.array([self.origin_day])
         (_, state), *_ = self._simulator.states(belief, self.treatment_history, days)
         return self._grid.with_array(state[1:-1, 1:-1, 1:-1].copy())
+
+    def resection_share(self, surgery: Mapping[str, Any] | Treatment) -> NDArray[np.float64]:
+        """Share of each voxel that a surgery takes out now, 0..1, on the model grid (that of ``domain``).
+
+        Now is ``origin_day``, the lesion that of the most probable parameters.
+
+        Raises
+        ------
+        InputError
+            When the treatment is no surgery, or cannot be understood.
+        """
+        operation = self._parsed(surgery)
+        if operation.kind != "surgery":
+            raise InputError(
+                f"A {operation.kind} treatment takes no tissue out.",
+                "Only a surgery has a resection.",
+                "Pass e.g. {'type': 'surgery', 'margin_mm': 10}.",
+            )
+        context = tumour_context(self.domain, np.pad(self.density.array, 1), DETECTION_THRESHOLD)
+        return removed_share(operation, context)
 
     @property
     def _grid(self) -> Volume:
@@ -290,6 +316,7 @@ class PatientTwin:
             placed_in_time(self._parsed(t), self.baseline, default_day=self.origin_day) for t in treatments
         )
         course = (*self.treatment_history, *planned)
+        members = completed(members, course, seed=seed)
         volumes, probability, density = run_ensemble(
             self._simulator, members, course, days, progress=progress
         )
@@ -386,7 +413,8 @@ class PatientTwin:
 
     def _parsed(self, treatment: Mapping[str, Any] | Treatment) -> Treatment:
         surface = self.clinical_data.get("body_surface_area_m2")
-        return parse_treatment(treatment, body_surface_area_m2=surface, allow_before_baseline=True)
+        parsed = parse_treatment(treatment, body_surface_area_m2=surface, allow_before_baseline=True)
+        return on_grid(parsed, self.domain)
 
     def _given(self, treatments: Sequence[Mapping[str, Any] | Treatment]) -> tuple[Treatment, ...]:
         return tuple(placed_in_time(self._parsed(t), self.baseline, default_day=0.0) for t in treatments)
@@ -396,7 +424,9 @@ def _fingerprint(treatment: Treatment) -> str:
     """What a treatment does, as text: two with the same doses on the same days are the same."""
     doses = [(d.day, d.dose_mg, d.duration_hours) for d in treatment.doses]
     fractions = [(f.day, f.dose_gy) for f in treatment.fractions]
-    return json.dumps([treatment.kind, treatment.drug, doses, fractions, treatment.day])
+    cut = [treatment.margin_mm, treatment.extent_of_resection, treatment.resection]
+    what = [treatment.kind, treatment.drug, doses, fractions, treatment.day]
+    return json.dumps([*what, *cut] if any(part is not None for part in cut) else what)
 
 
 def _assumptions(treatments: Sequence[Treatment]) -> list[str]:

@@ -10,6 +10,13 @@ if TYPE_CHECKING:
         ResponseCategory as ResponseCategory,
         categories as categories,
     )
+    from digital_twins.treatment_simulation._events import EventTimes as EventTimes
+    from digital_twins.treatment_simulation._recurrence import (
+        MarginOption as MarginOption,
+        MarginPlan as MarginPlan,
+        optimise_margin as optimise_margin,
+        recurrence_times as recurrence_times,
+    )
     from digital_twins.treatment_simulation._response import (
         Response as Response,
     )
@@ -32,6 +39,11 @@ if TYPE_CHECKING:
 _WHERE = {
     **dict.fromkeys(
         ("Criteria", "ResponseCategory", "categories"), "digital_twins.treatment_simulation._criteria"
+    ),
+    "EventTimes": "digital_twins.treatment_simulation._events",
+    **dict.fromkeys(
+        ("MarginOption", "MarginPlan", "optimise_margin", "recurrence_times"),
+        "digital_twins.treatment_simulation._recurrence",
     ),
     "Response": "digital_twins.treatment_simulation._response",
     "TreatmentSimulator": "digital_twins.treatment_simulation._simulator",
