@@ -206,8 +206,8 @@ def coupled_trajectory(
 
     Strang splitting: effectors over half a step with the burden held (exact), the tumour over the step with
     the effectors' mean kill rate in every voxel, effectors over the other half. The error falls with the
-    square of the split; at 2 days it is below 1e-3 of the burden for rates up to 0.1 a day (measured in
-    tests/science/test_immunotherapy.py).
+    square of the split; at 2 days it is below 1e-3 of density and effectors for a patient's block (kill 0.06
+    a day) and below 2e-3 for the rates of Kuznetsov's mice (tests/science/test_immunotherapy.py).
 
     Parameters
     ----------
