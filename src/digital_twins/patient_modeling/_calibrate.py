@@ -72,13 +72,13 @@ class Likelihood:
         self._fixed = belief.values
         self._days = np.array([v.day for v in visits])
         self._observed = np.log([v.volume_cm3 for v in visits])
-        self._floor = 0.1 * simulator.domain.voxel_volume_mm3 / 1000.0
 
     def __call__(self, parameters: Mapping[str, float]) -> FloatArray:
         """Residuals in standard deviations, one a visit, visits in order of day."""
         named = {**self._fixed, **parameters}
-        volumes = self._simulator.volumes_cm3(named, self._treatments, self._days)
-        return np.asarray((np.log(np.maximum(volumes, self._floor)) - self._observed) / VOLUME_LOG_SD)
+        states = self._simulator.states(named, self._treatments, self._days)
+        volumes = np.array([self._simulator.traced_volume_cm3(state) for _, state in states])
+        return np.asarray((np.log(volumes) - self._observed) / VOLUME_LOG_SD)
 
 
 def calibrate(

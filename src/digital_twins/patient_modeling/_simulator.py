@@ -73,6 +73,16 @@ class Simulator:
         voxel = self.solver_domain.voxel_volume_mm3
         return mm3_to_cm3(volume_above_mm3(padded, DETECTION_THRESHOLD, voxel_volume_mm3=voxel))
 
+    def traced_volume_cm3(self, padded: NDArray[Any]) -> float:
+        """Visible volume, carried on smoothly below a tenth of a voxel where nothing is visible.
+
+        There it is a tenth of a voxel times the densest voxel over the detection threshold: so a fit to a
+        course through a resection still learns which way the tumour comes back.
+        """
+        least = 0.1 * mm3_to_cm3(self.solver_domain.voxel_volume_mm3)
+        trace = least * min(1.0, float(padded.max()) / DETECTION_THRESHOLD)
+        return max(self.volume_cm3(padded), trace, 1e-12)
+
     def states(
         self, parameters: Mapping[str, float], treatments: Sequence[Treatment], days: FloatArray
     ) -> Iterator[tuple[float, NDArray[np.float32]]]:

@@ -82,7 +82,7 @@ class TreatmentSimulator:
             When the treatment cannot be understood or has a drug whose effect is not modelled, or the horizon
             is unusable.
         """
-        planned = self._parse(treatment)
+        planned = self.parse_plan(treatment)
         prediction = self.patient_twin.predict(
             horizon_days,
             treatments=planned,
@@ -125,7 +125,14 @@ class TreatmentSimulator:
             for plan in treatments
         ]
 
-    def _parse(self, plan: Plan) -> tuple[Treatment, ...]:
+    def parse_plan(self, plan: Plan) -> tuple[Treatment, ...]:
+        """Validate a plan into treatments, with this patient's body surface.
+
+        Raises
+        ------
+        InputError
+            When the plan is empty or a treatment cannot be understood.
+        """
         items = [plan] if isinstance(plan, Treatment | Mapping) else list(plan)
         if not items:
             raise InputError(
