@@ -12,6 +12,7 @@ from digital_twins.patient_modeling._context import tumour_context
 from digital_twins.patient_modeling._forcing import forcing_for
 from digital_twins.patient_modeling._immune_forcing import immune_courses
 from digital_twins.patient_modeling._surgery_forcing import surgery_forcing
+from digital_twins.units import MM3_PER_CM3
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -20,10 +21,13 @@ if TYPE_CHECKING:
 
     from digital_twins.imaging import Mask
     from digital_twins.models import Domain, Forcing, ImmuneCourse, ReactionDiffusionModel
-    from digital_twins.patient_modeling._context import TumourContext
     from digital_twins.records import Treatment
 
     Array = NDArray[Any]
+
+
+_SPLIT_DAYS = 3.5
+"""Splits of effectors and tumour: an error below 1e-3 for a patient's block, the tolerance of the course."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +64,9 @@ def course_states(
     forcing = forcing_for(plain, parameters, horizon_days=horizon)
     begin, courses = immune_courses(treatments, parameters)
     state, now = np.pad(np.where(solver.domain.array, density, 0.0), 1), 0.0
-    courses = _rolled_to_baseline(courses, begin, tumour_context(solver.domain, state, solver.threshold))
+    if courses and begin < 0.0:
+        burden = float(state.sum(dtype=np.float64)) * solver.solver_domain.voxel_volume_mm3 / MM3_PER_CM3
+        courses = _rolled_to_baseline(courses, begin, burden)
     stops: list[tuple[float, Treatment | None]] = [(t.day or 0.0, t) for t in operations]
     if courses and 0.0 < begin < horizon:
         stops.append((begin, None))
@@ -82,17 +88,17 @@ def course_states(
 
 
 def _rolled_to_baseline(
-    courses: tuple[ImmuneCourse, ...], begin: float, tumour: TumourContext
+    courses: tuple[ImmuneCourse, ...], begin: float, burden_cm3: float
 ) -> tuple[ImmuneCourse, ...]:
     """Effectors on day 0 when antibodies were given before it, the burden taken as that of day 0."""
-    day = min(begin, 0.0)
+    day = begin
     while day < 0.0:
         step = min(1.0, -day)
         courses = tuple(
             replace(
                 course,
                 level=course.dynamics.after(
-                    course.level, step, burden=tumour.burden_cm3, release=course.release(day + 0.5 * step)
+                    course.level, step, burden=burden_cm3, release=course.release(day + 0.5 * step)
                 ),
             )
             for course in courses
@@ -118,7 +124,7 @@ def _stretch(
         ):
             yield day, reached, ()
         return
-    options = SplittingOptions(start_day=begin, tolerance=solver.tolerance)
+    options = SplittingOptions(split_days=_SPLIT_DAYS, start_day=begin, tolerance=solver.tolerance)
     for coupled in coupled_trajectory(
         solver.model,
         inner,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,6 @@ from digital_twins.pharmacology import antibody
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from digital_twins.pharmacology import Antibody
     from digital_twins.records import DrugDose, Treatment
 
 
@@ -38,11 +38,11 @@ def immune_courses(
     InputError
         When a parameter is missing or negative, or the drug is no checkpoint antibody.
     """
-    axes: dict[str, list[tuple[Antibody, tuple[DrugDose, ...]]]] = {}
+    axes: dict[str, list[tuple[str, tuple[DrugDose, ...]]]] = {}
     for treatment in treatments:
         if treatment.kind == "immunotherapy" and treatment.doses:
             drug = antibody(treatment.drug or "")
-            axes.setdefault(drug.axis, []).append((drug, treatment.doses))
+            axes.setdefault(drug.axis, []).append((drug.name, treatment.doses))
     first = min((dose.day for given in axes.values() for _, doses in given for dose in doses), default=np.inf)
     courses = []
     for axis, given in axes.items():
@@ -53,16 +53,19 @@ def immune_courses(
             half_burden=parameter(parameters, IMMUNE_HALF_BURDEN, "immunotherapy"),
             kill=parameter(parameters, immune_kill(axis), "immunotherapy"),
         )
-        courses.append(ImmuneCourse(dynamics, _blocked(given)))
+        courses.append(ImmuneCourse(dynamics, _blocked(tuple(given))))
     return float(first), tuple(courses)
 
 
-def _blocked(given: list[tuple[Antibody, tuple[DrugDose, ...]]]) -> Callable[[float], float]:
-    """Blocked part of a checkpoint as a function of the day."""
+@lru_cache(maxsize=16)
+def _blocked(given: tuple[tuple[str, tuple[DrugDose, ...]], ...]) -> Callable[[float], float]:
+    """Blocked part of a checkpoint as a function of the day; members of an ensemble share it."""
+    antibodies = [(antibody(name), doses) for name, doses in given]
 
+    @lru_cache(maxsize=4096)
     def blocked(day: float) -> float:
         free = 1.0
-        for drug, doses in given:
+        for drug, doses in antibodies:
             free *= 1.0 - float(drug.occupancy(doses, day))
         return 1.0 - free
 

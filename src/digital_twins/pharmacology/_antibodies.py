@@ -63,11 +63,10 @@ class Antibody:
 
     def concentration_mg_l(self, doses: Iterable[DrugDose], days: ArrayLike) -> NDArray[np.float64]:
         """Serum concentration in mg/L on each day; an infusion counts as given at its start."""
-        times = np.asarray(days, dtype=np.float64)
-        total = np.zeros(times.shape)
-        for dose in doses:
-            total = total + dose.dose_mg * self.response(times - dose.day)
-        return np.asarray(total)
+        times, given = np.asarray(days, dtype=np.float64), list(doses)
+        begin = np.array([dose.day for dose in given])
+        amount = np.array([dose.dose_mg for dose in given])
+        return np.asarray(self.response(times[..., None] - begin) @ amount)
 
     def occupancy(self, doses: Iterable[DrugDose], days: ArrayLike) -> NDArray[np.float64]:
         """Part of the target that is held on each day, ``C / (C + C50)``, 0..1."""

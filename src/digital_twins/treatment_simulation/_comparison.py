@@ -25,9 +25,9 @@ class ProtocolComparison:
     rows
         Each a dictionary: ``treatment``, ``volume_change_percent`` with ``_low`` and ``_high``,
         ``response_category``, ``response_probability`` and ``progression_probability`` at the horizon,
-        ``median_days_to_progression`` (None: after the horizon), ``nadir_day`` since now, ``nadir_volume_cm3``,
-        ``smaller_than_first``: the share of the ensemble whose tumour is smaller at the horizon than under
-        the first protocol, and ``volume_ratio_to_first``, the median of the ratio of the two.
+        ``median_days_to_progression`` (None: after the horizon), ``nadir_day`` since now and
+        ``nadir_volume_cm3``, ``smaller_than_first``: the share of the ensemble whose tumour is smaller at the
+        horizon than under the first protocol, and ``volume_ratio_to_first``, the median ratio of the two.
     criteria
         Criteria of the categories, in words.
     """
