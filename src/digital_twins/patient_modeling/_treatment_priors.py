@@ -69,8 +69,8 @@ def _targeted(drug: str) -> tuple[Prior, ...]:
             0.01,
             10.0,
             "1",
-            "chosen so that a lung tumour of prior growth responds within six to twelve weeks, as four of five "
-            "patients of FLAURA did, doi:10.1056/NEJMoa1713137",
+            "chosen so that most lung tumours of prior growth respond within twelve weeks: 76 to 80 % of the "
+            "patients of FLAURA responded, doi:10.1056/NEJMoa1713137",
         ),
         Prior(resistant_fraction(drug), fraction, 1.5, 1e-9, 0.99, "1", source),
     )
@@ -85,8 +85,9 @@ def _immune(axis: str) -> tuple[Prior, ...]:
             1e-5,
             1.0,
             "/d",
-            "chosen so that about a fifth of lung tumours of prior growth respond within 18 weeks, the rate "
-            "of pembrolizumab in treated lung cancer (KEYNOTE-010, doi:10.1016/S0140-6736(15)01281-7 [verify])",
+            "chosen so that about a fifth of lung tumours of prior growth respond within 18 weeks, the "
+            "rate of pembrolizumab in treated lung cancer (KEYNOTE-010, "
+            "doi:10.1016/S0140-6736(15)01281-7 [verify])",
         ),
         Prior(
             EFFECTOR_TURNOVER,
