@@ -92,11 +92,13 @@ def test_small_grid_equals_brute_force(simulator: TreatmentSimulator) -> None:
                 ratio = np.maximum(prediction.samples_cm3[:, -1], least) / prediction.samples_cm3[:, 0]
                 feasible.append((float(np.mean(np.log(ratio))), n, d, delay))
     assert sum(c.feasible for c in found.candidates) == len(feasible)
-    assert all(np.isnan(c.objective) and c.response is None for c in found.candidates if not c.feasible)
+    assert all(np.isnan(c.objective) and not c.figures for c in found.candidates if not c.feasible)
     best = min(feasible)
     assert found.best is not None
     assert found.best.objective == pytest.approx(best[0], rel=1e-12)
     assert tuple(found.best.values.values()) == best[1:]
+    again = simulator.predict_response(_radiation(found.best.values), 70.0, samples=8)
+    assert found.best.figures == again.to_dict()
     assert found.front[0] is found.best
     objectives = [c.objective for c in found.front]
     assert objectives == sorted(objectives)

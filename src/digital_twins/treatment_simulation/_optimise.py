@@ -75,15 +75,16 @@ class Candidate:
         Whether all limits are kept.
     objective
         What was made small; NaN for a schedule outside the limits, which is not simulated.
-    response
-        The simulated response, None where it was not simulated.
+    figures
+        The simulated response in numbers (:meth:`Response.to_dict`), empty where it was not simulated; the
+        whole response comes again from ``predict_response`` with the same seed and samples.
     """
 
     values: Mapping[str, float]
     burdens: Mapping[str, float]
     feasible: bool
     objective: float
-    response: Response | None = field(default=None, repr=False)
+    figures: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,9 +206,11 @@ class _Search:
             treatments = self._simulator.parse_plan(plan)
             burdens = {limit.name: float(limit.burden(treatments)) for limit in self._limits}
             feasible = all(burdens[limit.name] <= limit.most + 1e-9 for limit in self._limits)
-            response = self._simulate(treatments) if feasible else None
-            objective = math.nan if response is None else self._objective(response)
-            self._known[key] = Candidate(dict(values), burdens, feasible, objective, response)
+            objective, figures = math.nan, {}
+            if feasible:
+                response = self._simulate(treatments)
+                objective, figures = self._objective(response), response.to_dict()
+            self._known[key] = Candidate(dict(values), burdens, feasible, objective, figures)
         return self._known[key]
 
     def excess(self, candidate: Candidate) -> float:
