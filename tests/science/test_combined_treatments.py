@@ -130,3 +130,20 @@ def test_antibodies_before_the_baseline_still_act(twin: PatientTwin) -> None:
         course = [twin._parsed(t) for t in given]
         volumes[name] = twin._simulator.volumes_cm3(parameters, course, days)[-1]
     assert volumes["early"] < volumes["now"] < volumes["none"]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("plan", "horizon", "expected"),
+    [
+        # response rates that the priors were chosen to reproduce: KEYNOTE-010; FLAURA
+        ({**ANTIBODY, "cycles": 9}, 126, 0.18),
+        ({**TARGETED, "duration_days": 180, "day": 0}, 84, 0.76),
+    ],
+)
+def test_priors_reproduce_the_response_rates_that_they_name(
+    plan: dict[str, object], horizon: float, expected: float
+) -> None:
+    twin = new_twin(16.0, clinical_data={"diagnosis": "nsclc"})
+    response = TreatmentSimulator(twin).predict_response(plan, horizon, samples=128)
+    assert response.response_probability == pytest.approx(expected, abs=0.12)

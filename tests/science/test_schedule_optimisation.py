@@ -25,7 +25,7 @@ from digital_twins.treatment_simulation import (
 from tumour_phantom import new_twin
 
 LATE = Limit("late_bed_gy", biologically_effective_dose(3.0), 60.0)
-OPTIONS = SearchOptions(horizon_days=70.0, samples=8)
+OPTIONS = SearchOptions(horizon_days=49.0, samples=8)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_front_of_points_against_its_definition() -> None:
 
 
 def test_small_grid_equals_brute_force(simulator: TreatmentSimulator) -> None:
-    space = {"fractions": [5, 10], "dose_gy": [2.0, 3.0, 8.0], "delay": [0.0, 14.0]}
+    space = {"fractions": [5, 10], "dose_gy": [2.0, 8.0], "delay": [0.0, 14.0]}
     seen: list[float] = []
     days = Limit("days", overall_days)
     found = optimise_schedule(
@@ -77,7 +77,7 @@ def test_small_grid_equals_brute_force(simulator: TreatmentSimulator) -> None:
         options=OPTIONS,
         progress=lambda share, _: seen.append(share),
     )
-    assert len(found.candidates) == 12
+    assert len(found.candidates) == 8
     assert seen[-1] == 1.0
     feasible = []
     for n in space["fractions"]:
@@ -86,7 +86,7 @@ def test_small_grid_equals_brute_force(simulator: TreatmentSimulator) -> None:
                 plan = _radiation({"fractions": n, "dose_gy": d, "delay": delay})
                 if n * d * (1 + d / 3.0) > 60.0:
                     continue
-                response = simulator.predict_response(plan, 70.0, samples=8)
+                response = simulator.predict_response(plan, 49.0, samples=8)
                 prediction = response.prediction
                 least = 1e-6 * prediction.domain.voxel_volume_mm3
                 ratio = np.maximum(prediction.samples_cm3[:, -1], least) / prediction.samples_cm3[:, 0]
@@ -97,7 +97,7 @@ def test_small_grid_equals_brute_force(simulator: TreatmentSimulator) -> None:
     assert found.best is not None
     assert found.best.objective == pytest.approx(best[0], rel=1e-12)
     assert tuple(found.best.values.values()) == best[1:]
-    again = simulator.predict_response(_radiation(found.best.values), 70.0, samples=8)
+    again = simulator.predict_response(_radiation(found.best.values), 49.0, samples=8)
     assert found.best.figures == again.to_dict()
     assert found.front[0] is found.best
     objectives = [c.objective for c in found.front]
@@ -121,10 +121,10 @@ def test_continuous_search_finds_the_bound_of_a_limit(simulator: TreatmentSimula
         {"dose_gy": (1.0, 6.0)},
         limits=[LATE],
         continuous=True,
-        options=SearchOptions(horizon_days=35.0, samples=8, evaluations=60, seed=1),
+        options=SearchOptions(horizon_days=28.0, samples=8, evaluations=40, seed=1),
     )
     assert found.best is not None
-    assert found.best.values["dose_gy"] == pytest.approx(3.0, abs=0.06)
+    assert found.best.values["dose_gy"] == pytest.approx(3.0, abs=0.1)
     assert found.best.burdens["late_bed_gy"] <= 60.0
 
 
@@ -148,7 +148,7 @@ def test_a_search_can_be_stopped_and_refuses_nonsense(simulator: TreatmentSimula
 
 def test_other_objectives(simulator: TreatmentSimulator) -> None:
     for objective in ("response", "progression"):
-        options = SearchOptions(horizon_days=70.0, samples=8, objective=objective)  # type: ignore[arg-type]
+        options = SearchOptions(horizon_days=49.0, samples=8, objective=objective)  # type: ignore[arg-type]
         found = optimise_schedule(
             simulator, _radiation, {"fractions": [1, 20], "dose_gy": [2.0]}, options=options
         )

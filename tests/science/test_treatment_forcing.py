@@ -57,6 +57,8 @@ def test_horizon_drops_later_administrations() -> None:
 def test_what_acts_by_place_or_size_needs_a_tumour() -> None:
     with pytest.raises(InputError, match="no tumour in space"):
         forcing_for([parse_treatment({"type": "surgery", "day": 3})], PARAMETERS)
+    with pytest.raises(InputError, match="before the tumour is known"):
+        forcing_for([parse_treatment({"drug": "nivolumab", "dose_mg": 240})], PARAMETERS)
 
 
 def test_missing_or_negative_parameters_are_refused() -> None:

@@ -103,15 +103,20 @@ def forcing_for(
     context
         The tumour on the day of the treatments, for those that act by place.
 
-    Immunotherapy is no forcing, as its kill rate follows the burden: see ``_immune_forcing``.
-
     Raises
     ------
     InputError
-        When a kind of treatment is not modelled, a parameter is missing or negative, or a context is.
+        For immunotherapy, whose kill rate follows the burden (see ``_course``), when a kind of treatment is
+        not modelled, a parameter is missing or negative, or a context is.
     """
     items = tuple(treatments)
     refuse_unsimulated(items)
+    if any(treatment.kind == "immunotherapy" for treatment in items):
+        raise InputError(
+            "Immunotherapy cannot be laid out before the tumour is known.",
+            "Its kill rate follows the tumour's burden, which the other treatments change.",
+            "Simulate it on a patient's twin.",
+        )
     total = Forcing()
     for treatment in one_course_a_drug(_until(item, horizon_days) for item in items):
         if treatment.kind in _KINDS:
