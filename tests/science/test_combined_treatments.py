@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from digital_twins import InputError
+from digital_twins.models import ReactionDiffusionModel, SplittingOptions, coupled_trajectory
 from digital_twins.patient_modeling import PatientTwin, forcing_for
+from digital_twins.patient_modeling._immune_forcing import immune_courses
 from digital_twins.patient_modeling._treatment_priors import completed, treatment_priors
 from digital_twins.records import parse_treatment
 from digital_twins.treatment_simulation import TreatmentSimulator, compare_protocols
@@ -58,6 +60,26 @@ def test_more_treatment_never_leaves_more_tumour(twin: PatientTwin) -> None:
     assert all(row["nadir_day"] >= 0.0 for row in table.rows)
     with pytest.raises(InputError, match="cannot be compared"):
         compare_protocols([responses[0], TreatmentSimulator(twin).predict_response(RADIATION, 30, samples=8)])
+
+
+def test_a_block_as_a_forcing_is_the_coupled_course(twin: PatientTwin) -> None:
+    """Effectors solved beside tumour and radiation in splits of half a day, against the twin's own course."""
+    parameters = {**twin.snapshot.belief.values, "immune_kill_per_day:pd1": 0.05}
+    parameters |= {"effector_turnover_per_day": 0.0412, "immune_half_burden_cm3": 0.02}
+    block, radiation = twin._parsed(ANTIBODY), twin._parsed(RADIATION)
+    simulator = twin._simulator
+    _, courses = immune_courses([block], parameters)
+    (fine,) = coupled_trajectory(
+        ReactionDiffusionModel(parameters["diffusion_mm2_per_day"], parameters["proliferation_per_day"]),
+        simulator.density(),
+        simulator.solver_domain,
+        days=[60.0],
+        courses=courses,
+        forcing=forcing_for([radiation], parameters),
+        options=SplittingOptions(split_days=0.5),
+    )
+    ((_, state),) = simulator.states(parameters, [block, radiation], np.array([60.0]))
+    assert np.linalg.norm(state - fine.density) / np.linalg.norm(fine.density) < 3e-3
 
 
 def test_surgery_before_and_after_radiation_differ_by_time_alone(twin: PatientTwin) -> None:

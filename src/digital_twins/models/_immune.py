@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -185,11 +185,15 @@ class SplittingOptions:
 
 @dataclass(frozen=True, slots=True)
 class CoupledState:
-    """A day's padded density (overwritten by the next) and the effectors of every course."""
+    """A day's padded density (overwritten by the next), the effectors of every course, and their kill.
+
+    ``kill`` holds (day, rate in 1/day) of each split since the state before: the rate holds until the next.
+    """
 
     day: float
     density: Array
-    courses: tuple[ImmuneCourse, ...] = field(default=())
+    courses: tuple[ImmuneCourse, ...] = ()
+    kill: tuple[tuple[float, float], ...] = ()
 
 
 def coupled_trajectory(
@@ -232,9 +236,11 @@ def coupled_trajectory(
     for day in np.asarray(days, dtype=np.float64):
         count = max(1, math.ceil((day - now) / how.split_days - 1e-9))
         length = (float(day) - now) / count
+        acted: list[tuple[float, float]] = []
         for _ in range(count):
             members = _half_step(members, field_, now, length, voxel)
-            kill = sum(course.dynamics.kill * course.level for course in members)
+            kill = math.fsum(course.dynamics.kill * course.level for course in members)
+            acted.append((now, kill))
             constant = Forcing(
                 dose_days=np.array([now]), amplitude_per_day=np.array([kill]), decay_per_day=np.zeros(1)
             )
@@ -253,7 +259,7 @@ def coupled_trajectory(
             now = end
         now = float(day)
         if state is not None:
-            yield CoupledState(now, state, members)
+            yield CoupledState(now, state, members, tuple(acted))
 
 
 def _half_step(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from digital_twins.models import SplittingOptions, coupled_trajectory
+from digital_twins.models import Forcing, SplittingOptions, coupled_trajectory
 from digital_twins.patient_modeling._context import tumour_context
 from digital_twins.patient_modeling._forcing import forcing_for
 from digital_twins.patient_modeling._immune_forcing import immune_courses
@@ -15,16 +15,15 @@ from digital_twins.patient_modeling._surgery_forcing import surgery_forcing
 from digital_twins.units import MM3_PER_CM3
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from digital_twins.imaging import Mask
-    from digital_twins.models import Domain, Forcing, ImmuneCourse, ReactionDiffusionModel
+    from digital_twins.models import Domain, ImmuneCourse, ReactionDiffusionModel
     from digital_twins.records import Treatment
 
     Array = NDArray[Any]
-
 
 _SPLIT_DAYS = 3.5
 """Splits of effectors and tumour: an error below 1e-3 for a patient's block, the tolerance of the course."""
@@ -41,50 +40,100 @@ class Solver:
     tolerance: float
 
 
-def course_states(
+@dataclass(frozen=True, eq=False)
+class _Reached:
+    """The tumour and its effectors on a day, and what they did to it on the way."""
+
+    day: float
+    density: Array
+    courses: tuple[ImmuneCourse, ...]
+    kill: tuple[tuple[float, float], ...] = ()
+
+
+def course_forcing(
     solver: Solver,
     density: Array,
     parameters: Mapping[str, float],
     *,
     treatments: Sequence[Treatment],
-    days: NDArray[np.float64],
-) -> Iterator[tuple[float, Array]]:
-    """Yield (day, padded density) as the solver's ``trajectory`` does, with surgery and immunotherapy.
+    horizon_days: float,
+) -> Forcing:
+    """Lay out a course with surgery or immunotherapy as a forcing, solving it once to see the tumour.
 
-    The course is solved from one surgery to the next; each takes out what is visible in this course on its
-    day. An output on the day of a surgery is the tumour before it. Once effectors act they are carried along
-    by :func:`digital_twins.models.coupled_trajectory`.
+    The course is solved from one surgery to the next; each takes out what lives visibly in this course on its
+    day. Once effectors act they are carried along by :func:`digital_twins.models.coupled_trajectory`, and
+    their kill rate becomes a piecewise constant term. Solved with the forcing that comes back, the tumour is
+    the same within the tolerance, so that everything that takes a forcing takes these treatments, too.
+
+    Raises
+    ------
+    InputError
+        As :func:`forcing_for`, or when a resection mask or an antibody cannot be used.
     """
-    horizon = float(days[-1]) if days.size else 0.0
     operations = sorted(
-        (t for t in treatments if t.kind == "surgery" and 0.0 <= (t.day or 0.0) < horizon),
+        (t for t in treatments if t.kind == "surgery" and 0.0 <= (t.day or 0.0) < horizon_days),
         key=lambda t: t.day or 0.0,
     )
-    plain = [t for t in treatments if t.kind not in ("surgery", "immunotherapy")]
-    forcing = forcing_for(plain, parameters, horizon_days=horizon)
+    others = [t for t in treatments if t.kind not in ("surgery", "immunotherapy")]
+    total = forcing_for(others, parameters, horizon_days=horizon_days)
     begin, courses = immune_courses(treatments, parameters)
-    state, now = np.pad(np.where(solver.domain.array, density, 0.0), 1), 0.0
+    state = np.where(solver.domain.array, density, 0.0)
     if courses and begin < 0.0:
         burden = float(state.sum(dtype=np.float64)) * solver.solver_domain.voxel_volume_mm3 / MM3_PER_CM3
         courses = _rolled_to_baseline(courses, begin, burden)
     stops: list[tuple[float, Treatment | None]] = [(t.day or 0.0, t) for t in operations]
-    if courses and 0.0 < begin < horizon:
-        stops.append((begin, None))
-    pending = list(days)
-    for end, operation in [*sorted(stops, key=lambda stop: stop[0]), (horizon, None)]:
-        acting = courses if now >= begin else ()
-        wanted = [day for day in pending if day <= end]
-        pending = pending[len(wanted) :]
-        stretch = _stretch(solver, state, (now, [*wanted, end]), forcing=forcing, courses=acting)
-        for index, (day, reached, carried) in enumerate(stretch):
-            state, courses = reached, carried or courses
-            if index < len(wanted):
-                yield day, reached
-        now = end
+    if begin < horizon_days:
+        stops += [(max(begin, 0.0), None), (horizon_days, None)]
+    reached = _Reached(0.0, state, courses)
+    plain = total
+    kills: list[tuple[float, float]] = []
+    for day, operation in sorted(stops, key=lambda stop: stop[0]):
+        reached = _solved(solver, reached, day, forcing=plain, acting=reached.day >= begin)
+        kills += reached.kill
         if operation is not None:
-            context = tumour_context(solver.domain, state, solver.threshold)
-            (cut,) = surgery_forcing(operation, parameters, context).survival_maps
-            state = state * np.pad(cut.survival, 1).astype(state.dtype)
+            context = tumour_context(solver.domain, np.pad(reached.density, 1), solver.threshold)
+            cut = surgery_forcing(operation, parameters, context)
+            total = total + cut
+            survival = cut.survival_maps[0].survival.astype(reached.density.dtype)
+            reached = replace(reached, density=reached.density * survival)
+    return total + _constant_between(kills)
+
+
+def _solved(solver: Solver, start: _Reached, day: float, *, forcing: Forcing, acting: bool) -> _Reached:
+    """Solve to a day, with the effectors where they act."""
+    if day <= start.day:
+        return replace(start, kill=())
+    if not acting or not start.courses:
+        (_, state), *_ = solver.model.trajectory(
+            start.density,
+            solver.solver_domain,
+            [day],
+            forcing=forcing,
+            start_day=start.day,
+            tolerance=solver.tolerance,
+        )
+        return _Reached(day, state[1:-1, 1:-1, 1:-1], start.courses)
+    options = SplittingOptions(split_days=_SPLIT_DAYS, start_day=start.day, tolerance=solver.tolerance)
+    (coupled,) = coupled_trajectory(
+        solver.model,
+        start.density,
+        solver.solver_domain,
+        days=[day],
+        courses=start.courses,
+        forcing=forcing,
+        options=options,
+    )
+    return _Reached(day, coupled.density[1:-1, 1:-1, 1:-1], coupled.courses, coupled.kill)
+
+
+def _constant_between(kills: Sequence[tuple[float, float]]) -> Forcing:
+    """Kill rate that holds from each day to the next, and from the last one on."""
+    rates = np.array([rate for _, rate in kills], dtype=np.float64)
+    return Forcing(
+        dose_days=np.array([day for day, _ in kills]),
+        amplitude_per_day=np.diff(rates, prepend=0.0),
+        decay_per_day=np.zeros(rates.size),
+    )
 
 
 def _rolled_to_baseline(
@@ -105,33 +154,3 @@ def _rolled_to_baseline(
         )
         day += step
     return courses
-
-
-def _stretch(
-    solver: Solver,
-    state: Array,
-    times: tuple[float, list[float]],
-    *,
-    forcing: Forcing,
-    courses: tuple[ImmuneCourse, ...],
-) -> Iterator[tuple[float, Array, tuple[ImmuneCourse, ...]]]:
-    """Solve from a day over the days given; the last state is a copy that outlives the stretch."""
-    begin, days = times
-    inner = state[1:-1, 1:-1, 1:-1]
-    if not courses:
-        for day, reached in solver.model.trajectory(
-            inner, solver.solver_domain, days, forcing=forcing, start_day=begin, tolerance=solver.tolerance
-        ):
-            yield day, reached, ()
-        return
-    options = SplittingOptions(split_days=_SPLIT_DAYS, start_day=begin, tolerance=solver.tolerance)
-    for coupled in coupled_trajectory(
-        solver.model,
-        inner,
-        solver.solver_domain,
-        days=days,
-        courses=courses,
-        forcing=forcing,
-        options=options,
-    ):
-        yield coupled.day, coupled.density, coupled.courses

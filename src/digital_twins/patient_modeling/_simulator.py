@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digital_twins.models import Domain, ReactionDiffusionModel, volume_above_mm3
-from digital_twins.patient_modeling._course import Solver, course_states
+from digital_twins.patient_modeling._course import Solver, course_forcing
 from digital_twins.patient_modeling._forcing import forcing_for, needs_state
 from digital_twins.patient_modeling._priors import BASELINE_SCALE, DIFFUSION, PROLIFERATION
 from digital_twins.units import mm3_to_cm3
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from digital_twins.imaging import Mask
+    from digital_twins.models import Forcing
     from digital_twins.records import Treatment
 
 FloatArray = NDArray[np.float64]
@@ -89,16 +90,30 @@ class Simulator:
         """Yield (day, padded density) at each day from baseline on; the density is overwritten."""
         model = ReactionDiffusionModel(parameters[DIFFUSION], parameters[PROLIFERATION])
         horizon = float(days[-1]) if days.size else 0.0
-        start = self.density(parameters.get(BASELINE_SCALE, 1.0))
-        if needs_state(treatments):
-            solver = Solver(model, self.solver_domain, self.domain, DETECTION_THRESHOLD, _TOLERANCE)
-            return course_states(solver, start, parameters, treatments=treatments, days=days)
         return model.trajectory(
-            start,
+            self.density(parameters.get(BASELINE_SCALE, 1.0)),
             self.solver_domain,
             days,
-            forcing=forcing_for(treatments, parameters, horizon_days=horizon),
+            forcing=self.forcing(parameters, treatments, horizon),
             tolerance=_TOLERANCE,
+        )
+
+    def forcing(
+        self, parameters: Mapping[str, float], treatments: Sequence[Treatment], horizon_days: float
+    ) -> Forcing:
+        """What the treatments do to this tumour until the horizon, as the solvers take it.
+
+        Surgery and immunotherapy depend on the tumour by then: for them the course is solved once.
+        """
+        if not needs_state(treatments):
+            return forcing_for(treatments, parameters, horizon_days=horizon_days)
+        model = ReactionDiffusionModel(parameters[DIFFUSION], parameters[PROLIFERATION])
+        return course_forcing(
+            Solver(model, self.solver_domain, self.domain, DETECTION_THRESHOLD, _TOLERANCE),
+            self.density(parameters.get(BASELINE_SCALE, 1.0)),
+            parameters,
+            treatments=treatments,
+            horizon_days=horizon_days,
         )
 
     def volumes_cm3(
