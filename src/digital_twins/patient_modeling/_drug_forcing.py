@@ -24,6 +24,13 @@ def drug_parameter(drug: str, parameters: Mapping[str, float]) -> str:
     return own if own in parameters else "drug_sensitivity"
 
 
+def _resistance_per_day(drug: str, parameters: Mapping[str, float]) -> float:
+    """Rate at which a drug's effect is lost: its own, else the common one, else none."""
+    common = "drug_resistance_per_day"
+    name = f"{common}:{drug}" if f"{common}:{drug}" in parameters else common
+    return parameter(parameters, name, "chemotherapy") if name in parameters else 0.0
+
+
 def drug_forcing(
     treatment: Treatment, parameters: Mapping[str, float], context: TumourContext | None
 ) -> Forcing:
@@ -34,8 +41,13 @@ def drug_forcing(
     InputError
         When the sensitivity is missing or negative, or the drug has no kinetics.
     """
-    name = drug_parameter(treatment.drug or "", parameters)
-    terms = kill_terms(treatment, parameter(parameters, name, "chemotherapy"))
+    drug = treatment.drug or ""
+    terms = kill_terms(
+        treatment,
+        parameter(parameters, drug_parameter(drug, parameters), "chemotherapy"),
+        resistance_per_day=_resistance_per_day(drug, parameters),
+        since_day=treatment.first_day,
+    )
     return Forcing(
         dose_days=terms.dose_days,
         amplitude_per_day=terms.amplitude_per_day,

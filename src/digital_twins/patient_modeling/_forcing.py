@@ -64,14 +64,16 @@ def _until(treatment: Treatment, horizon_days: float | None) -> Treatment:
 
 
 def one_course_a_drug(treatments: Iterable[Treatment]) -> list[Treatment]:
-    """Join the targeted treatments with one drug: their doses select the same resistant clone."""
+    """Join treatments with one drug: their doses meet the same resistance."""
     joined: list[Treatment] = []
     at: dict[str, int] = {}
     for treatment in treatments:
-        drug = treatment.drug if treatment.kind == "targeted" else None
+        drug = treatment.drug if treatment.kind in ("chemotherapy", "targeted") else None
         if drug is not None and drug in at:
             before = joined[at[drug]]
-            joined[at[drug]] = replace(before, doses=before.doses + treatment.doses)
+            joined[at[drug]] = replace(
+                before, doses=tuple(sorted(before.doses + treatment.doses, key=lambda d: d.day))
+            )
             continue
         if drug is not None:
             at[drug] = len(joined)
@@ -95,9 +97,11 @@ def forcing_for(
         action, no synergy).
     parameters
         Values by name: ``alpha_per_gy`` and ``alpha_beta_gy`` for radiation; for a cytotoxic drug
-        ``drug_sensitivity:<drug>``, else ``drug_sensitivity``, the natural-log kill of one reference dose
-        (:func:`digital_twins.pharmacology.kill_terms`); for a targeted drug ``targeted_sensitivity:<drug>``,
-        that of sensitive cells, and ``resistant_fraction:<drug>``.
+        ``drug_sensitivity:<drug>``, else ``drug_sensitivity``, the natural-log kill of one reference cycle,
+        and, in the same two forms, ``drug_resistance_per_day``, which may be missing
+        (:func:`digital_twins.pharmacology.kill_terms`), resistance counting from the first dose of the drug
+        in any of the treatments; for a targeted drug ``targeted_sensitivity:<drug>``, that of sensitive
+        cells, and ``resistant_fraction:<drug>``.
     horizon_days
         Administrations after it are dropped; None keeps all.
     context

@@ -47,7 +47,7 @@ def _of_kind(treatment: Treatment, parameters: Mapping[str, Estimate]) -> list[s
         if not _known(f"drug_sensitivity:{name}", parameters):
             words.append(f"sensitivity to {name} not calibrated in this patient: wide prior")
     entry = drug(name)
-    return words + _library_notes(entry.name, entry.unverified, entry.linearised)
+    return words + _library_notes(entry.name, entry.unverified, None)
 
 
 def _of_antibody(name: str, parameters: Mapping[str, Estimate]) -> list[str]:
