@@ -66,9 +66,14 @@ def unverified_values() -> list[str]:
     """Return the lines of a list: every value marked as not verified, with its place."""
     if str(_SOURCES) not in sys.path:
         sys.path.insert(0, str(_SOURCES))
-    from digital_twins.pharmacology import drug_library
+    from digital_twins.pharmacology import antibody_library, drug_library
 
-    lines = [f"- {name}: {', '.join(drug.unverified)}" for name, drug in sorted(drug_library().items())]
+    lines = [
+        f"- {name}: {', '.join(drug.unverified)}"
+        for library in (drug_library(), antibody_library())
+        for name, drug in sorted(library.items())
+        if drug.unverified
+    ]
     for path in sorted(_SOURCES.rglob("*.py")):
         text = path.read_text(encoding="utf-8")
         if "[verify]" not in text:

@@ -113,9 +113,6 @@ def test_rano_uses_products_of_diameters(fresh: PatientTwin) -> None:
 @pytest.mark.parametrize(
     ("treatment", "match"),
     [
-        ({"type": "surgery"}, "cannot be simulated"),
-        ({"drug": "pembrolizumab", "dose_mg": 200}, "cannot be simulated|no kinetics"),
-        ({"drug": "erlotinib", "dose_mg": 150}, "cannot be simulated"),
         ({**RADIATION, "total_dose_gy": -60}, "greater than zero"),
         ({**CHEMOTHERAPY, "drug": "unobtainium"}, "not known"),
         ({**RADIATION, "day": -3}, "baseline"),

@@ -203,7 +203,7 @@ def test_predictions_that_cannot_be_made(twin: PatientTwin) -> None:
         {"horizon_days": 900, "output_interval_days": 0.1},
         {"horizon_days": 90, "treatments": [{"drug": "paclitaxel", "dose_mg": -1, "day": 0}]},
         {"horizon_days": 90, "treatments": [{"drug": "moonshine", "dose_mg": 1, "day": 0}]},
-        {"horizon_days": 90, "treatments": [Treatment("surgery", "resection", day=1.0)]},
+        {"horizon_days": 90, "treatments": [Treatment("hyperthermia", "heat", day=1.0)]},
     ):
         with pytest.raises(InputError):
             twin.predict(**options)
@@ -229,7 +229,7 @@ def test_failed_calibration_leaves_the_twin_as_it_was() -> None:
     with pytest.raises(InputError):
         twin.calibrate(scans, [{"drug": "moonshine", "dose_mg": 1, "day": 0}])
     with pytest.raises(InputError, match="cannot be simulated"):
-        twin.calibrate(scans, [{"type": "surgery", "day": 3}])
+        twin.calibrate(scans, [Treatment("hyperthermia", "heat", day=3.0)])
     assert twin.version == 1
     assert twin.visits == ()
 

@@ -48,7 +48,7 @@ def build(  # noqa: PLR0913  (each parameter is an option)
 ) -> None:
     """Build a patient twin from an image and a tumour mask, and calibrate it on follow-up masks."""
     scans = [_dated(text) for text in scan or ()]
-    history = [read_treatment(text) for text in given or ()]
+    history = [treatment for text in given or () for treatment in read_treatment(text)]
 
     from digital_twins.cli import _output
     from digital_twins.cli._export import export_twin

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
         TumourState as TumourState,
         trajectory_with_dead_cells as trajectory_with_dead_cells,
     )
+    from digital_twins.models._clones import (
+        TwoCloneModel as TwoCloneModel,
+        clone_log_survival as clone_log_survival,
+        resistance_probability as resistance_probability,
+    )
     from digital_twins.models._closed_forms import (
         FisherWave as FisherWave,
         fisher_wave_check as fisher_wave_check,
@@ -53,6 +58,16 @@ if TYPE_CHECKING:
         GrowthLaw as GrowthLaw,
         growth_law as growth_law,
     )
+    from digital_twins.models._immune import (
+        KUZNETSOV_1994 as KUZNETSOV_1994,
+        CoupledState as CoupledState,
+        EffectorDynamics as EffectorDynamics,
+        ImmuneCourse as ImmuneCourse,
+        SplittingOptions as SplittingOptions,
+        TumourImmuneModel as TumourImmuneModel,
+        coupled_trajectory as coupled_trajectory,
+    )
+    from digital_twins.models._immune_four_cells import FourCellModel as FourCellModel
     from digital_twins.models._level import volume_above_mm3 as volume_above_mm3
     from digital_twins.models._outcome import (
         COMPLICATIONS as COMPLICATIONS,
@@ -89,6 +104,22 @@ _WHERE = {
     "AgentSnapshot": "digital_twins.models._agents",
     "AgentState": "digital_twins.models._agents",
     "AgentTrajectory": "digital_twins.models._agents",
+    **dict.fromkeys(
+        (
+            "KUZNETSOV_1994",
+            "CoupledState",
+            "EffectorDynamics",
+            "ImmuneCourse",
+            "SplittingOptions",
+            "TumourImmuneModel",
+            "coupled_trajectory",
+        ),
+        "digital_twins.models._immune",
+    ),
+    "FourCellModel": "digital_twins.models._immune_four_cells",
+    "TwoCloneModel": "digital_twins.models._clones",
+    "clone_log_survival": "digital_twins.models._clones",
+    "resistance_probability": "digital_twins.models._clones",
     "Domain": "digital_twins.models._domain",
     "EnsembleMember": "digital_twins.models._ensemble",
     "EnsembleSummary": "digital_twins.models._ensemble",

@@ -32,6 +32,7 @@ from digital_twins.patient_modeling._priors import (
 from digital_twins.patient_modeling._radiation_priors import ALPHA, CLEARANCE
 from digital_twins.patient_modeling._simulator import DETECTION_THRESHOLD
 from digital_twins.patient_modeling._snapshot import CalibrationResult, SamplingReport
+from digital_twins.patient_modeling._treatment_priors import informed_by, treatment_priors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -169,6 +170,8 @@ def with_drugs(belief: Belief, treatments: Sequence[Treatment]) -> Belief:
     for treatment in treatments:
         if treatment.kind == "chemotherapy" and treatment.drug:
             fresh = fresh.with_prior(drug_prior(f"{DRUG}:{treatment.drug}"))
+    for prior in treatment_priors(treatments):
+        fresh = fresh.with_prior(prior)
     return fresh
 
 
@@ -181,7 +184,7 @@ def informed_names(treatments: Sequence[Treatment], last_day: float) -> tuple[st
         t.drug for t in treatments if t.kind == "chemotherapy" and any(d.day < last_day for d in t.doses)
     }
     names += [f"{DRUG}:{drug}" for drug in sorted(d for d in drugs if d)]
-    return tuple(names)
+    return (*names, *informed_by(treatments, last_day))
 
 
 def calibrate(

@@ -201,6 +201,7 @@ class Likelihood:
 
         named = {**self._fixed, **parameters}
         voxels = np.zeros((self._days.size, self._count))
+        densest = np.zeros(self._days.size)
         means: list[list[FloatArray]] = [[] for _ in self._images]
         for i, state in enumerate(self._simulator.observed(named, self._treatments, self._days)):
             edge = state.living if state.most is None else state.most
@@ -208,11 +209,15 @@ class Likelihood:
             if state.most is not None:  # tissue collapses alike in all patches as dead cells are cleared
                 visible = state.visible_volume_mm3(DETECTION_THRESHOLD, voxel_volume_mm3=1.0)
                 voxels[i] *= visible / max(float(voxels[i].sum()), 1e-30)
+            densest[i] = state.living.max()
             for term, kept in zip(self._images, means, strict=True):
                 seen = state.living if term.kind == "uptake" else state.cells
                 kept.extend(term.modelled(i, seen[1:-1, 1:-1, 1:-1]))
         volumes = voxels.sum(axis=1) * mm3_to_cm3(self._simulator.domain.voxel_volume_mm3)
-        parts = [(np.log(np.maximum(volumes, self._floor)) - self._observed) / VOLUME_LOG_SD]
+        # Where nothing is visible the densest voxel carries on, so that a fit through a resection learns
+        # which way the tumour comes back.
+        trace = self._floor * np.clip(densest / DETECTION_THRESHOLD, 1e-6, 1.0)
+        parts = [(np.log(np.maximum(volumes, trace)) - self._observed) / VOLUME_LOG_SD]
         if not self._with_volume:
             parts = [0.0 * parts[0]]
         if self._shape is not None:

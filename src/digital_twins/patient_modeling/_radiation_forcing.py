@@ -25,6 +25,7 @@ from digital_twins.models import Forcing, Radiosensitivity, SurvivalMap, fractio
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from digital_twins.patient_modeling._context import TumourContext
     from digital_twins.records import Treatment
 
 
@@ -108,21 +109,18 @@ def on_model_grid(treatment: Treatment, grid: Volume) -> Treatment:
 
 
 def radiation_forcing(
-    treatment: Treatment, parameters: Mapping[str, float], horizon_days: float | None
+    treatment: Treatment, parameters: Mapping[str, float], context: TumourContext | None
 ) -> Forcing:
     """Jumps of a course, and the faster growth that it provokes.
 
     ``parameters`` hold ``alpha_per_gy`` and ``alpha_beta_gy`` (the treatment's own ratio wins).
     """
-    given = sorted(
-        (f for f in treatment.fractions if horizon_days is None or f.day <= horizon_days),
-        key=lambda fraction: fraction.day,
-    )
+    given = sorted(treatment.fractions, key=lambda fraction: fraction.day)
     if not given:
         return Forcing()
     days = np.array([fraction.day for fraction in given])
     sensitivity = _sensitivity(treatment, parameters)
-    regrowth = _repopulation(treatment, days, horizon_days)
+    regrowth = _repopulation(treatment)
     if treatment.dose_map is None:
         doses = np.array([fraction.dose_gy for fraction in given])
         logs = fraction_log_survival(doses, days, sensitivity)
@@ -163,7 +161,7 @@ def _positive(parameters: Mapping[str, float], name: str) -> float:
     return value
 
 
-def _repopulation(treatment: Treatment, days: NDArray[np.float64], horizon_days: float | None) -> Forcing:
+def _repopulation(treatment: Treatment) -> Forcing:
     """Faster growth from the kick-off to the last fraction: a negative kill rate."""
     effect = treatment.radiation
     if effect is None or effect.kick_off_day is None or effect.doubling_days is None:
@@ -171,7 +169,7 @@ def _repopulation(treatment: Treatment, days: NDArray[np.float64], horizon_days:
     first = min(fraction.day for fraction in treatment.fractions)
     last = max(fraction.day for fraction in treatment.fractions)
     start = first + effect.kick_off_day
-    if start >= last or (horizon_days is not None and start > horizon_days):
+    if start >= last:
         return Forcing()
     rate = math.log(2.0) / effect.doubling_days
     return Forcing(

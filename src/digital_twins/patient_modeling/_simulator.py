@@ -17,7 +17,8 @@ from digital_twins.models import (
     trajectory_with_dead_cells,
     volume_above_mm3,
 )
-from digital_twins.patient_modeling._forcing import forcing_for
+from digital_twins.patient_modeling._course import Solver, course_forcing
+from digital_twins.patient_modeling._forcing import forcing_for, needs_state
 from digital_twins.patient_modeling._priors import BASELINE_SCALE, DIFFUSION, PROLIFERATION
 from digital_twins.patient_modeling._radiation_priors import CLEARANCE
 from digital_twins.units import mm3_to_cm3
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from digital_twins.imaging import Mask
+    from digital_twins.models import Forcing
     from digital_twins.records import Treatment
 
 FloatArray = NDArray[np.float64]
@@ -101,7 +103,7 @@ class Simulator:
             self.density(parameters.get(BASELINE_SCALE, 1.0)),
             self.solver_domain,
             days,
-            forcing=forcing_for(treatments, parameters, horizon_days=horizon),
+            forcing=self.forcing(parameters, treatments, horizon),
             tolerance=_TOLERANCE,
         )
 
@@ -122,7 +124,7 @@ class Simulator:
             self.density(parameters.get(BASELINE_SCALE, 1.0)),
             self.solver_domain,
             output_days=days,
-            forcing=forcing_for(treatments, parameters, horizon_days=horizon),
+            forcing=self.forcing(parameters, treatments, horizon),
             clearance_half_life_days=half_life,
             tolerance=_TOLERANCE,
         )
@@ -131,6 +133,31 @@ class Simulator:
         """Visible volume of a state that :meth:`observed` yields."""
         voxel = self.solver_domain.voxel_volume_mm3
         return mm3_to_cm3(state.visible_volume_mm3(DETECTION_THRESHOLD, voxel_volume_mm3=voxel))
+
+    def forcing(
+        self, parameters: Mapping[str, float], treatments: Sequence[Treatment], horizon_days: float
+    ) -> Forcing:
+        """What the treatments do to this tumour until the horizon, as the solvers take it.
+
+        Surgery and immunotherapy depend on the tumour by then: for them the course is solved once.
+        """
+        if not needs_state(treatments):
+            return forcing_for(treatments, parameters, horizon_days=horizon_days)
+        model = ReactionDiffusionModel(parameters[DIFFUSION], parameters[PROLIFERATION], solver=self.solver)
+        return course_forcing(
+            Solver(
+                model,
+                self.solver_domain,
+                self.domain,
+                DETECTION_THRESHOLD,
+                _TOLERANCE,
+                parameters.get(CLEARANCE),
+            ),
+            self.density(parameters.get(BASELINE_SCALE, 1.0)),
+            parameters,
+            treatments=treatments,
+            horizon_days=horizon_days,
+        )
 
     def volumes_cm3(
         self, parameters: Mapping[str, float], treatments: Sequence[Treatment], days: FloatArray

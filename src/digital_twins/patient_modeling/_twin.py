@@ -23,6 +23,7 @@ from digital_twins.patient_modeling._calibrate import (
     volume_estimate,
 )
 from digital_twins.patient_modeling._card import one_line, twin_card
+from digital_twins.patient_modeling._context import tumour_context
 from digital_twins.patient_modeling._life import (
     VersionChanges,
     branch_id,
@@ -33,6 +34,7 @@ from digital_twins.patient_modeling._life import (
 from digital_twins.patient_modeling._predict import Prediction, ensemble, output_days, run_ensemble
 from digital_twins.patient_modeling._priors import PROLIFERATION
 from digital_twins.patient_modeling._radiation_forcing import on_model_grid, with_dose_map
+from digital_twins.patient_modeling._resection import on_grid
 from digital_twins.patient_modeling._scans import Visit, read_visit
 from digital_twins.patient_modeling._simulator import DETECTION_THRESHOLD, Simulator
 from digital_twins.patient_modeling._snapshot import (
@@ -41,6 +43,8 @@ from digital_twins.patient_modeling._snapshot import (
     Snapshot,
     placed_in_time,
 )
+from digital_twins.patient_modeling._surgery_forcing import removed_share
+from digital_twins.patient_modeling._treatment_priors import completed
 from digital_twins.records import NEOPLASM, Treatment, parse_treatment
 
 if TYPE_CHECKING:
@@ -48,6 +52,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
     import xarray as xr
+    from numpy.typing import NDArray
 
     from digital_twins.calibration import Belief, Estimate
 
@@ -176,6 +181,26 @@ class PatientTwin:
         days = np.array([self.origin_day])
         (_, state), *_ = self._simulator.states(belief, self.treatment_history, days)
         return self._grid.with_array(state[1:-1, 1:-1, 1:-1].copy())
+
+    def resection_share(self, surgery: Mapping[str, Any] | Treatment) -> NDArray[np.float64]:
+        """Share of each voxel that a surgery takes out now, 0..1, on the model grid (that of ``domain``).
+
+        Now is ``origin_day``, the lesion that of the most probable parameters.
+
+        Raises
+        ------
+        InputError
+            When the treatment is no surgery, or cannot be understood.
+        """
+        operation = self._parsed(surgery)
+        if operation.kind != "surgery":
+            raise InputError(
+                f"A {operation.kind} treatment takes no tissue out.",
+                "Only a surgery has a resection.",
+                "Pass e.g. {'type': 'surgery', 'margin_mm': 10}.",
+            )
+        context = tumour_context(self.domain, np.pad(self.density.array, 1), DETECTION_THRESHOLD)
+        return removed_share(operation, context)
 
     @property
     def _grid(self) -> Volume:
@@ -400,6 +425,7 @@ class PatientTwin:
             placed_in_time(self._parsed(t), self.baseline, default_day=self.origin_day) for t in treatments
         )
         course = (*self.treatment_history, *planned)
+        members = completed(members, course, seed=seed)
         volumes, probability, density = run_ensemble(
             self._simulator, members, course, days, progress=progress
         )
@@ -576,7 +602,7 @@ class PatientTwin:
         parsed = parse_treatment(
             with_dose_map(treatment), body_surface_area_m2=surface, allow_before_baseline=True
         )
-        return on_model_grid(parsed, self.domain)
+        return on_grid(on_model_grid(parsed, self.domain), self.domain)
 
     def _given(self, treatments: Sequence[Mapping[str, Any] | Treatment]) -> tuple[Treatment, ...]:
         return tuple(placed_in_time(self._parsed(t), self.baseline, default_day=0.0) for t in treatments)
@@ -602,6 +628,9 @@ def _fingerprint(treatment: Treatment) -> str:
     if treatment.radiation is not None or treatment.dose_map is not None:
         effect = {} if treatment.radiation is None else treatment.radiation.stated()
         told += [effect, None if treatment.dose_map is None else treatment.dose_map.digest()]
+    cut = [treatment.margin_mm, treatment.extent_of_resection, treatment.resection]
+    if any(part is not None for part in cut):
+        told += cut
     return json.dumps(told, sort_keys=True)
 
 

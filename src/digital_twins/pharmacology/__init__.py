@@ -5,6 +5,11 @@ from typing import TYPE_CHECKING
 from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
+    from digital_twins.pharmacology._antibodies import (
+        Antibody as Antibody,
+        antibody as antibody,
+        antibody_library as antibody_library,
+    )
     from digital_twins.pharmacology._compartments import (
         Exponentials as Exponentials,
         compartment_model as compartment_model,
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
     from digital_twins.pharmacology._variability import individual_kinetics as individual_kinetics
 
 _WHERE = {
+    **dict.fromkeys(("Antibody", "antibody", "antibody_library"), "digital_twins.pharmacology._antibodies"),
     **dict.fromkeys(("Exponentials", "compartment_model"), "digital_twins.pharmacology._compartments"),
     **dict.fromkeys(
         ("KillTerms", "concentration_mg_l", "kill_terms", "log_kill_integral", "reference_area_mg_h_l"),

@@ -41,7 +41,9 @@ class Treatment:
     assumed start weekday): whoever shows a result of the treatment shows them too. ``day`` is the day of
     a treatment without doses or fractions (surgery). ``radiation`` holds what a radiation treatment states of
     its biology; ``dose_map`` the dose of one fraction by voxel (an ``imaging.Volume`` in gray), where every
-    fraction has that map and ``Fraction.dose_gy`` is nominal.
+    fraction has that map and ``Fraction.dose_gy`` is nominal. Of a surgery, ``margin_mm`` is what is taken out
+    around the visible lesion, ``extent_of_resection`` the part of the lesion that is taken out instead, and
+    ``resection`` a mask on the twin's grid as text (the twin makes it from ``as_given["resection_mask"]``).
     """
 
     kind: TreatmentKind
@@ -57,6 +59,9 @@ class Treatment:
     day: float | None = None
     radiation: RadiationEffect | None = None
     dose_map: Any = None
+    margin_mm: float | None = None
+    extent_of_resection: float | None = None
+    resection: str | None = None
 
     @property
     def first_day(self) -> float | None:

@@ -61,7 +61,15 @@ _RADIATION_KEYS = _COMMON | {
     *COURSE_KEYS,
     *MAP_KEYS,
 }
-_SURGERY_KEYS = _COMMON | {"day", "start_day", "procedure", "technique", "margin_mm"}
+_SURGERY_KEYS = _COMMON | {
+    "day",
+    "start_day",
+    "procedure",
+    "technique",
+    "margin_mm",
+    "extent_of_resection",
+    "resection_mask",
+}
 _KEYS: dict[str, set[str]] = {
     "chemotherapy": _DRUG_KEYS,
     "targeted": _DRUG_KEYS,
@@ -386,10 +394,34 @@ def _refuse_unread_map(given: Mapping[str, Any]) -> None:
 
 def _parse_surgery(given: Mapping[str, Any]) -> dict[str, Any]:
     day = _start_day(given)
-    if (margin := given.get("margin_mm")) is not None and margin != 0:
-        _number(given, "margin_mm", largest=500.0)
+    margin = given.get("margin_mm")
+    if margin is not None and margin != 0:
+        margin = _number(given, "margin_mm", largest=500.0)
+    extent = _number(given, "extent_of_resection", largest=1.0)
+    ways = [key for key in ("margin_mm", "extent_of_resection", "resection_mask") if key in given]
+    if len(ways) > 1:
+        raise InputError(
+            f"A surgery has both '{ways[0]}' and '{ways[1]}'.",
+            "Each says on its own what is taken out.",
+            "Keep one of them.",
+        )
     what = given.get("procedure") or given.get("technique") or "resection"
-    return {"label": f"surgery: {what}, day {day:g}", "technique": str(what), "day": day}
+    how = {
+        "margin_mm": f" with a margin of {margin or 0.0:g} mm",
+        "extent_of_resection": f" of {100.0 * (extent or 0.0):g} % of the lesion",
+        "resection_mask": " as outlined",
+    }
+    notes = (
+        () if ways else ("extent of the resection not given: the whole visible lesion, no margin, assumed",)
+    )
+    return {
+        "label": f"surgery: {what}{how[ways[0]] if ways else ''}, day {day:g}",
+        "technique": str(what),
+        "day": day,
+        "margin_mm": None if margin is None else float(margin),
+        "extent_of_resection": extent,
+        "assumptions": notes,
+    }
 
 
 def _refuse_before_baseline(treatment: Treatment) -> Treatment:

@@ -39,7 +39,7 @@ _LABELS = {
     "drug_sensitivity": "Drug sensitivity",
 }
 _FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
-_CRITERIA = {"recist_1_1": "RECIST 1.1", "rano": "RANO"}
+_CRITERIA = {"recist_1_1": "RECIST 1.1", "rano": "RANO", "rano_2_0": "RANO 2.0 (volume)"}
 _CT_WINDOW = (-1000.0, 400.0)
 
 
