@@ -41,8 +41,8 @@ class Treatment:
     assumed start weekday): whoever shows a result of the treatment shows them too. ``day`` is the day of
     a treatment without doses or fractions (surgery). ``radiation`` holds what a radiation treatment states of
     its biology; ``dose_map`` the dose of one fraction by voxel (an ``imaging.Volume`` in gray), where every
-    fraction has that map and ``Fraction.dose_gy`` is nominal. Of a surgery, ``margin_mm`` is what is taken out
-    around the visible lesion, ``extent_of_resection`` the part of the lesion that is taken out instead, and
+    fraction has that map and ``Fraction.dose_gy`` is nominal. Of a surgery, ``margin_mm`` is what is taken
+    out around the visible lesion, ``extent_of_resection`` the part of the lesion taken out instead, and
     ``resection`` a mask on the twin's grid as text (the twin makes it from ``as_given["resection_mask"]``).
     """
 
