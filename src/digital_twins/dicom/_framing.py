@@ -131,7 +131,8 @@ class Message:
         return self.file[self.prefix_bytes :]
 
 
-def _no_prefix(command: Command, context: AcceptedContext) -> bytes:
+def no_prefix(command: Command, context: AcceptedContext) -> bytes:
+    """Put nothing before a data set."""
     del command, context
     return b""
 
@@ -156,7 +157,7 @@ class Assembler:
         contexts: Mapping[int, AcceptedContext],
         max_object_bytes: int,
         budget: Budget,
-        prefix: Callable[[Command, AcceptedContext], bytes] = _no_prefix,
+        prefix: Callable[[Command, AcceptedContext], bytes] = no_prefix,
     ) -> None:
         self._contexts = contexts
         self._max_object_bytes = max_object_bytes

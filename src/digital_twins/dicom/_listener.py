@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from digital_twins._errors import InputError, StorageError
 from digital_twins._logging import get_logger
-from digital_twins.dicom._association import Association, Limits, Node
+from digital_twins.dicom._admission import Doorkeeper
+from digital_twins.dicom._association import Association, Node
+from digital_twins.dicom._channel import Limits, Setup
 from digital_twins.dicom._framing import Budget
+from digital_twins.dicom._peers import DicomPeer, PeerTable
 from digital_twins.dicom._scp import Services, received_header
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable, Collection
 
     from digital_twins.dicom._store import DicomStore, Stored
+    from digital_twins.dicom._tls import Tls
+    from digital_twins.dicom._users import UserTable
 
 _log = get_logger(__name__)
 _THREADS = 8
@@ -50,7 +55,7 @@ class Listener:
     @property
     def buffered_bytes(self) -> int:
         """Bytes of objects that are arriving or being stored."""
-        return self._node.budget.used_bytes
+        return self._node.setup.budget.used_bytes
 
     async def close(self, *, grace_s: float = 10.0) -> None:
         """Stop listening, answer what is being processed within ``grace_s`` seconds, abort the rest."""
@@ -67,6 +72,29 @@ class Listener:
         await asyncio.get_running_loop().run_in_executor(None, self._executor.shutdown)
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may call a DICOM port, and how.
+
+    Attributes
+    ----------
+    peers
+        The peers table.
+    tls
+        Our certificate; with it the port speaks TLS only, and peers that want TLS can be called.
+    users
+        Whose passcodes are accepted (user identity types 1 and 2).
+    verify_token
+        Turns a JSON web token (user identity type 5) into a user name, or None; without it such an identity
+        is not accepted.
+    """
+
+    peers: PeerTable = PeerTable({})  # noqa: RUF009  (frozen)
+    tls: Tls | None = None
+    users: UserTable | None = None
+    verify_token: Callable[[bytes], str | None] | None = None
+
+
 async def start_listener(
     store: DicomStore,
     *,
@@ -76,9 +104,9 @@ async def start_listener(
     on_stored: Callable[[Stored], None] | None = None,
     limits: Limits | None = None,
     calling_ae_titles: Collection[str] | None = None,
-    tls: ssl.SSLContext | None = None,
+    access: Access | None = None,
 ) -> Listener:
-    """Open the DICOM port: C-ECHO, C-STORE and C-FIND on the running event loop (asyncio or uvloop).
+    """Open the DICOM port on the running event loop (asyncio or uvloop).
 
     Parameters
     ----------
@@ -87,20 +115,20 @@ async def start_listener(
     port
         TCP port; 0 takes a free one.
     ae_title
-        Our title; with ``calling_ae_titles`` given, others are rejected as 'called AE not recognised'.
+        Our title; with a strict peers table, others are rejected as 'called AE not recognised'.
     on_stored
         Called in the event loop for every object on disk, repeated ones too; must not block.
     limits
         What peers are granted.
     calling_ae_titles
-        The AE titles that may call; None lets every one call, under any called title.
-    tls
-        Server context for TLS.
+        Short for a strict peers table with these titles and no other rule.
+    access
+        Who may call, and how; default: anybody, without TLS.
 
     Raises
     ------
     InputError
-        The AE title is empty or longer than 16 characters.
+        The AE title is empty or longer than 16 characters, or a certificate cannot be used.
     StorageError
         The port is occupied or may not be opened.
     """
@@ -109,22 +137,36 @@ async def start_listener(
             "The AE title cannot be used.", "It must have 1 to 16 characters.", "Choose a shorter AE title."
         )
     granted = limits or Limits()
+    access = access or Access()
+    if calling_ae_titles is not None:
+        access = replace(
+            access, peers=PeerTable.of((DicomPeer(title) for title in calling_ae_titles), strict=True)
+        )
     executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="dicom")
-    services = Services(store, ae_title, executor, on_stored)
-    allowed = None if calling_ae_titles is None else frozenset(calling_ae_titles)
+    services = Services(store, ae_title, executor, access.peers, access.tls, on_stored)
+    established: dict[Association, None] = {}
     node = Node(
-        limits=granted,
-        budget=Budget(granted.max_buffered_bytes),
-        handlers=services.handlers(),
-        accepts_called=lambda title: allowed is None or title == ae_title,
-        accepts_calling=lambda title: allowed is None or title in allowed,
-        prefix=received_header,
+        setup=Setup(granted, Budget(granted.max_buffered_bytes), services.handlers(), received_header),
+        doorkeeper=Doorkeeper(
+            table=access.peers,
+            ae_title=ae_title,
+            executor=executor,
+            associations_of=lambda title: sum(each.calling_ae == title for each in established),
+            record=store.record,
+            users=access.users,
+            verify_token=access.verify_token,
+            max_per_minute=granted.max_associations_per_minute,
+        ),
         half_open={},
-        established={},
+        established=established,
     )
     try:
         server = await asyncio.get_running_loop().create_server(
-            lambda: Association(node), host, port, ssl=tls, backlog=512
+            lambda: Association(node),
+            host,
+            port,
+            ssl=None if access.tls is None else access.tls.server(),
+            backlog=512,
         )
     except OSError as error:
         executor.shutdown()
