@@ -189,9 +189,14 @@ def test_get_by_pynetdicom_needs_the_role(tmp_path: Path) -> None:
     ("name", "lossless"),
     [
         ("JPEG2000.dcm", False),
-        ("emri_small_jpeg_2k_lossless.dcm", True),
+        ("MR_small_jp2klossless.dcm", True),
         ("MR_small_RLE.dcm", True),
         ("MR_small_bigendian.dcm", True),
+        ("rtdose_expb.dcm", True),
+        ("SC_rgb_small_odd_big_endian.dcm", True),
+        ("liver_expb_1frame.dcm", True),
+        ("SC_rgb_rle_16bit_2frame.dcm", True),
+        ("examples_jpeg2k.dcm", True),
         ("MR_small_jpeg_ls_lossless.dcm", True),
         ("image_dfl.dcm", True),
     ],
@@ -239,7 +244,7 @@ def test_a_destination_that_is_gone_fails_every_sub_operation(tmp_path: Path) ->
 
 
 def test_compressed_objects_travel_as_they_are(tmp_path: Path) -> None:
-    path = get_testdata_file("emri_small_jpeg_2k_lossless.dcm")
+    path = get_testdata_file("MR_small_jp2klossless.dcm")
     with open_store(tmp_path) as store, listening(store) as node:
         stored = store.ingest(Path(path).read_bytes())
         fetched: list[bytes] = []

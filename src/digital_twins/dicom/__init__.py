@@ -6,7 +6,16 @@ from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
     from digital_twins.dicom._attributes import Level as Level
+    from digital_twins.dicom._availability import (
+        availability_notice as availability_notice,
+        notify_availability as notify_availability,
+    )
     from digital_twins.dicom._channel import Limits as Limits
+    from digital_twins.dicom._commitment import (
+        CommitmentResult as CommitmentResult,
+        commitment_result as commitment_result,
+        request_commitment as request_commitment,
+    )
     from digital_twins.dicom._documents import DocumentIdentity as DocumentIdentity, Software as Software
     from digital_twins.dicom._encapsulated import encapsulate_pdf as encapsulate_pdf
     from digital_twins.dicom._handler import DICOMHandler as DICOMHandler
@@ -14,6 +23,7 @@ if TYPE_CHECKING:
     from digital_twins.dicom._json import build_pending as build_pending
     from digital_twins.dicom._listener import (
         Access as Access,
+        Events as Events,
         Listener as Listener,
         start_listener as start_listener,
     )
@@ -21,6 +31,11 @@ if TYPE_CHECKING:
         MeasurementGroup as MeasurementGroup,
         SegmentReference as SegmentReference,
         measurement_report as measurement_report,
+    )
+    from digital_twins.dicom._mpps import (
+        create_performed_step as create_performed_step,
+        performed_step as performed_step,
+        set_performed_step as set_performed_step,
     )
     from digital_twins.dicom._peers import (
         DicomPeer as DicomPeer,
@@ -64,6 +79,7 @@ if TYPE_CHECKING:
         DicomWebClient as DicomWebClient,
         DicomWebError as DicomWebError,
     )
+    from digital_twins.dicom._worklist import Worklist as Worklist, WorklistItem as WorklistItem
 
 _WHERE = {
     "AsyncDicomWebClient": "digital_twins.dicom._web_client",
@@ -79,12 +95,22 @@ _WHERE = {
     "Stored": "digital_twins.dicom._store",
     "build_pending": "digital_twins.dicom._json",
     "dicomweb_routes": "digital_twins.dicom._web",
-    **dict.fromkeys(("Access", "Listener", "start_listener"), "digital_twins.dicom._listener"),
+    **dict.fromkeys(("Access", "Events", "Listener", "start_listener"), "digital_twins.dicom._listener"),
     **dict.fromkeys(("DicomPeer", "PeerTable", "Service"), "digital_twins.dicom._peers"),
     **dict.fromkeys(("DimseFailedError", "Remote"), "digital_twins.dicom._requestor"),
     **dict.fromkeys(
         ("Transfer", "echo", "find", "get", "move", "send", "worklist"), "digital_twins.dicom._scu"
     ),
+    **dict.fromkeys(
+        ("availability_notice", "notify_availability"), "digital_twins.dicom._availability"
+    ),
+    **dict.fromkeys(
+        ("CommitmentResult", "commitment_result", "request_commitment"), "digital_twins.dicom._commitment"
+    ),
+    **dict.fromkeys(
+        ("create_performed_step", "performed_step", "set_performed_step"), "digital_twins.dicom._mpps"
+    ),
+    **dict.fromkeys(("Worklist", "WorklistItem"), "digital_twins.dicom._worklist"),
     "Tls": "digital_twins.dicom._tls",
     **dict.fromkeys(("UserTable", "hash_passcode"), "digital_twins.dicom._users"),
     **dict.fromkeys(("DocumentIdentity", "Software"), "digital_twins.dicom._documents"),

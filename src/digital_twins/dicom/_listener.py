@@ -12,16 +12,24 @@ from digital_twins._logging import get_logger
 from digital_twins.dicom._admission import Doorkeeper
 from digital_twins.dicom._association import Association, Node
 from digital_twins.dicom._channel import Limits, Setup
+from digital_twins.dicom._availability import availability_handlers
+from digital_twins.dicom._commitment import Reporter, commitment_handlers
 from digital_twins.dicom._framing import Budget
+from digital_twins.dicom._mpps import mpps_handlers
 from digital_twins.dicom._peers import DicomPeer, PeerTable
 from digital_twins.dicom._scp import Services, received_header
+from digital_twins.dicom._worklist import worklist_handlers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from pydicom.dataset import Dataset
+
+    from digital_twins.dicom._commitment import CommitmentResult
     from digital_twins.dicom._store import DicomStore, Stored
     from digital_twins.dicom._tls import Tls
     from digital_twins.dicom._users import UserTable
+    from digital_twins.storage import JobQueue
 
 _log = get_logger(__name__)
 _THREADS = 8
@@ -36,10 +44,13 @@ class Listener:
         The TCP port that it listens on.
     """
 
-    def __init__(self, server: asyncio.Server, node: Node, executor: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, server: asyncio.Server, node: Node, executor: ThreadPoolExecutor, reporter: Reporter | None = None
+    ) -> None:
         self._server = server
         self._node = node
         self._executor = executor
+        self._reporter = reporter
         self.port = int(server.sockets[0].getsockname()[1])
 
     @property
@@ -60,6 +71,8 @@ class Listener:
     async def close(self, *, grace_s: float = 10.0) -> None:
         """Stop listening, answer what is being processed within ``grace_s`` seconds, abort the rest."""
         self._server.close()
+        if self._reporter is not None:
+            await self._reporter.close()
         open_now = [*self._node.established, *self._node.half_open]
         if open_now:
             tasks = [asyncio.ensure_future(association.finish()) for association in open_now]
@@ -95,6 +108,26 @@ class Access:
     verify_token: Callable[[bytes], str | None] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Events:
+    """What a DICOM port tells the rest of the node, each in a thread of the port.
+
+    Attributes
+    ----------
+    jobs
+        The queue of storage commitment reports; without it they go out on the association of the request,
+        once.
+    on_commitment
+        Called when a peer has answered a commitment request of ours.
+    on_available
+        Called with each instance availability notice of a peer.
+    """
+
+    jobs: JobQueue | None = None
+    on_commitment: Callable[[CommitmentResult], None] | None = None
+    on_available: Callable[[Dataset], None] | None = None
+
+
 async def start_listener(
     store: DicomStore,
     *,
@@ -102,6 +135,7 @@ async def start_listener(
     port: int = 11112,
     ae_title: str = "TWIN",
     on_stored: Callable[[Stored], None] | None = None,
+    events: Events | None = None,
     limits: Limits | None = None,
     calling_ae_titles: Collection[str] | None = None,
     access: Access | None = None,
@@ -118,6 +152,8 @@ async def start_listener(
         Our title; with a strict peers table, others are rejected as 'called AE not recognised'.
     on_stored
         Called in the event loop for every object on disk, repeated ones too; must not block.
+    events
+        What else is to be told, and the queue of reports that must not be lost.
     limits
         What peers are granted.
     calling_ae_titles
@@ -143,7 +179,7 @@ async def start_listener(
             access, peers=PeerTable.of((DicomPeer(title) for title in calling_ae_titles), strict=True)
         )
     executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="dicom")
-    services = Services(store, ae_title, executor, access.peers, access.tls, on_stored)
+    services = _services(store, ae_title, executor, access=access, events=events or Events(), on_stored=on_stored)
     established: dict[Association, None] = {}
     node = Node(
         setup=Setup(granted, Budget(granted.max_buffered_bytes), services.handlers(), received_header),
@@ -175,6 +211,33 @@ async def start_listener(
             error.strerror or type(error).__name__,
             "Stop the program that uses the port, or choose another with --dicom-port.",
         ) from error
-    listener = Listener(server, node, executor)
+    jobs = None if events is None else events.jobs
+    reporter = None if jobs is None else Reporter(store, jobs, executor, remote=services.remote)
+    listener = Listener(server, node, executor, reporter)
     _log.info("dicom.listener.started", port=listener.port)
     return listener
+
+
+def _services(
+    store: DicomStore,
+    ae_title: str,
+    executor: ThreadPoolExecutor,
+    *,
+    access: Access,
+    events: Events,
+    on_stored: Callable[[Stored], None] | None,
+) -> Services:
+    table = access.peers
+
+    def reachable(title: str) -> bool:
+        return title in table.peers and table.peers[title].port > 0
+
+    others = {
+        **worklist_handlers(store, executor),
+        **mpps_handlers(store, executor),
+        **commitment_handlers(
+            store, executor, reachable=reachable, jobs=events.jobs, on_result=events.on_commitment
+        ),
+        **availability_handlers(store, executor, on_available=events.on_available),
+    }
+    return Services(store, ae_title, executor, table, access.tls, on_stored, others)

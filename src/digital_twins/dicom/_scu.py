@@ -20,7 +20,6 @@ from digital_twins.dicom._contexts import (
     UNCOMPRESSED,
     VERIFICATION,
     WORKLIST_FIND,
-    transfer_syntaxes,
 )
 from digital_twins.dicom._dimse import CommandField, Status, Tag, is_pending, request, response
 from digital_twins.dicom._identifier import read_dataset, write_dataset
@@ -50,6 +49,23 @@ if TYPE_CHECKING:
     from digital_twins.dicom._requestor import Requestor
 
 _STORED_WITH_WARNING = 0xB000
+_COMPRESSED = (
+    "1.2.840.10008.1.2.4.90",  # JPEG 2000 lossless
+    "1.2.840.10008.1.2.4.70",  # JPEG lossless
+    "1.2.840.10008.1.2.4.50",  # JPEG baseline
+    "1.2.840.10008.1.2.4.80",  # JPEG-LS lossless
+    "1.2.840.10008.1.2.5",  # RLE
+    "1.2.840.10008.1.2.4.91",  # JPEG 2000
+    "1.2.840.10008.1.2.4.51",  # JPEG extended
+    "1.2.840.10008.1.2.4.81",  # JPEG-LS near-lossless
+    "1.2.840.10008.1.2.4.57",  # JPEG lossless, any selection value
+    "1.2.840.10008.1.2.4.201",  # high-throughput JPEG 2000 lossless
+    "1.2.840.10008.1.2.4.203",  # high-throughput JPEG 2000
+    "1.2.840.10008.1.2.4.102",  # MPEG-4 AVC
+    "1.2.840.10008.1.2.4.107",  # HEVC
+    "1.2.840.10008.1.2.1.99",  # deflated
+    "1.2.840.10008.1.2.2",  # big endian
+)
 _BOTH = (EXPLICIT_LE, IMPLICIT_LE)
 _MODELS = {
     "study": (STUDY_ROOT_FIND, STUDY_ROOT_MOVE, STUDY_ROOT_GET),
@@ -313,12 +329,10 @@ async def _get(
     remote: Remote, identifier: Dataset, model: str, keep: Callable[[bytes], object], classes: list[str]
 ) -> Transfer:
     known = classes or [*_GET_CLASSES]
-    compressed = sorted(transfer_syntaxes() - UNCOMPRESSED)
-    per_class = min((MAX_CONTEXTS - 1) // len(known), 2)
-    contexts = [(model, _BOTH), *((sop_class, _BOTH) for sop_class in known)]
-    if per_class == 2:
-        # Without a loss of its own each object can come compressed, as it is stored.
-        contexts += [(sop_class, tuple(compressed)) for sop_class in known]
+    # One context for each transfer syntax, as far as they go: objects then come as they are stored.
+    room = (MAX_CONTEXTS - 1) // len(known) - 1
+    syntaxes = [_BOTH, *((syntax,) for syntax in _COMPRESSED[: max(room, 0)])]
+    contexts = [(model, _BOTH), *((sop_class, offered) for sop_class in known for offered in syntaxes)]
     roles = tuple(RoleSelection(sop_class, scu=True, scp=True) for sop_class in known)
 
     async def on_store(message: Message, _peer: Peer) -> AsyncIterator[tuple[Command, bytes | None]]:

@@ -80,8 +80,9 @@ def _swap_pixels(dataset: Dataset) -> None:
     import numpy
 
     if "PixelData" in dataset and dataset["PixelData"].VR == "OW":
-        words = numpy.frombuffer(BytesIO(dataset.PixelData).getbuffer(), ">u2")
-        dataset.PixelData = words.astype("<u2").tobytes()
+        size = max(int(dataset.get("BitsAllocated", 16)) // 8, 2)
+        words = numpy.frombuffer(dataset.PixelData, f">u{size}")
+        dataset.PixelData = words.astype(f"<u{size}").tobytes()
 
 
 def _impossible(why: str) -> InputError:
