@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -48,10 +49,12 @@ def write_dataset(dataset: Dataset, *, implicit: bool, character_set: Sequence[s
     character_set
         The terms of Specific Character Set that the peer used; empty: it named none.
     """
-    wanted = [term for term in character_set if term] or [""]
+    wanted = [*character_set] if any(character_set) else [""]
     if wanted != [UTF_8]:
-        dataset.SpecificCharacterSet = wanted if len(wanted) > 1 else wanted[0]
-        encoded = _encode(dataset, implicit=implicit)
+        # A copy, because pydicom's names remember the bytes of their first encoding.
+        attempt = deepcopy(dataset)
+        attempt.SpecificCharacterSet = wanted if len(wanted) > 1 else wanted[0]
+        encoded = _encode(attempt, implicit=implicit)
         if encoded is not None and _same_text(dataset, encoded, implicit=implicit):
             return encoded
     dataset.SpecificCharacterSet = UTF_8
