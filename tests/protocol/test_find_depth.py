@@ -138,7 +138,9 @@ def test_ascii_for_a_peer_that_names_no_character_set() -> None:
 
 def test_fuzzy_names_by_negotiation(tmp_path: Path) -> None:
     with open_store(tmp_path) as store, listening(store) as node:
-        for number, name in enumerate(["Meier^Hans", "Mayer^Hanna", "Müller^Jörg", "Smith^John", "山田^太郎"], 1):
+        for number, name in enumerate(
+            ["Meier^Hans", "Mayer^Hanna", "Müller^Jörg", "Smith^John", "山田^太郎"], 1
+        ):
             ds = ct_slice(1, patient=f"P{number}", study=str(number), series=f"{number}.1", size=8)
             ds.SpecificCharacterSet, ds.PatientName = "ISO_IR 192", name
             store.ingest(file_bytes(ds))
@@ -214,6 +216,11 @@ def test_a_time_to_the_minute_is_its_first_second(tmp_path: Path) -> None:
         ds = ct_slice(1, size=8)
         ds.StudyTime = "0930"
         store.ingest(file_bytes(ds))
-        for asked, hit in (("093000-", True), ("093000.00-094000", True), ("093001-", False), ("09-10", True)):
+        for asked, hit in (
+            ("093000-", True),
+            ("093000.00-094000", True),
+            ("093001-", False),
+            ("09-10", True),
+        ):
             found = list(store.search(dicom.Query(dicom.Level.STUDY, {"StudyTime": asked})))
             assert bool(found) == hit, asked

@@ -181,7 +181,8 @@ def test_get_by_pynetdicom_needs_the_role(tmp_path: Path) -> None:
     assert [f.Status for f in finals] == [0, 0xA702]
     assert finals[1].NumberOfFailedSuboperations == 6
     assert [ds.PixelData for ds in received] == [
-        ct_slice(n, size=16, series=s).PixelData for s, n in [("1.1", n) for n in range(1, 5)] + [("1.2", 1), ("1.2", 2)]
+        ct_slice(n, size=16, series=s).PixelData
+        for s, n in [("1.1", n) for n in range(1, 5)] + [("1.2", 1), ("1.2", 2)]
     ]
 
 
@@ -251,6 +252,7 @@ def test_compressed_objects_travel_as_they_are(tmp_path: Path) -> None:
         remote = dicom.Remote("127.0.0.1", node.port)
         dicom.get(remote, {"StudyInstanceUID": stored.study_uid}, into=fetched.append)
         assert split_file(fetched[0]).transfer_syntax == JPEG2000Lossless
-        assert fetched[0][split_file(fetched[0]).dataset_offset :] == store.read(stored.sop_uid)[
-            split_file(store.read(stored.sop_uid)).dataset_offset :
-        ]
+        assert (
+            fetched[0][split_file(fetched[0]).dataset_offset :]
+            == store.read(stored.sop_uid)[split_file(store.read(stored.sop_uid)).dataset_offset :]
+        )

@@ -231,7 +231,10 @@ def test_commitment_is_reported_on_a_new_association_even_when_the_peer_was_away
     server.shutdown()
     assert [kind for kind, _ in reports] == [2, 2]
     report = reports[1][1]
-    assert [i.ReferencedSOPInstanceUID for i in report.ReferencedSOPSequence] == ["1.2.3.1.1.1", "1.2.3.1.1.2"]
+    assert [i.ReferencedSOPInstanceUID for i in report.ReferencedSOPSequence] == [
+        "1.2.3.1.1.1",
+        "1.2.3.1.1.2",
+    ]
     (failed,) = report.FailedSOPSequence
     assert (failed.ReferencedSOPInstanceUID, failed.FailureReason) == ("1.2.3.404", 0x0112)
 
@@ -250,7 +253,9 @@ def test_two_nodes_commit_to_each_other(tmp_path: Path) -> None:
                 references = [("1.2.840.10008.5.1.4.1.1.2", "1.2.3.1.1.1")]
                 good = dicom.request_commitment(us, remote, references)
                 assert dicom.commitment_result(us, good, wait_s=20).state == "committed"
-                bad = dicom.request_commitment(us, remote, [*references, ("1.2.840.10008.5.1.4.1.1.4", "1.2.3.1.1.1")])
+                bad = dicom.request_commitment(
+                    us, remote, [*references, ("1.2.840.10008.5.1.4.1.1.4", "1.2.3.1.1.1")]
+                )
                 answer = dicom.commitment_result(us, bad, wait_s=20)
     assert (answer.state, answer.failed, answer.peer) == ("failed", {"1.2.3.1.1.1": 0x0119}, "ARCHIVE")
     assert [r.state for r in results] == ["committed", "failed"]
@@ -267,9 +272,7 @@ def test_an_unlisted_peer_hears_on_the_association_of_its_request(tmp_path: Path
         store.ingest(file_bytes(ct_slice(1, size=8)))
         ae = AE(ae_title="UNLISTED")
         ae.add_requested_context(COMMITMENT)
-        association = ae.associate(
-            "127.0.0.1", node.port, evt_handlers=[(evt.EVT_N_EVENT_REPORT, on_report)]
-        )
+        association = ae.associate("127.0.0.1", node.port, evt_handlers=[(evt.EVT_N_EVENT_REPORT, on_report)])
         status, _ = association.send_n_action(_asked("1.2.3.1.1.1"), 1, COMMITMENT, COMMITMENT_INSTANCE)
         deadline = time.monotonic() + 10
         while not reports and time.monotonic() < deadline:
@@ -280,7 +283,10 @@ def test_an_unlisted_peer_hears_on_the_association_of_its_request(tmp_path: Path
 
 def test_availability_is_noticed(tmp_path: Path) -> None:
     notices: list[Dataset] = []
-    with _store(tmp_path) as store, listening(store, events=dicom.Events(on_available=notices.append)) as node:
+    with (
+        _store(tmp_path) as store,
+        listening(store, events=dicom.Events(on_available=notices.append)) as node,
+    ):
         store.ingest_many(file_bytes(ct_slice(n, size=8)) for n in (1, 2))
         remote = dicom.Remote("127.0.0.1", node.port)
         notice = dicom.availability_notice(store, "1.2.3.1", retrieve_ae_title="TWIN")
@@ -288,7 +294,9 @@ def test_availability_is_noticed(tmp_path: Path) -> None:
         notice.ReferencedSeriesSequence[0].SeriesInstanceUID = ""
         with pytest.raises(dicom.DimseFailedError, match="0120"):
             dicom.notify_availability(remote, notice)
-        (event,) = [e for e in audited(store) if e["kind"] == "dicom.availability" and e["outcome"] == "success"]
+        (event,) = [
+            e for e in audited(store) if e["kind"] == "dicom.availability" and e["outcome"] == "success"
+        ]
     assert event["detail"] == {"instances": 2}
     assert notices[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0].RetrieveAETitle == "TWIN"
 

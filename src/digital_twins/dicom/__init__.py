@@ -101,9 +101,7 @@ _WHERE = {
     **dict.fromkeys(
         ("Transfer", "echo", "find", "get", "move", "send", "worklist"), "digital_twins.dicom._scu"
     ),
-    **dict.fromkeys(
-        ("availability_notice", "notify_availability"), "digital_twins.dicom._availability"
-    ),
+    **dict.fromkeys(("availability_notice", "notify_availability"), "digital_twins.dicom._availability"),
     **dict.fromkeys(
         ("CommitmentResult", "commitment_result", "request_commitment"), "digital_twins.dicom._commitment"
     ),

@@ -60,7 +60,9 @@ def availability_handlers(
             on_available(notice)
         return Status.SUCCESS
 
-    return {(CommandField.N_CREATE_RQ, AVAILABILITY): n_handler(store, executor, "dicom.availability", create)}
+    return {
+        (CommandField.N_CREATE_RQ, AVAILABILITY): n_handler(store, executor, "dicom.availability", create)
+    }
 
 
 def availability_notice(store: DicomStore, study_uid: str, *, retrieve_ae_title: str) -> Dataset:

@@ -76,7 +76,9 @@ class Search:
         values = {each.keyword: text_of(each.value) for each in self._identifier if each.keyword}
         self._keywords = frozenset(values) - _CONTROL
         matched = supported(level)
-        computed = frozenset(k for k in self._keywords if k in by_keyword() and by_keyword()[k].level <= level)
+        computed = frozenset(
+            k for k in self._keywords if k in by_keyword() and by_keyword()[k].level <= level
+        )
         self.query = Query(
             level,
             {k: v for k, v in values.items() if k in matched and v},
@@ -130,9 +132,7 @@ class Search:
         from digital_twins.dicom._store import select_instances
 
         where, keyword = _ANY_INSTANCE[self.query.level]
-        found = select_instances(
-            self._store, f" WHERE {where} ORDER BY i.id LIMIT 1", (str(match[keyword]),)
-        )
+        found = select_instances(self._store, f" WHERE {where} ORDER BY i.id LIMIT 1", (str(match[keyword]),))
         stored: Dataset | None = None
         if found:
             with quiet_pydicom():

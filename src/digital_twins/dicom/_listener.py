@@ -11,8 +11,8 @@ from digital_twins._errors import InputError, StorageError
 from digital_twins._logging import get_logger
 from digital_twins.dicom._admission import Doorkeeper
 from digital_twins.dicom._association import Association, Node
-from digital_twins.dicom._channel import Limits, Setup
 from digital_twins.dicom._availability import availability_handlers
+from digital_twins.dicom._channel import Limits, Setup
 from digital_twins.dicom._commitment import Reporter, commitment_handlers
 from digital_twins.dicom._framing import Budget
 from digital_twins.dicom._mpps import mpps_handlers
@@ -45,7 +45,11 @@ class Listener:
     """
 
     def __init__(
-        self, server: asyncio.Server, node: Node, executor: ThreadPoolExecutor, reporter: Reporter | None = None
+        self,
+        server: asyncio.Server,
+        node: Node,
+        executor: ThreadPoolExecutor,
+        reporter: Reporter | None = None,
     ) -> None:
         self._server = server
         self._node = node
@@ -94,7 +98,9 @@ class Access:
     peers
         The peers table.
     tls
-        Our certificate; with it the port speaks TLS only, and peers that want TLS can be called.
+        Our certificate; with it peers that want TLS can be called, and the port speaks TLS only.
+    tls_port
+        False leaves the port itself without TLS, though there is a certificate.
     users
         Whose passcodes are accepted (user identity types 1 and 2).
     verify_token
@@ -106,6 +112,7 @@ class Access:
     tls: Tls | None = None
     users: UserTable | None = None
     verify_token: Callable[[bytes], str | None] | None = None
+    tls_port: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +124,8 @@ class Events:
     jobs
         The queue of storage commitment reports; without it they go out on the association of the request,
         once.
+    reports
+        Whether this port delivers the queued reports; one port on a queue does.
     on_commitment
         Called when a peer has answered a commitment request of ours.
     on_available
@@ -124,6 +133,7 @@ class Events:
     """
 
     jobs: JobQueue | None = None
+    reports: bool = True
     on_commitment: Callable[[CommitmentResult], None] | None = None
     on_available: Callable[[Dataset], None] | None = None
 
@@ -179,7 +189,9 @@ async def start_listener(
             access, peers=PeerTable.of((DicomPeer(title) for title in calling_ae_titles), strict=True)
         )
     executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="dicom")
-    services = _services(store, ae_title, executor, access=access, events=events or Events(), on_stored=on_stored)
+    services = _services(
+        store, ae_title, executor, access=access, events=events or Events(), on_stored=on_stored
+    )
     established: dict[Association, None] = {}
     node = Node(
         setup=Setup(granted, Budget(granted.max_buffered_bytes), services.handlers(), received_header),
@@ -201,7 +213,7 @@ async def start_listener(
             lambda: Association(node),
             host,
             port,
-            ssl=None if access.tls is None else access.tls.server(),
+            ssl=access.tls.server() if access.tls is not None and access.tls_port else None,
             backlog=512,
         )
     except OSError as error:
@@ -211,7 +223,7 @@ async def start_listener(
             error.strerror or type(error).__name__,
             "Stop the program that uses the port, or choose another with --dicom-port.",
         ) from error
-    jobs = None if events is None else events.jobs
+    jobs = events.jobs if events is not None and events.reports else None
     reporter = None if jobs is None else Reporter(store, jobs, executor, remote=services.remote)
     listener = Listener(server, node, executor, reporter)
     _log.info("dicom.listener.started", port=listener.port)

@@ -160,9 +160,7 @@ def _check_supported(keyword: str, level: Level) -> None:
         )
 
 
-def _condition(
-    keyword: str, value: str, level: Level, *, fuzzy: bool = False
-) -> tuple[str, list[str | int]]:
+def _condition(keyword: str, value: str, level: Level, *, fuzzy: bool = False) -> tuple[str, list[str | int]]:
     _check_supported(keyword, level)
     attribute = by_keyword()[keyword]
     parts = [part.strip(" \0") for part in value.split("\\")]

@@ -247,7 +247,12 @@ async def _connect(remote: Remote, proposal: Proposal) -> Requestor:
         extended=proposal.extended,
         identity=remote.identity(),
     )
-    limits = Limits(max_pdu_bytes=_PDU_BYTES, max_object_bytes=2**32, idle_s=remote.timeout_s, artim_s=min(remote.timeout_s, 10.0))
+    limits = Limits(
+        max_pdu_bytes=_PDU_BYTES,
+        max_object_bytes=2**32,
+        idle_s=remote.timeout_s,
+        artim_s=min(remote.timeout_s, 10.0),
+    )
     setup = Setup(limits, Budget(limits.max_buffered_bytes), proposal.handlers, proposal.prefix)
     requestor: Requestor | None = None
     try:
@@ -261,7 +266,11 @@ async def _connect(remote: Remote, proposal: Proposal) -> Requestor:
             )
             why = await requestor.established()
     except TimeoutError:
-        why = "No connection could be made in time." if requestor is None else "The peer did not answer in time."
+        why = (
+            "No connection could be made in time."
+            if requestor is None
+            else "The peer did not answer in time."
+        )
     except OSError as error:
         # The words of a TLS failure name the reason (an unknown authority, a wrong host); no patient data.
         why = f"No connection could be made ({error.strerror or type(error).__name__})."

@@ -75,7 +75,9 @@ class Retrieval:
         ``"move"`` or ``"get"``, for the audit trail.
     """
 
-    def __init__(self, store: DicomStore, executor: Executor, message: Message, *, peer: Peer, verb: str) -> None:
+    def __init__(
+        self, store: DicomStore, executor: Executor, message: Message, *, peer: Peer, verb: str
+    ) -> None:
         self._store = store
         self._executor = executor
         self._message = message

@@ -68,7 +68,9 @@ class Services:
             CommandField.C_FIND_RQ: self.find,
             CommandField.C_MOVE_RQ: self.move,
             CommandField.C_GET_RQ: self.get,
-            **dict.fromkeys((number for number, _ in self.others if number != CommandField.C_FIND_RQ), self.other),
+            **dict.fromkeys(
+                (number for number, _ in self.others if number != CommandField.C_FIND_RQ), self.other
+            ),
         }
 
     def remote(self, ae_title: str) -> Remote | None:

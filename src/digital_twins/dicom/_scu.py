@@ -235,7 +235,9 @@ def find(
     DimseFailedError
         No connection, rejected, or a failure status.
     """
-    return run_blocking(_find(remote, _identifier(keys, level), _model(model)[0], limit, fuzzy_names=fuzzy_names))
+    return run_blocking(
+        _find(remote, _identifier(keys, level), _model(model)[0], limit, fuzzy_names=fuzzy_names)
+    )
 
 
 def worklist(remote: Remote, keys: Dataset | None = None, *, limit: int = 1000) -> list[Dataset]:
@@ -253,7 +255,9 @@ def worklist(remote: Remote, keys: Dataset | None = None, *, limit: int = 1000) 
     """
     from digital_twins.dicom._worklist import universal_identifier
 
-    return run_blocking(_find(remote, keys or universal_identifier(), WORKLIST_FIND, limit, fuzzy_names=False))
+    return run_blocking(
+        _find(remote, keys or universal_identifier(), WORKLIST_FIND, limit, fuzzy_names=False)
+    )
 
 
 async def _find(

@@ -132,9 +132,7 @@ async def store_instance(
             return await send_dataset(channel, context, command, memoryview(encoded))
         if instance.size_bytes <= _READ_AT_ONCE:
             whole = await loop.run_in_executor(executor, path.read_bytes)
-            return await send_dataset(
-                channel, context, command, memoryview(whole)[instance.dataset_offset :]
-            )
+            return await send_dataset(channel, context, command, memoryview(whole)[instance.dataset_offset :])
         with _mapped(path) as whole_file:
             return await send_dataset(channel, context, command, whole_file[instance.dataset_offset :])
     except (DigitalTwinError, FileNotFoundError) as error:

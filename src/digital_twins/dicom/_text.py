@@ -70,9 +70,7 @@ def sounds_like(asked: object, name: object) -> bool:
     scripts that it does not know match by their beginning only. Both in the form of `name_key`.
     """
     words = _words(str(name))
-    return all(
-        any(one.startswith(word) or _alike(word, one) for one in words) for word in _words(str(asked))
-    )
+    return all(any(one.startswith(word) or _alike(word, one) for one in words) for word in _words(str(asked)))
 
 
 def _words(name: str) -> list[str]:

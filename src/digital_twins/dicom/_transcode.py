@@ -53,7 +53,9 @@ def transcode(source_file: Path | str | BytesIO, target: str) -> bytes:
             dataset = dcmread(source_file)
             source = str(dataset.file_meta.TransferSyntaxUID)
             if not can_transcode(source, target):
-                raise _impossible("Its transfer syntax cannot be turned into an uncompressed one without loss.")
+                raise _impossible(
+                    "Its transfer syntax cannot be turned into an uncompressed one without loss."
+                )
             if source == EXPLICIT_BE:
                 _swap_pixels(dataset)
             elif source in LOSSLESS:
