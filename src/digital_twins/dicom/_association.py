@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from digital_twins._logging import get_logger
+from digital_twins.dicom._admission import Admission
 from digital_twins.dicom._channel import (
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION,
@@ -32,7 +33,7 @@ from digital_twins.dicom._pdu import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from digital_twins.dicom._admission import Admission, Doorkeeper
+    from digital_twins.dicom._admission import Doorkeeper
     from digital_twins.dicom._framing import Message
     from digital_twins.dicom._pdu import AssociateRequest
 
@@ -129,11 +130,11 @@ class Association(Channel):
             self._reject(refusal)
             return
         decision = self._node.doorkeeper.decide(request, self._peer.address, self._tls())
-        if asyncio.isfuture(decision) or asyncio.iscoroutine(decision):
+        if isinstance(decision, Admission | Rejection):
+            self._settle(request, decision)
+        else:
             self._state = State.AWAITING_LOCAL_RESPONSE
             self._deciding = asyncio.get_running_loop().create_task(self._later(request, decision))
-        else:
-            self._settle(request, decision)
 
     async def _later(self, request: AssociateRequest, decision: Awaitable[Admission | Rejection]) -> None:
         settled = await decision

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, cast
 
 from digital_twins._errors import DigitalTwinError, StorageError
 from digital_twins._logging import get_logger
+from digital_twins.dicom._contexts import DEFLATED
 from digital_twins.dicom._dimse import (
     NO_DATASET,
     RESPONSE,
@@ -24,6 +25,7 @@ from digital_twins.dicom._dimse import (
 )
 from digital_twins.dicom._framing import Assembler, Framer, Message
 from digital_twins.dicom._pdu import AbortReason, PduError, PduType, encode_abort, encode_data
+from digital_twins.dicom._spooling import SpoolWriter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -32,12 +34,14 @@ if TYPE_CHECKING:
     from digital_twins.dicom._dimse import Command
     from digital_twins.dicom._framing import Budget
     from digital_twins.dicom._peers import DicomPeer
+    from digital_twins.storage import Spool
 
     Handler = Callable[["Message", "Peer"], AsyncIterator[tuple[Command, bytes | None]]]
 
 IMPLEMENTATION_CLASS_UID = "2.25.212706317014384166152386157236482106837"
 IMPLEMENTATION_VERSION = "DIGITALTWINS_01"
 _QUEUE_LENGTH = 8
+_SPOOL_PIECES = 4
 _WRITE_AT_ONCE = 2**18
 _log = get_logger(__name__)
 
@@ -132,12 +136,15 @@ class Setup:
         Command field of a request to the coroutine generator that yields its responses.
     prefix
         Bytes to put before a data set that arrives: the file header of an object.
+    new_spool
+        Opens a file for an object that is too large for memory; None keeps all in memory.
     """
 
     limits: Limits
     budget: Budget
     handlers: Mapping[int, Handler]
     prefix: Callable[[Command, AcceptedContext], bytes]
+    new_spool: Callable[[], Spool] | None = None
 
 
 class Channel(asyncio.BufferedProtocol):
@@ -288,7 +295,7 @@ class Channel(asyncio.BufferedProtocol):
         setup = self._setup
         self.contexts = contexts
         self._assembler = Assembler(
-            contexts, setup.limits.max_object_bytes, budget=setup.budget, prefix=setup.prefix
+            contexts, setup.limits.max_object_bytes, setup.budget, setup.prefix, spool=self._spool
         )
         self._state = State.ESTABLISHED
         self._worker = asyncio.get_running_loop().create_task(self._serve())
@@ -305,6 +312,31 @@ class Channel(asyncio.BufferedProtocol):
                 self._queue.put_nowait(message)
                 if self._queue.qsize() >= _QUEUE_LENGTH and self._transport is not None:
                     self._transport.pause_reading()
+        writer = self._assembler.spooling
+        if writer is not None and writer.waiting >= _SPOOL_PIECES and self._transport is not None:
+            self._transport.pause_reading()
+
+    def _spool(self, message: Message) -> SpoolWriter | None:
+        """Open a file for a large object; a deflated one must be inflated in memory anyway."""
+        new_spool = self._setup.new_spool
+        is_object = message.command[Tag.COMMAND_FIELD] == CommandField.C_STORE_RQ
+        if new_spool is None or not is_object or message.context.transfer_syntax in DEFLATED:
+            return None
+        loop = asyncio.get_running_loop()
+
+        def on_written() -> None:
+            with suppress(RuntimeError):  # the loop may have ended meanwhile
+                loop.call_soon_threadsafe(self._read_on)
+
+        try:
+            return SpoolWriter(new_spool(), on_written)
+        except StorageError as error:
+            message.refused = error.why
+            return None
+
+    def _read_on(self) -> None:
+        if self._transport is not None and self._state is State.ESTABLISHED:
+            self._transport.resume_reading()
 
     def _on_answer(self, message: Message) -> None:
         assert self._assembler is not None

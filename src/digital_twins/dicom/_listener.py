@@ -14,10 +14,12 @@ from digital_twins.dicom._association import Association, Node
 from digital_twins.dicom._availability import availability_handlers
 from digital_twins.dicom._channel import Limits, Setup
 from digital_twins.dicom._commitment import Reporter, commitment_handlers
+from digital_twins.dicom._contexts import storage_classes, transfer_syntaxes
 from digital_twins.dicom._framing import Budget
 from digital_twins.dicom._mpps import mpps_handlers
 from digital_twins.dicom._peers import DicomPeer, PeerTable
 from digital_twins.dicom._scp import Services, received_header
+from digital_twins.dicom._text import python_encodings
 from digital_twins.dicom._worklist import worklist_handlers
 
 if TYPE_CHECKING:
@@ -194,7 +196,13 @@ async def start_listener(
     )
     established: dict[Association, None] = {}
     node = Node(
-        setup=Setup(granted, Budget(granted.max_buffered_bytes), services.handlers(), received_header),
+        setup=Setup(
+            granted,
+            Budget(granted.max_buffered_bytes),
+            services.handlers(),
+            received_header,
+            new_spool=store.blobs.spool,
+        ),
         doorkeeper=Doorkeeper(
             table=access.peers,
             ae_title=ae_title,
@@ -208,6 +216,7 @@ async def start_listener(
         half_open={},
         established=established,
     )
+    await asyncio.get_running_loop().run_in_executor(executor, _warm_up)
     try:
         server = await asyncio.get_running_loop().create_server(
             lambda: Association(node),
@@ -228,6 +237,13 @@ async def start_listener(
     listener = Listener(server, node, executor, reporter)
     _log.info("dicom.listener.started", port=listener.port)
     return listener
+
+
+def _warm_up() -> None:
+    """Load what the first object needs, so that its sender does not wait for imports."""
+    python_encodings(b"ISO_IR 100")
+    storage_classes()
+    transfer_syntaxes()
 
 
 def _services(

@@ -443,7 +443,9 @@ def pdvs(body: memoryview) -> Iterator[tuple[int, int, memoryview]]:
         position = stop
 
 
-def encode_data(context_id: int, payload: bytes, *, command: bool, max_pdu_bytes: int) -> Iterator[bytes]:
+def encode_data(
+    context_id: int, payload: bytes | memoryview, *, command: bool, max_pdu_bytes: int
+) -> Iterator[bytes]:
     """Yield P-DATA-TF PDUs of at most ``max_pdu_bytes`` (0: as large as 1 MiB) that carry ``payload``."""
     room = (max_pdu_bytes or 2**20) - PDV_HEADER.size
     if room < 1:

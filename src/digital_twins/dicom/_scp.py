@@ -203,13 +203,13 @@ class Services:
         """Prepare in a thread that also hands over to the writer: the event loop wakes once, at the end."""
         answer: Future[Stored] = Future()
         answer.set_running_or_notify_cancel()
-        prepare = partial(
-            self.store.prepare_received,
-            message.file,
-            message.prefix_bytes,
-            message.context.transfer_syntax,
-            expected=expected,
-            source=source,
+        details = message.prefix_bytes, message.context.transfer_syntax
+        prepare = (
+            partial(self.store.prepare_received, message.file, *details, expected=expected, source=source)
+            if message.spool is None
+            else partial(
+                self.store.prepare_spooled, message.spool, *details, expected=expected, source=source
+            )
         )
         self.executor.submit(_prepare_and_commit, answer, prepare, self.store.commit)
         return answer

@@ -377,14 +377,14 @@ async def _retrieved(
     async for answer, dataset in association.call(context, command, encoded):
         pass
     status = int(answer.get(Tag.STATUS, Status.PROCESSING_FAILURE))
-    counts = [int(answer.get(tag, 0)) for tag in (Tag.COMPLETED, Tag.FAILED, Tag.WARNING)]
     if status not in {Status.SUCCESS, Status.SUBOPERATIONS_WARNING, Status.CANCELLED}:
         check(answer, remote, "C-GET" if command[Tag.COMMAND_FIELD] == CommandField.C_GET_RQ else "C-MOVE")
     failed: tuple[str, ...] = ()
     if dataset:
         uids = read_dataset(dataset, implicit=implicit).get("FailedSOPInstanceUIDList") or []
         failed = (str(uids),) if isinstance(uids, str) else tuple(str(uid) for uid in uids)
-    return Transfer(*counts, status=status, failed_uids=failed)
+    completed, wrong, warned = (int(answer.get(tag, 0)) for tag in (Tag.COMPLETED, Tag.FAILED, Tag.WARNING))
+    return Transfer(completed, wrong, warned, status, failed)
 
 
 def _object_header(command: Command, context: AcceptedContext) -> bytes:

@@ -63,12 +63,13 @@ def name_key(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def sounds_like(asked: object, name: object) -> bool:
-    """Whether every word of ``asked`` begins, sounds like, or is one slip away from a word of ``name``.
+def sounds_like(*texts: object) -> bool:
+    """Whether every word of the first text begins, sounds like, or is one slip away from a word of the second.
 
     Sounds are compared by Soundex (US National Archives rules) on letters without their marks; words in
     scripts that it does not know match by their beginning only. Both in the form of `name_key`.
     """
+    asked, name = texts
     words = _words(str(name))
     return all(any(one.startswith(word) or _alike(word, one) for one in words) for word in _words(str(asked)))
 
