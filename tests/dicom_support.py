@@ -43,9 +43,9 @@ class LoopThread:
 
 
 @contextmanager
-def listening(store: dicom.DicomStore, **options: Any) -> Iterator[dicom.Listener]:
+def listening(store: dicom.DicomStore, *, on_port: int = 0, **options: Any) -> Iterator[dicom.Listener]:
     thread = LoopThread()
-    listener = thread.run(dicom.start_listener(store, port=0, **options))
+    listener = thread.run(dicom.start_listener(store, port=on_port, **options))
     try:
         yield listener
     finally:

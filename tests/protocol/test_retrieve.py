@@ -157,6 +157,34 @@ def test_a_move_can_be_cancelled(tmp_path: Path) -> None:
     assert final.NumberOfRemainingSuboperations + final.NumberOfCompletedSuboperations == 100
 
 
+def test_a_get_can_be_cancelled(tmp_path: Path) -> None:
+    getter: list[Any] = []
+
+    def keep(_event: Any) -> int:
+        if getter:
+            getter.pop().send_c_cancel(1, query_model=GET)
+        return 0
+
+    with open_store(tmp_path) as store, listening(store) as node:
+        store.ingest_many(file_bytes(ct_slice(n, size=8)) for n in range(1, 101))
+        ae = AE()
+        ae.add_requested_context(GET)
+        ae.add_requested_context(CTImageStorage)
+        association = ae.associate(
+            "127.0.0.1",
+            node.port,
+            ext_neg=[build_role(CTImageStorage, scp_role=True)],
+            evt_handlers=[(evt.EVT_C_STORE, keep)],
+        )
+        getter.append(association)
+        keys = Dataset()
+        keys.QueryRetrieveLevel, keys.StudyInstanceUID = "STUDY", "1.2.3.1"
+        final = [status for status, _ in association.send_c_get(keys, GET)][-1]
+        association.release()
+    assert final.Status == 0xFE00
+    assert 0 < final.NumberOfRemainingSuboperations < 100
+
+
 def test_get_by_pynetdicom_needs_the_role(tmp_path: Path) -> None:
     received: list[Dataset] = []
 
