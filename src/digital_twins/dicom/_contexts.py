@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from digital_twins.dicom._pdu import ContextResult, ExtendedNegotiation, RoleSelection
@@ -84,6 +84,17 @@ def storage_classes() -> frozenset[str]:
     )
 
 
+_STORAGE_ARC = "1.2.840.10008.5.1.4.1.1."
+
+
+@lru_cache(maxsize=1024)
+def is_storage(uid: str) -> bool:
+    """Whether a SOP class is a composite storage class, one that is newer than pydicom's registry too."""
+    from pydicom.uid import UID_dictionary  # type: ignore[attr-defined]  # public there, not in __all__
+
+    return uid in storage_classes() or (uid.startswith(_STORAGE_ARC) and uid not in UID_dictionary)
+
+
 @cache
 def transfer_syntaxes() -> frozenset[str]:
     """Return the UIDs of all transfer syntaxes that hold a DICOM data set."""
@@ -95,7 +106,7 @@ def transfer_syntaxes() -> frozenset[str]:
 
 def service_of(abstract_syntax: str) -> Service | None:
     """Return the service that a SOP class belongs to, or None when this node does not serve it."""
-    if abstract_syntax in storage_classes():
+    if is_storage(abstract_syntax):
         return Service.STORE
     return SERVICES.get(abstract_syntax)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from digital_twins._errors import DigitalTwinError, StorageError
 from digital_twins.audit import AuditEvent
-from digital_twins.dicom._contexts import SERVICES, VERIFICATION, service_of, storage_classes
+from digital_twins.dicom._contexts import SERVICES, VERIFICATION, is_storage, service_of
 from digital_twins.dicom._dimse import CommandField, Status, Tag, response
 from digital_twins.dicom._find import Search
 from digital_twins.dicom._header import ObjectRefusedError
@@ -109,7 +109,7 @@ class Services:
             str(request.get(Tag.AFFECTED_SOP_CLASS, "")),
             str(request.get(Tag.AFFECTED_SOP_INSTANCE, "")),
         )
-        if context.abstract_syntax not in storage_classes() or expected[0] != context.abstract_syntax:
+        if not is_storage(context.abstract_syntax) or expected[0] != context.abstract_syntax:
             yield response(request, Status.SOP_CLASS_NOT_SUPPORTED), None
             return
         if peer.rule is not None and Service.STORE not in peer.rule.services:
