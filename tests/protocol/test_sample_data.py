@@ -59,5 +59,5 @@ def test_the_sample_data_arrive_byte_for_byte(tmp_path: Path, shared_data: Path)
     # What is refused contradicts itself or what is stored: UIDs, or the patient of a study.
     assert all("A900" in why for why in refused), refused
     assert kept >= len(files) - 8, refused
-    assert len(syntaxes) >= 8
+    assert len(syntaxes) >= 5
     assert "1.2.840.10008.5.1.4.1.1.66.7" in classes  # label map segmentation, which dcmtk 3.6.7 cannot send
