@@ -105,9 +105,7 @@ def _we_are_the_modality(store: dicom.DicomStore, remote: dicom.Remote, lines: L
     step.PerformedProcedureStepStatus = "COMPLETED"
     dicom.set_performed_step(remote, "1.2.3.4.100", step)
     assert lines.next("set")["status"] == "COMPLETED"
-    transaction = dicom.request_commitment(
-        store, remote, [("1.2.840.10008.5.1.4.1.1.2", "1.2.3.1.1.1")]
-    )
+    transaction = dicom.request_commitment(store, remote, [("1.2.840.10008.5.1.4.1.1.2", "1.2.3.1.1.1")])
     result = dicom.commitment_result(store, transaction, wait_s=30)
     assert (result.state, result.peer) == ("committed", "JS")
     assert lines.next("report sent")["status"] == 0

@@ -34,7 +34,9 @@ def _files(folder: Path, count: int = 4) -> Path:
 
 def _study(*keys: str) -> list[str]:
     return [
-        word for key in ("QueryRetrieveLevel=STUDY", "StudyInstanceUID=1.2.3.1", *keys) for word in ("-k", key)
+        word
+        for key in ("QueryRetrieveLevel=STUDY", "StudyInstanceUID=1.2.3.1", *keys)
+        for word in ("-k", key)
     ]
 
 

@@ -40,13 +40,15 @@ REQUEST = _pdu.encode_associate(
     _pdu.AssociateRequest(
         "TWIN",
         "FUZZ",
-        tuple(_pdu.ProposedContext(2 * n + 1, CTImageStorage, (EXPLICIT, "1.2.840.10008.1.2")) for n in range(3)),
+        tuple(
+            _pdu.ProposedContext(2 * n + 1, CTImageStorage, (EXPLICIT, "1.2.840.10008.1.2")) for n in range(3)
+        ),
         16384,
         "1.2.3",
         "FUZZ_1",
         (_pdu.RoleSelection(CTImageStorage, scu=True, scp=True),),
-        (_pdu.ExtendedNegotiation("1.2.840.10008.5.1.4.1.2.2.1", b"\1\1\1\0\0"),),
         _pdu.UserIdentity(2, response_requested=True, primary=b"user", secondary=b"passcode"),
+        extended=(_pdu.ExtendedNegotiation("1.2.840.10008.5.1.4.1.2.2.1", b"\1\1\1\0\0"),),
     )
 )
 ACCEPT = _pdu.encode_accept(
@@ -84,7 +86,9 @@ def mutated(draw: st.DrawFn, whole: bytes) -> bytes:
         elif kind == 2:
             data[place:place] = draw(st.binary(max_size=16))
         elif kind == 3:
-            data[place : place + 4] = draw(st.sampled_from([b"\xff\xff\xff\xff", bytes(4), b"\xfe\xff\0\xe0"]))
+            data[place : place + 4] = draw(
+                st.sampled_from([b"\xff\xff\xff\xff", bytes(4), b"\xfe\xff\0\xe0"])
+            )
         else:
             data[place:place] = data[place : place + 40]
     return bytes(data)

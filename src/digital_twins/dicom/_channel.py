@@ -397,6 +397,9 @@ class Channel(asyncio.BufferedProtocol):
 
     async def _send(self, context_id: int, command: Command, dataset: bytes | memoryview | None) -> None:
         """Write one message; a large data set goes out as fast as the peer takes it."""
+        if dataset is None and not self._sending.locked():
+            await self._flush([*self._pdus(context_id, command, None)])
+            return
         async with self._sending:  # fragments of two messages must not mix (PS3.8 annex E.2)
             waiting: list[bytes] = []
             size = 0

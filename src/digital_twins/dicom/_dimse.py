@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _ELEMENT = Struct("<HHI")
 _US = Struct("<H")
+_NUMBER = Struct("<HHIH")
 _UL = Struct("<I")
 NO_DATASET = 0x0101
 MAX_COMMAND_BYTES = 65536
@@ -139,13 +140,13 @@ def encode_command(command: Mapping[int, Value]) -> bytes:
     for element in sorted(command):
         value = command[element]
         if isinstance(value, int):
-            raw = _US.pack(value)
-        else:
-            raw = value.encode("ascii", "replace")
-            if element == Tag.ERROR_COMMENT:
-                raw = raw[:_MAX_COMMENT]
-            if len(raw) % 2:
-                raw += b"\0" if element in _UI_TAGS else b" "
+            body += _NUMBER.pack(0, element, 2, value)
+            continue
+        raw = value.encode("ascii", "replace")
+        if element == Tag.ERROR_COMMENT:
+            raw = raw[:_MAX_COMMENT]
+        if len(raw) % 2:
+            raw += b"\0" if element in _UI_TAGS else b" "
         body += _ELEMENT.pack(0, element, len(raw)) + raw
     return _ELEMENT.pack(0, 0, 4) + _UL.pack(len(body)) + bytes(body)
 

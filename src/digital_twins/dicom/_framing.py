@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -108,6 +107,23 @@ class Budget:
         self.used_bytes -= count
 
 
+class Cancelled:
+    """Whether the peer has cancelled a request; an asyncio.Event would cost more than the rest of a message."""
+
+    __slots__ = ("_set",)
+
+    def __init__(self) -> None:
+        self._set = False
+
+    def set(self) -> None:
+        """Note the cancel."""
+        self._set = True
+
+    def is_set(self) -> bool:
+        """Whether it was noted."""
+        return self._set
+
+
 @dataclass(slots=True)
 class Message:
     """One DIMSE request as it came: command, presentation context, data set bytes.
@@ -131,7 +147,7 @@ class Message:
     prefix_bytes: int = 0
     spool: SpoolWriter | None = None
     refused: str = ""
-    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: Cancelled = field(default_factory=Cancelled)
 
     @property
     def dataset(self) -> memoryview:

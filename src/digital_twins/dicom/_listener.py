@@ -18,7 +18,7 @@ from digital_twins.dicom._contexts import storage_classes, transfer_syntaxes
 from digital_twins.dicom._framing import Budget
 from digital_twins.dicom._mpps import mpps_handlers
 from digital_twins.dicom._peers import DicomPeer, PeerTable
-from digital_twins.dicom._scp import Services, received_header
+from digital_twins.dicom._scp import Keepers, Services, received_header
 from digital_twins.dicom._text import python_encodings
 from digital_twins.dicom._worklist import worklist_handlers
 
@@ -51,12 +51,15 @@ class Listener:
         server: asyncio.Server,
         node: Node,
         executor: ThreadPoolExecutor,
-        reporter: Reporter | None = None,
+        keepers: Keepers,
+        *,
+        reporter: Reporter | None,
     ) -> None:
         self._server = server
         self._node = node
         self._executor = executor
         self._reporter = reporter
+        self._keepers = keepers
         self.port = int(server.sockets[0].getsockname()[1])
 
     @property
@@ -88,7 +91,9 @@ class Listener:
         for association in (*self._node.established, *self._node.half_open):
             association.drop()
         await asyncio.sleep(0)
-        await asyncio.get_running_loop().run_in_executor(None, self._executor.shutdown)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self._keepers.close)
+        await loop.run_in_executor(None, self._executor.shutdown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +231,7 @@ async def start_listener(
             backlog=512,
         )
     except OSError as error:
+        services.keepers.close()
         executor.shutdown()
         raise StorageError(
             f"The DICOM port {port} could not be opened.",
@@ -234,7 +240,7 @@ async def start_listener(
         ) from error
     jobs = events.jobs if events is not None and events.reports else None
     reporter = None if jobs is None else Reporter(store, jobs, executor, remote=services.remote)
-    listener = Listener(server, node, executor, reporter)
+    listener = Listener(server, node, executor, services.keepers, reporter=reporter)
     _log.info("dicom.listener.started", port=listener.port)
     return listener
 
@@ -268,4 +274,4 @@ def _services(
         ),
         **availability_handlers(store, executor, on_available=events.on_available),
     }
-    return Services(store, ae_title, executor, table, access.tls, on_stored, others)
+    return Services(store, ae_title, executor, Keepers(_THREADS), table, access.tls, on_stored, others)

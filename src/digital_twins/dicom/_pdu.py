@@ -119,10 +119,10 @@ class AssociateRequest:
     implementation_class_uid: str = ""
     implementation_version: str = ""
     roles: tuple[RoleSelection, ...] = ()
-    extended: tuple[ExtendedNegotiation, ...] = ()
     identity: UserIdentity | None = None
     application_context: str = APPLICATION_CONTEXT
     protocol_version: int = 1
+    extended: tuple[ExtendedNegotiation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
