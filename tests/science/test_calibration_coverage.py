@@ -37,7 +37,7 @@ def hits(count: int, *, astray: bool) -> dict[str, list[bool]]:
     for made, history in patients(count, astray=astray):
         twin, now, later = made.twin, made.true_volumes_cm3[-2], made.true_volumes_cm3[-1]
         result = twin.calibrate(made.scans, history)
-        assert result.observations[0] == "volume"
+        assert result.observations == ("volume",)
         for name in twin.snapshot.belief.calibrated:
             estimate = result.estimates[name]
             inside[name.split(":")[0]].append(estimate.low <= made.truth[name] <= estimate.high)

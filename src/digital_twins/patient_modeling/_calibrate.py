@@ -20,9 +20,8 @@ from digital_twins.calibration import (
     sample_posterior,
 )
 from digital_twins.patient_modeling._forcing import refuse_unsimulated
-from digital_twins.patient_modeling._observations import OBSERVATIONS, Likelihood
+from digital_twins.patient_modeling._observations import DEFAULT_OBSERVATIONS, OBSERVATIONS, Likelihood
 from digital_twins.patient_modeling._priors import (
-    ALPHA,
     BASELINE_SCALE,
     DIFFUSION,
     DRUG,
@@ -30,6 +29,7 @@ from digital_twins.patient_modeling._priors import (
     VOLUME_LOG_SD,
     drug_prior,
 )
+from digital_twins.patient_modeling._radiation_priors import ALPHA, CLEARANCE
 from digital_twins.patient_modeling._simulator import DETECTION_THRESHOLD
 from digital_twins.patient_modeling._snapshot import CalibrationResult, SamplingReport
 
@@ -61,7 +61,8 @@ class CalibrationSettings:
         five to fourteen times as often.
     observations
         What of the visits is compared: any of ``"volume"``, ``"shape"``, ``"cellularity"``, ``"uptake"``; a
-        visit that does not carry one goes without.
+        visit that does not carry one goes without. All but ``"shape"`` by default: it tells diffusion
+        apart, but its intervals are too narrow and its diffusion too high (docs/science/calibration.md).
     bounds
         Parameter to (low, high), within its prior's bounds.
     max_iterations
@@ -74,7 +75,7 @@ class CalibrationSettings:
     """
 
     particles: int = 256
-    observations: tuple[str, ...] = OBSERVATIONS
+    observations: tuple[str, ...] = DEFAULT_OBSERVATIONS
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     max_iterations: int = 30
 
@@ -175,7 +176,7 @@ def informed_names(treatments: Sequence[Treatment], last_day: float) -> tuple[st
     """Names of the parameters that the visits can inform: growth, and what was given before the last one."""
     names = [DIFFUSION, PROLIFERATION, BASELINE_SCALE]
     if any(f.day < last_day for t in treatments for f in t.fractions):
-        names.append(ALPHA)
+        names += [ALPHA, CLEARANCE]
     drugs = {
         t.drug for t in treatments if t.kind == "chemotherapy" and any(d.day < last_day for d in t.doses)
     }
@@ -339,11 +340,11 @@ def summary(
     belief = found.belief
     days = np.array([v.day for v in visits])
     volumes, overlaps = [], []
-    for (_, state), visit in zip(simulator.states(belief.values, treatments, days), visits, strict=True):
-        modelled = state[1:-1, 1:-1, 1:-1] >= DETECTION_THRESHOLD
+    for state, visit in zip(simulator.observed(belief.values, treatments, days), visits, strict=True):
+        modelled = state.visible_mask(DETECTION_THRESHOLD)
         both = np.count_nonzero(modelled & visit.mask)
         overlaps.append(2.0 * int(both) / int(np.count_nonzero(modelled) + np.count_nonzero(visit.mask) or 1))
-        volumes.append(simulator.volume_cm3(state))
+        volumes.append(simulator.visible_cm3(state))
     observed = np.array([v.volume_cm3 for v in visits])
     floor = 0.1 * simulator.domain.voxel_volume_mm3 / 1000.0
     residuals = np.log(np.maximum(volumes, floor) / observed) / VOLUME_LOG_SD

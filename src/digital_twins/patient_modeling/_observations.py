@@ -28,6 +28,8 @@ FloatArray = NDArray[np.float64]
 
 OBSERVATIONS = ("volume", "shape", "cellularity", "uptake")
 """What a visit can carry, and a calibration can be told to use."""
+DEFAULT_OBSERVATIONS = ("volume", "cellularity", "uptake")
+"""Not the shape: a noisy baseline outline grows smooth in the model, which looks like diffusion."""
 
 GROWTH_DISCREPANCY = 0.15
 """Standard deviation of a patch's growth over the mean growth that the model does not explain (tumours
@@ -200,11 +202,15 @@ class Likelihood:
         named = {**self._fixed, **parameters}
         voxels = np.zeros((self._days.size, self._count))
         means: list[list[FloatArray]] = [[] for _ in self._images]
-        states = self._simulator.states(named, self._treatments, self._days)
-        for i, (_, state) in enumerate(states):
-            patch_volumes(state, self._label, DETECTION_THRESHOLD, voxels[i])
+        for i, state in enumerate(self._simulator.observed(named, self._treatments, self._days)):
+            edge = state.living if state.most is None else state.most
+            patch_volumes(edge, self._label, DETECTION_THRESHOLD, voxels[i])
+            if state.most is not None:  # tissue collapses alike in all patches as dead cells are cleared
+                visible = state.visible_volume_mm3(DETECTION_THRESHOLD, voxel_volume_mm3=1.0)
+                voxels[i] *= visible / max(float(voxels[i].sum()), 1e-30)
             for term, kept in zip(self._images, means, strict=True):
-                kept.extend(term.modelled(i, state[1:-1, 1:-1, 1:-1]))
+                seen = state.living if term.kind == "uptake" else state.cells
+                kept.extend(term.modelled(i, seen[1:-1, 1:-1, 1:-1]))
         volumes = voxels.sum(axis=1) * mm3_to_cm3(self._simulator.domain.voxel_volume_mm3)
         parts = [(np.log(np.maximum(volumes, self._floor)) - self._observed) / VOLUME_LOG_SD]
         if not self._with_volume:
