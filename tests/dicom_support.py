@@ -54,7 +54,8 @@ def listening(store: dicom.DicomStore, **options: Any) -> Iterator[dicom.Listene
 
 
 def audited(store: dicom.DicomStore) -> list[dict[str, Any]]:
-    """The audit events that wait in the outbox."""
+    """The audit events that wait in the outbox, those queued until now included."""
+    store.database.write(lambda _cursor: None)
     with store.database.read() as connection:
         return [
             json.loads(row[0]) for row in connection.execute("SELECT body FROM audit_outbox ORDER BY seq")

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         response_code as response_code,
     )
     from digital_twins.dicom._web import dicomweb_routes as dicomweb_routes
+    from digital_twins.dicom._web_base import SignInRequiredError as SignInRequiredError
     from digital_twins.dicom._web_client import (
         AsyncDicomWebClient as AsyncDicomWebClient,
         DicomWebClient as DicomWebClient,
@@ -65,6 +66,7 @@ _WHERE = {
     "ObjectRefusedError": "digital_twins.dicom._header",
     "Query": "digital_twins.dicom._query",
     "Remote": "digital_twins.dicom._scu",
+    "SignInRequiredError": "digital_twins.dicom._web_base",
     "Stored": "digital_twins.dicom._store",
     "build_pending": "digital_twins.dicom._json",
     "dicomweb_routes": "digital_twins.dicom._web",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from digital_twins._errors import InputError
 from digital_twins.dicom._attributes import ATTRIBUTES, NUMBERS, TABLES, Level, by_keyword
-from digital_twins.dicom._text import glob, has_wildcard, name_groups, name_key
+from digital_twins.dicom._text import glob, has_wildcard, loose, name_groups, name_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,6 +28,7 @@ _FROM = {
 }
 _PAGE = 200
 _MAX_VALUES = 1000
+_EMPTY = '""'
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +42,19 @@ class Query:
     conditions
         Keyword to matching value as DICOM writes it: wildcards, ``a-b`` ranges of dates and times, values
         separated by a backslash; '' and '*' match all. Keywords below `level` or not indexed raise.
+        ``""`` (two quotes) matches an empty value.
     returning
         Computed attributes to work out (`ModalitiesInStudy`, `NumberOfStudyRelatedInstances`, ...); the
         columns of the level and of those above it come anyway.
+    fuzzy
+        Names match when every word of the condition begins a word of the name, in any order, whatever the
+        accents: PS3.4 section C.2.2.2.1.1 leaves the rule to the implementation.
     """
 
     level: Level
     conditions: Mapping[str, str] = field(default_factory=dict)
     returning: frozenset[str] = frozenset()
+    fuzzy: bool = False
 
 
 def supported(level: Level) -> frozenset[str]:
@@ -90,7 +96,7 @@ def _page(
     where = [f"{key} > ?"]
     values: list[str | int] = [after]
     for keyword, value in query.conditions.items():
-        clause, parameters = _condition(keyword, value, query.level)
+        clause, parameters = _condition(keyword, value, query)
         if clause:
             where.append(clause)
             values += parameters
@@ -109,7 +115,8 @@ def _expression(attribute: Attribute) -> str:
     return attribute.sql if attribute.computed else f"{_ALIAS[attribute.level]}.{attribute.sql}"
 
 
-def _condition(keyword: str, value: str, level: Level) -> tuple[str, list[str | int]]:
+def _condition(keyword: str, value: str, query: Query) -> tuple[str, list[str | int]]:
+    level = query.level
     if keyword not in supported(level):
         raise InputError(
             f"The query cannot match on {keyword}.",
@@ -126,8 +133,10 @@ def _condition(keyword: str, value: str, level: Level) -> tuple[str, list[str | 
         clause, parameters = _any_of("x.modality", parts)
         return f"EXISTS (SELECT 1 FROM dicom_series x WHERE x.study = s.id AND {clause})", parameters  # noqa: S608
     column = _expression(attribute)
+    if value == _EMPTY:
+        return f"coalesce({column}, '') = ''", []
     if attribute.vr == "PN":
-        return _name(column, value)
+        return _fuzzy_name(column, value) if query.fuzzy else _name(column, value)
     if attribute.vr in {"DA", "TM"}:
         clauses = [_range(attribute, column, part) for part in parts]
         return _join([c for c, _ in clauses]), [p for _, values in clauses for p in values]
@@ -158,6 +167,17 @@ def _name(column: str, value: str) -> tuple[str, list[str | int]]:
     groups = [name_key(group) for group in name_groups(value)]
     tests = [_any_of(one, [key]) for one, key in zip(columns, groups, strict=True) if key not in {"", "*"}]
     return " AND ".join(clause for clause, _ in tests), [p for _, values in tests for p in values]
+
+
+def _fuzzy_name(column: str, value: str) -> tuple[str, list[str | int]]:
+    """Every word of the condition begins a word of one component group."""
+    words = re.split(r"[\^=,*?\s]+", name_key(value).strip("^=,*? "))
+    groups, values = [], []
+    for kind in ("alphabetic", "ideographic", "phonetic"):
+        text = f"(' ' || replace(replace({column}_{kind}, '^', ' '), '-', ' '))"
+        groups.append(" AND ".join([f"{text} GLOB ?"] * len(words)))
+        values += [f"* {loose(word)}*" for word in words]
+    return _join([f"({group})" for group in groups]), list(values)
 
 
 def _range(attribute: Attribute, column: str, value: str) -> tuple[str, list[str | int]]:

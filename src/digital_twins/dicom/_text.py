@@ -7,21 +7,46 @@ import threading
 import unicodedata
 import warnings
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_PYDICOM_LOCK = threading.Lock()
+
+class _Quiet:
+    """How many threads are inside `quiet_pydicom`, and the warning filters that the first of them found."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.inside = 0
+        self.filters = warnings.catch_warnings()
+
+
+_QUIET = _Quiet()
 _TERM = re.compile(r"ISO[ _](?P<kind>IR|2022)[ _-]?(?:IR)?[ _-]?(?P<number>\d+)", re.IGNORECASE)
 
 
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """Silence pydicom's warnings, which quote values of patients; one thread at a time may be inside."""
-    with _PYDICOM_LOCK, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    """Silence pydicom's warnings, which quote values of patients.
+
+    The filters belong to the whole process: the first thread that enters sets them and the last that leaves
+    puts them back, so that a long decoding in one thread keeps no other waiting.
+    """
+    with _QUIET.lock:
+        if _QUIET.inside == 0:
+            _QUIET.filters = warnings.catch_warnings()
+            _QUIET.filters.__enter__()
+            warnings.simplefilter("ignore")
+        _QUIET.inside += 1
+    try:
         yield
+    finally:
+        with _QUIET.lock:
+            _QUIET.inside -= 1
+            if _QUIET.inside == 0:
+                _QUIET.filters.__exit__(None, None, None)
 
 
 def python_encodings(specific_character_set: bytes) -> list[str]:
@@ -65,6 +90,27 @@ def name_key(text: str) -> str:
 def glob(pattern: str) -> str:
     """Turn DICOM's ``*`` and ``?`` into an SQLite GLOB pattern in which nothing else is special."""
     return pattern.replace("[", "[[]")
+
+
+def loose(word: str) -> str:
+    """Turn a folded word into a GLOB pattern in which each letter stands for itself with any accent."""
+    variants = _accented()
+    bases = [unicodedata.normalize("NFD", letter)[0] for letter in word]
+    plain = [base if base.isascii() else letter for base, letter in zip(bases, word, strict=True)]
+    return "".join(
+        f"[{letter}{variants[letter]}]" if letter in variants else glob(letter) for letter in plain
+    )
+
+
+@cache
+def _accented() -> dict[str, str]:
+    """Return each small Latin letter with the letters that are it with a mark."""
+    found: dict[str, str] = {}
+    for code in range(0xC0, 0x250):
+        base = unicodedata.normalize("NFD", chr(code))[0]
+        if base.isascii() and base.islower() and chr(code) == chr(code).casefold():
+            found[base] = found.get(base, "") + chr(code)
+    return found
 
 
 def has_wildcard(pattern: str) -> bool:
