@@ -68,6 +68,10 @@ class Settings(BaseSettings):
     max_object_bytes: int = Field(default=2**30, ge=1024)
     """Largest object or request body that is accepted, on DICOM and HTTP."""
 
+    dicomweb_cors_origins: tuple[str, ...] = ()
+    """Origins of web pages that may read and write DICOMweb, e.g. `["https://viewer.example.org"]`; none by
+    default, `["*"]` all."""
+
     allow_unauthenticated_network: bool = False
     """Listen on an address that other machines reach although nobody has to sign in. Only for a network
     that is closed by other means; the node logs a warning at each start."""

@@ -46,17 +46,16 @@ if TYPE_CHECKING:
     )
     from digital_twins.dicom._web import dicomweb_routes as dicomweb_routes
     from digital_twins.dicom._web_base import SignInRequiredError as SignInRequiredError
-    from digital_twins.dicom._web_client import (
-        AsyncDicomWebClient as AsyncDicomWebClient,
-        DicomWebClient as DicomWebClient,
-        DicomWebError as DicomWebError,
-    )
+    from digital_twins.dicom._web_client import DicomWebClient as DicomWebClient
+    from digital_twins.dicom._web_client_async import AsyncDicomWebClient as AsyncDicomWebClient
+    from digital_twins.dicom._web_download import DownloadedStudy as DownloadedStudy, Progress as Progress
+    from digital_twins.dicom._web_requests import DicomWebError as DicomWebError
 
 _WHERE = {
-    "AsyncDicomWebClient": "digital_twins.dicom._web_client",
+    "AsyncDicomWebClient": "digital_twins.dicom._web_client_async",
     "DicomStore": "digital_twins.dicom._store",
     "DicomWebClient": "digital_twins.dicom._web_client",
-    "DicomWebError": "digital_twins.dicom._web_client",
+    "DicomWebError": "digital_twins.dicom._web_requests",
     "DimseFailedError": "digital_twins.dicom._scu",
     "Instance": "digital_twins.dicom._store",
     "Level": "digital_twins.dicom._attributes",
@@ -70,6 +69,7 @@ _WHERE = {
     "Stored": "digital_twins.dicom._store",
     "build_pending": "digital_twins.dicom._json",
     "dicomweb_routes": "digital_twins.dicom._web",
+    **dict.fromkeys(("DownloadedStudy", "Progress"), "digital_twins.dicom._web_download"),
     "echo": "digital_twins.dicom._scu",
     "find": "digital_twins.dicom._scu",
     "send": "digital_twins.dicom._scu",

@@ -128,7 +128,10 @@ def require_json(request: Request) -> None:
 def base_url(request: HTTPConnection) -> str:
     """Return the DICOMweb root as this client wrote it."""
     scheme = {"ws": "http", "wss": "https"}.get(request.url.scheme, request.url.scheme)
-    return f"{scheme}://{request.url.netloc}{request.scope.get('root_path', '')}"
+    host, server = request.url.netloc, request.scope.get("server")
+    if server is not None and host == server[0]:
+        host = f"{host}:{server[1]}"  # dicomweb-client leaves the port out of the Host header
+    return f"{scheme}://{host}{request.scope.get('root_path', '')}"
 
 
 def json_answer(
