@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from digital_twins.dicom._handler import DICOMHandler as DICOMHandler
     from digital_twins.dicom._header import ObjectRefusedError as ObjectRefusedError
     from digital_twins.dicom._json import build_pending as build_pending
+    from digital_twins.dicom._key_objects import (
+        KeyObjects as KeyObjects,
+        key_object_selection as key_object_selection,
+        read_key_objects as read_key_objects,
+    )
     from digital_twins.dicom._listener import Listener as Listener, start_listener as start_listener
     from digital_twins.dicom._measurement_report import (
         MeasurementGroup as MeasurementGroup,
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
         find as find,
         send as send,
     )
+    from digital_twins.dicom._secondary_capture import secondary_capture as secondary_capture
     from digital_twins.dicom._store import DicomStore as DicomStore, Instance as Instance, Stored as Stored
     from digital_twins.dicom._twin_codes import (
         DATA_STATUS as DATA_STATUS,
@@ -76,6 +82,10 @@ _WHERE = {
     "start_listener": "digital_twins.dicom._listener",
     **dict.fromkeys(("DocumentIdentity", "Software"), "digital_twins.dicom._documents"),
     **dict.fromkeys(("encapsulate_pdf",), "digital_twins.dicom._encapsulated"),
+    **dict.fromkeys(
+        ("KeyObjects", "key_object_selection", "read_key_objects"), "digital_twins.dicom._key_objects"
+    ),
+    "secondary_capture": "digital_twins.dicom._secondary_capture",
     **dict.fromkeys(("DICOMHandler",), "digital_twins.dicom._handler"),
     **dict.fromkeys(
         ("MeasurementGroup", "SegmentReference", "measurement_report"),

@@ -14,6 +14,7 @@ from digital_twins.dicom._web_requests import (
     OBJECTS,
     Asked,
     Requests,
+    body as store_body,
     retrieve_path,
     store_headers,
 )
