@@ -244,6 +244,11 @@ def test_suv_of_a_series_that_was_made_anew() -> None:
     )
     decayed_bq = 370e6 * 2 ** (-3600 / HALF_LIFE_S)
     np.testing.assert_allclose(suv_from_series(series).array, 10_000 * 70_000 / decayed_bq, rtol=1e-5)
+    for ds in series:
+        del ds.FrameReferenceTime
+        block = ds.private_block(0x0009, "GEMS_PETD_01", create=True)
+        block.add_new(0x0D, "DT", "20260102110000.00")
+    np.testing.assert_allclose(suv_from_series(series).array, 10_000 * 70_000 / decayed_bq, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

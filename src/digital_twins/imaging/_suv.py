@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from digital_twins.imaging._volume import Volume
 
+_GE, _GE_CREATOR = 0x0009, "GEMS_PETD_01"
 _PHILIPS, _PHILIPS_CREATOR = 0x7053, "Philips PET Private Group"
 _TOLERANCE = 1e-3
 """Times are written in whole seconds; ten of them are a thousandth of the half-life of fluorine-18."""
@@ -119,11 +121,14 @@ def _scan_start(dataset: Dataset, series: Sequence[Dataset]) -> datetime:
 
 
 def _reference(dataset: Dataset) -> datetime:
-    """The time to which the image is decay corrected, from its acquisition and the time within the frame.
+    """The time to which the image is decay corrected: as GE tells it, or from the acquisition.
 
     Frame Reference Time is the moment, counted from the reference, at which the mean activity of the frame
     was reached: QIBA's way for series whose own time was overwritten.
     """
+    with contextlib.suppress(KeyError):
+        told = str(dataset.private_block(_GE, _GE_CREATOR)[0x0D].value)
+        return _parse(told[:8], told[8:])
     half_life_s = float(dataset.RadiopharmaceuticalInformationSequence[0].RadionuclideHalfLife)
     frame_s = float(required(dataset, "ActualFrameDuration")) / 1000
     reference_s = float(required(dataset, "FrameReferenceTime")) / 1000
