@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy
@@ -144,23 +145,28 @@ def _million(work: Path, instances: int) -> Path:
     return folder
 
 
-def _synthetic(cursor: object, studies: int) -> None:
+_SERIES = "(WITH RECURSIVE s(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM s WHERE value < {}) SELECT * FROM s)"
+
+
+def _synthetic(cursor: Any, studies: int) -> None:
     statements = (
         "INSERT INTO dicom_patient SELECT value, 'P' || value, '', '', 'Name' || value || '^Given',"
         " 'name' || value || '^given', '', '', '19600101', 'F' FROM generate_series(1, ?1)",
         "INSERT INTO dicom_study SELECT value, value, '1.2.9.' || value, 20200101 + value % 28, '101500',"
         " 'A' || value, 'S', 'chest', '', '', '', '', '2026-01-01T00:00:00' FROM generate_series(1, ?1)",
-        "INSERT INTO dicom_series SELECT value, value, '1.2.9.' || value || '.1', iif(value % 3, 'CT', 'MR'), 1,"
+        "INSERT INTO dicom_series SELECT value, value, '1.2.9.' || value || '.1',"
+        " iif(value % 3, 'CT', 'MR'), 1,"
         " 'chest', '', '', '', '', '', '', '', '', '', '', '', 100 FROM generate_series(1, ?1)",
-        "INSERT INTO dicom_instance SELECT value, (value - 1) / 100 + 1, '1.2.9.' || ((value - 1) / 100 + 1) ||"
+        "INSERT INTO dicom_instance SELECT value, (value - 1) / 100 + 1,"
+        " '1.2.9.' || ((value - 1) / 100 + 1) ||"
         " '.1.' || value, '1.2.840.10008.5.1.4.1.1.2', value % 100, '', '', '', '', 1, 64, 64, 16, 1,"
         " '1.2.840.10008.1.2.1', '0', 0, 9000, 500, 8192, 'bench', '2026-01-01T00:00:00'"
         " FROM generate_series(1, ?1 * 100)",
     )
     for statement in statements:
-        series = "(WITH RECURSIVE s(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM s WHERE value < {}) SELECT * FROM s)"
-        text = statement.replace("generate_series(1, ?1 * 100)", series.format("?1 * 100"))
-        cursor.execute(text.replace("generate_series(1, ?1)", series.format("?1")), (studies,))  # type: ignore[attr-defined]
+        for span in ("?1 * 100", "?1"):
+            statement = statement.replace(f"generate_series(1, {span})", _SERIES.format(span))
+        cursor.execute(statement, (studies,))
 
 
 QUERIES = {
@@ -184,7 +190,7 @@ def _queries(base: str) -> dict[str, float]:
 
 
 def figures() -> Iterator[Figure]:
-    """Yield the figures; TWIN_BENCH_SCALE (1) scales the data, 1 being 10,000 instances and an index of 1M."""
+    """Yield the figures; TWIN_BENCH_SCALE (1) scales the data: 10,000 instances and an index of 1M."""
     sys.path.insert(0, str(TESTS))
     from orthanc_web import orthanc, orthanc_program
 

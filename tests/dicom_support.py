@@ -43,9 +43,9 @@ class LoopThread:
 
 
 @contextmanager
-def listening(store: dicom.DicomStore, **options: Any) -> Iterator[dicom.Listener]:
+def listening(store: dicom.DicomStore, *, on_port: int = 0, **options: Any) -> Iterator[dicom.Listener]:
     thread = LoopThread()
-    listener = thread.run(dicom.start_listener(store, port=0, **options))
+    listener = thread.run(dicom.start_listener(store, port=on_port, **options))
     try:
         yield listener
     finally:
@@ -54,7 +54,7 @@ def listening(store: dicom.DicomStore, **options: Any) -> Iterator[dicom.Listene
 
 
 def audited(store: dicom.DicomStore) -> list[dict[str, Any]]:
-    """The audit events that wait in the outbox, those queued until now included."""
+    """The audit events that wait in the outbox, after every write that was queued before this call."""
     store.database.write(lambda _cursor: None)
     with store.database.read() as connection:
         return [

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from digital_twins._errors import DigitalTwinError
-from digital_twins.cli import _audit, _build, _config, _demo, _doctor, _growth, _sample, _serve, _simulate
+from digital_twins.cli import (
+    _audit,
+    _build,
+    _config,
+    _demo,
+    _dicom,
+    _doctor,
+    _growth,
+    _sample,
+    _serve,
+    _simulate,
+)
 from digital_twins.cli._output import write_error
 
 if TYPE_CHECKING:
@@ -32,7 +43,7 @@ def build_app() -> typer.Typer:
         add_completion=False,
         no_args_is_help=True,
     )
-    for room in (_demo, _serve, _doctor, _config, _sample, _build, _simulate, _growth, _audit):
+    for room in (_demo, _serve, _doctor, _config, _sample, _build, _simulate, _growth, _dicom, _audit):
         room.register(app)
     app.callback(invoke_without_command=True)(_root)
     return app

@@ -82,7 +82,7 @@ def parse_search(level: Level, path: Mapping[str, str], parameters: Iterable[tup
     computed = {a.keyword for a in ATTRIBUTES if a.computed and (a.default or search.everything)} | named
     if "emptyvaluematching" not in switches:
         conditions = {key: "" if value == _EMPTY else value for key, value in conditions.items()}
-    search.query = Query(level, conditions, frozenset(computed), fuzzy="fuzzymatching" in switches)
+    search.query = Query(level, conditions, frozenset(computed), fuzzy_names="fuzzymatching" in switches)
     return search
 
 

@@ -95,6 +95,45 @@ CREATE TABLE dicom_json (
 """,
     ),
     Migration(
+        "dicom-2-services",
+        """
+CREATE TABLE dicom_worklist (
+    study_uid TEXT NOT NULL,
+    step_id TEXT NOT NULL,
+    start_date TEXT NOT NULL,
+    modality TEXT NOT NULL,
+    station TEXT NOT NULL,
+    patient_id TEXT NOT NULL,
+    status TEXT NOT NULL,
+    item TEXT NOT NULL,         -- JSON of the whole item
+    updated_utc TEXT NOT NULL,
+    PRIMARY KEY (study_uid, step_id)
+);
+CREATE INDEX dicom_worklist_start ON dicom_worklist (status, start_date);
+CREATE TABLE dicom_performed_step (
+    sop_uid TEXT PRIMARY KEY,
+    status TEXT NOT NULL,
+    attributes TEXT NOT NULL,   -- DICOM JSON
+    updated_utc TEXT NOT NULL
+);
+CREATE TABLE dicom_commitment ( -- requests of this node to its peers
+    transaction_uid TEXT PRIMARY KEY,
+    peer TEXT NOT NULL,
+    state TEXT NOT NULL,
+    failed TEXT NOT NULL,       -- JSON: SOP Instance UID to failure reason
+    requested_utc TEXT NOT NULL
+);
+CREATE TABLE dicom_availability ( -- notices of peers
+    sop_uid TEXT NOT NULL,
+    study_uid TEXT NOT NULL,
+    peer TEXT NOT NULL,
+    notice TEXT NOT NULL,       -- DICOM JSON
+    received_utc TEXT NOT NULL
+);
+CREATE INDEX dicom_availability_study ON dicom_availability (study_uid);
+""",
+    ),
+    Migration(
         "dicom-ups-1",
         """
 CREATE TABLE dicom_workitem (

@@ -7,7 +7,7 @@ import threading
 import unicodedata
 import warnings
 from contextlib import contextmanager
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -87,30 +87,70 @@ def name_key(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def glob(pattern: str) -> str:
-    """Turn DICOM's ``*`` and ``?`` into an SQLite GLOB pattern in which nothing else is special."""
-    return pattern.replace("[", "[[]")
+def sounds_like(*texts: object) -> bool:
+    """Whether every word of the first text begins, sounds like, or is one slip away from a word of the second.
+
+    Sounds are compared by Soundex (US National Archives rules) on letters without their marks; words in
+    scripts that it does not know match by their beginning only. Both in the form of `name_key`.
+    """
+    asked, name = texts
+    words = _words(str(name))
+    return all(any(one.startswith(word) or _alike(word, one) for one in words) for word in _words(str(asked)))
 
 
-def loose(word: str) -> str:
-    """Turn a folded word into a GLOB pattern in which each letter stands for itself with any accent."""
-    variants = _accented()
-    bases = [unicodedata.normalize("NFD", letter)[0] for letter in word]
-    plain = [base if base.isascii() else letter for base, letter in zip(bases, word, strict=True)]
-    return "".join(
-        f"[{letter}{variants[letter]}]" if letter in variants else glob(letter) for letter in plain
+def _words(name: str) -> list[str]:
+    plain = "".join(
+        letter
+        for letter in unicodedata.normalize("NFD", name.casefold())
+        if not unicodedata.combining(letter) or letter in _KANA_MARKS
+    )
+    return [word for word in re.split(r"[\^=\s,*.'-]+", unicodedata.normalize("NFC", plain)) if word]
+
+
+def _alike(first: str, second: str) -> bool:
+    if not (first.isascii() and second.isascii()):
+        return False
+    return soundex(first) == soundex(second) or (min(len(first), len(second)) >= 4 and _slip(first, second))
+
+
+def _slip(first: str, second: str) -> bool:
+    """Whether one letter more, less or other, or two swapped, tells the words apart."""
+    start = 0
+    while start < min(len(first), len(second)) and first[start] == second[start]:
+        start += 1
+    one, other = first[start:], second[start:]
+    return (
+        one[1:] == other
+        or one == other[1:]
+        or one[1:] == other[1:]
+        or (one[:2] == other[:2][::-1] and one[2:] == other[2:])
     )
 
 
-@cache
-def _accented() -> dict[str, str]:
-    """Return each small Latin letter with the letters that are it with a mark."""
-    found: dict[str, str] = {}
-    for code in range(0xC0, 0x250):
-        base = unicodedata.normalize("NFD", chr(code))[0]
-        if base.isascii() and base.islower() and chr(code) == chr(code).casefold():
-            found[base] = found.get(base, "") + chr(code)
-    return found
+_SOUNDS = {
+    letter: digit
+    for digit, letters in {"1": "bfpv", "2": "cgjkqsxz", "3": "dt", "4": "l", "5": "mn", "6": "r"}.items()
+    for letter in letters
+}
+_KANA_MARKS = "\u3099\u309a"
+
+
+@lru_cache(maxsize=4096)
+def soundex(word: str) -> str:
+    """Return the Soundex code of a word of ASCII letters, e.g. ``"r163"`` for Rupert."""
+    code, last = word[:1], _SOUNDS.get(word[:1], "")
+    for letter in word[1:]:
+        digit = _SOUNDS.get(letter, "")
+        if digit and digit != last:
+            code += digit
+        if letter not in "hw":  # letters of one sound on both sides of h or w count once
+            last = digit
+    return code[:4].ljust(4, "0")
+
+
+def glob(pattern: str) -> str:
+    """Turn DICOM's ``*`` and ``?`` into an SQLite GLOB pattern in which nothing else is special."""
+    return pattern.replace("[", "[[]")
 
 
 def has_wildcard(pattern: str) -> bool:

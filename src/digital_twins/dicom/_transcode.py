@@ -1,12 +1,12 @@
-"""Whole objects in another transfer syntax than the stored one (PS3.18 section 8.7.3.5)."""
+"""Other encodings of a stored object, where nothing is lost by it."""
 
 from __future__ import annotations
 
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from digital_twins.dicom._accept import NotAcceptableError
-from digital_twins.dicom._contexts import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, NATIVE
+from digital_twins._errors import InputError
+from digital_twins.dicom._contexts import EXPLICIT_BE, IMPLICIT_LE, NATIVE, UNCOMPRESSED
 from digital_twins.dicom._text import quiet_pydicom
 
 if TYPE_CHECKING:
@@ -14,70 +14,82 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset
 
-RLE_LOSSLESS = "1.2.840.10008.1.2.5"
-JPEG_LS_LOSSLESS = "1.2.840.10008.1.2.4.80"
-JPEG_2000_LOSSLESS = "1.2.840.10008.1.2.4.90"
-_WORD_BYTES = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
-_COMPRESSED = frozenset({RLE_LOSSLESS, JPEG_LS_LOSSLESS, JPEG_2000_LOSSLESS})
-TARGETS = frozenset({IMPLICIT_LE, EXPLICIT_LE}) | _COMPRESSED
-"""What objects can be turned into; all of them lossless."""
+LOSSLESS = frozenset(
+    {
+        "1.2.840.10008.1.2.4.57",  # JPEG lossless, process 14
+        "1.2.840.10008.1.2.4.70",  # JPEG lossless, process 14 selection value 1
+        "1.2.840.10008.1.2.4.80",  # JPEG-LS lossless
+        "1.2.840.10008.1.2.4.90",  # JPEG 2000 lossless only
+        "1.2.840.10008.1.2.4.201",  # high-throughput JPEG 2000, lossless only
+        "1.2.840.10008.1.2.4.202",  # the same with RPCL progression
+        "1.2.840.10008.1.2.5",  # RLE
+    }
+)
+"""Compressed transfer syntaxes from which decompression gives back exactly what was compressed."""
 
 
-def transcode(path: Path, target: str) -> bytes:
-    """Return a stored DICOM file in the transfer syntax ``target``, its SOP Instance UID unchanged.
+def can_transcode(source: str, target: str) -> bool:
+    """Whether `transcode` knows a lossless way."""
+    return source == target or (target in UNCOMPRESSED and (source in NATIVE or source in LOSSLESS))
 
-    An object without pixels asked for in a compressed syntax comes in Explicit VR Little Endian.
+
+def transcode(source_file: Path | str | BytesIO, target: str) -> bytes:
+    """Return the data set of a DICOM file in Explicit or Implicit VR Little Endian.
+
+    UIDs stay: the pixels are the same (PS3.5 section 8.2). A colour image that was compressed as YBR_RCT
+    or RGB comes out as RGB.
 
     Raises
     ------
-    NotAcceptableError
-        The target is not offered, or the pixels cannot be decoded or encoded.
+    InputError
+        There is no lossless way, no codec, or the pixel data are broken.
     """
-    if target not in TARGETS:
-        raise _cannot("That transfer syntax is not offered.")
-    from pydicom import dcmread, dcmwrite
+    from pydicom import dcmread
+    from pydicom.filebase import DicomBytesIO
+    from pydicom.filewriter import write_dataset
 
     try:
         with quiet_pydicom():
-            dataset = dcmread(path)
-            _convert(dataset, target)
-            buffer = BytesIO()
-            # Not save_as, which refuses another byte order: _convert has swapped what pydicom does not.
-            dcmwrite(buffer, dataset, enforce_file_format=True)
-    except Exception as error:  # noqa: BLE001  (edge: codecs raise many kinds on foreign pixel data)
-        raise _cannot(f"The codec raised {type(error).__name__}.") from None
-    return buffer.getvalue()
+            dataset = dcmread(source_file)
+            source = str(dataset.file_meta.TransferSyntaxUID)
+            if not can_transcode(source, target):
+                raise _impossible(
+                    "Its transfer syntax cannot be turned into an uncompressed one without loss."
+                )
+            if source == EXPLICIT_BE:
+                _swap_pixels(dataset)
+            elif source in LOSSLESS:
+                dataset.decompress(generate_instance_uid=False)
+            _load(dataset)
+            buffer = DicomBytesIO()
+            buffer.is_little_endian, buffer.is_implicit_VR = True, target == IMPLICIT_LE
+            write_dataset(buffer, dataset)
+            return bytes(buffer.getvalue())
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001  (edge: codecs raise many kinds on broken pixel data)
+        raise _impossible(f"Decoding it raised {type(error).__name__}.") from None
 
 
-def _convert(dataset: Dataset, target: str) -> None:
-    from pydicom.uid import UID
-
-    stored = str(dataset.file_meta.TransferSyntaxUID)
-    if stored not in NATIVE and "PixelData" in dataset:
-        dataset.decompress(as_rgb=False, generate_instance_uid=False)
-    if stored == EXPLICIT_BE:
-        for element in dataset.iterall():
-            if (width := _WORD_BYTES.get(str(element.VR), 1)) > 1 and isinstance(element.value, bytes):
-                element.value = _swapped(element.value, width)
-    dataset.file_meta.TransferSyntaxUID = UID(EXPLICIT_LE)
-    if target in _COMPRESSED and "PixelData" in dataset:
-        plugin = "pydicom" if target == RLE_LOSSLESS else ""
-        dataset.compress(target, generate_instance_uid=False, encoding_plugin=plugin)
-    elif target == IMPLICIT_LE:
-        dataset.file_meta.TransferSyntaxUID = UID(IMPLICIT_LE)
+def _load(dataset: Dataset) -> None:
+    """Read every element in its own encoding, so that writing encodes it anew."""
+    for element in dataset.iterall():
+        _ = element.value
 
 
-def _swapped(data: bytes, width: int) -> bytes:
-    """Return binary words in the other byte order; pydicom keeps them as they came (PS3.5 section 7.3)."""
-    swapped = bytearray(len(data))
-    for byte in range(width):
-        swapped[byte::width] = data[width - 1 - byte :: width]
-    return bytes(swapped)
+def _swap_pixels(dataset: Dataset) -> None:
+    """Words of Explicit VR Big Endian have their high byte first; pydicom keeps them as bytes."""
+    import numpy
+
+    if "PixelData" in dataset and dataset["PixelData"].VR == "OW":
+        size = max(int(dataset.get("BitsAllocated", 16)) // 8, 2)
+        words = numpy.frombuffer(dataset.PixelData, f">u{size}")
+        dataset.PixelData = words.astype(f"<u{size}").tobytes()
 
 
-def _cannot(why: str) -> NotAcceptableError:
-    return NotAcceptableError(
-        "The object cannot be given in that transfer syntax.",
+def _impossible(why: str) -> InputError:
+    return InputError(
+        "The object cannot be sent in a transfer syntax that the peer accepts.",
         why,
-        "Accept transfer-syntax=*, which gives it as it is stored.",
+        "Let the peer accept the transfer syntax of the stored object.",
     )

@@ -11,8 +11,8 @@ from digital_twins.dicom._accept import NotAcceptableError
 from digital_twins.dicom._body import Body, Slice
 from digital_twins.dicom._contexts import EXPLICIT_BE, EXPLICIT_LE
 from digital_twins.dicom._frames import frame_segments
+from digital_twins.dicom._recode import TARGETS, recode
 from digital_twins.dicom._text import quiet_pydicom
-from digital_twins.dicom._transcode import TARGETS, transcode
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -107,7 +107,7 @@ async def transcoded_parts(
 def object_file(store: DicomStore, instance: Instance, syntax: str | None) -> bytes:
     """Return one DICOM file, in another transfer syntax when one is named and differs."""
     path = store.path(instance)
-    return path.read_bytes() if syntax in {None, instance.transfer_syntax} else transcode(path, str(syntax))
+    return path.read_bytes() if syntax in {None, instance.transfer_syntax} else recode(path, str(syntax))
 
 
 def bulk_value(store: DicomStore, instance: Instance, tag: str) -> Body:
