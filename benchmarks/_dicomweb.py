@@ -145,7 +145,10 @@ def _million(work: Path, instances: int) -> Path:
     return folder
 
 
-_SERIES = "(WITH RECURSIVE s(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM s WHERE value < {}) SELECT * FROM s)"
+_SERIES = (
+    "(WITH RECURSIVE s(value) AS"
+    " (SELECT 1 UNION ALL SELECT value + 1 FROM s WHERE value < {}) SELECT * FROM s)"
+)
 
 
 def _synthetic(cursor: Any, studies: int) -> None:
@@ -164,9 +167,10 @@ def _synthetic(cursor: Any, studies: int) -> None:
         " FROM generate_series(1, ?1 * 100)",
     )
     for statement in statements:
+        text = statement
         for span in ("?1 * 100", "?1"):
-            statement = statement.replace(f"generate_series(1, {span})", _SERIES.format(span))
-        cursor.execute(statement, (studies,))
+            text = text.replace(f"generate_series(1, {span})", _SERIES.format(span))
+        cursor.execute(text, (studies,))
 
 
 QUERIES = {

@@ -126,12 +126,18 @@ def test_structured_report(viewer: tuple[DicomStore, str], full: bool) -> None:
     made = documents(sample_report(), series)
     for document in made.dicom:
         store.ingest(file_bytes(document))
+    answers: list[tuple[str, int]] = []
     with browser() as chromium, chromium.page() as page:
+        page.on("response", lambda answer: answers.append((answer.url, answer.status)))
         open_study(page, base, str(series[0].StudyInstanceUID), "SR")
+        # Our report has no coordinates in the image, so the viewer lists it and has nothing to draw.
         page.get_by_text("SR", exact=True).first.dblclick()
-        page.wait_for_timeout(8_000)
         settled(page)
-        assert page.get_by_text("Lesion 1").count() > 0
+        assert page.get_by_text("Digital twin analysis").count() > 0
+        assert not [text for text in chromium.complaints if "Error" in text]
+    report = f"series/{made.dicom[2].SeriesInstanceUID}"
+    assert any(report in url and status == 200 for url, status in answers)
+    assert not [url for url, status in answers if status >= 400 and "/dicom-web/" in url]
 
 
 @pytest.mark.shared
@@ -141,12 +147,10 @@ def test_structure_set(viewer: tuple[DicomStore, str], shared_data: Path, full: 
     store, base = viewer
     folder = shared_data / "dicom/rt/rt-utils/mock_data"
     study = ""
-    for path in sorted(folder.rglob("*.dcm")):
-        if "invalid" in path.name:
-            continue
-        study = store.ingest(path.read_bytes()).study_uid
+    for name in ("ct_1.dcm", "ct_2.dcm", "rt.dcm"):
+        study = store.ingest((folder / name).read_bytes()).study_uid
     with browser() as chromium, chromium.page() as page:
         plain = open_study(page, base, study, "RTSTRUCT")
-        page.get_by_text("RTSTRUCT").first.dblclick()
+        page.get_by_text("RTSTRUCT", exact=True).first.dblclick()
         page.wait_for_timeout(8_000)
         assert coloured(settled(page)) > coloured(plain) + 200
