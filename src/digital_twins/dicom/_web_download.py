@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _UID = re.compile(r"[0-9][0-9.]{0,63}")
 _HEAD_BYTES = 4096
-_DEFERRED_BYTES = 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ class Progress:
 
 
 class DownloadedStudy(Sequence["Dataset"]):
-    """The files of a study, read one at a time: an item is a data set whose long values stay on disk.
+    """The files of a study: an item is read from its file when it is asked for, and not kept.
 
     Parameters
     ----------
@@ -73,7 +72,7 @@ class DownloadedStudy(Sequence["Dataset"]):
         if isinstance(index, slice):
             return DownloadedStudy(self.paths[index], self._keep)
         with quiet_pydicom():
-            return dcmread(self.paths[index], defer_size=_DEFERRED_BYTES)
+            return dcmread(self.paths[index])
 
 
 class _TemporaryFolder:
