@@ -1,4 +1,4 @@
-"""Foreign DICOM programs as peers: dcmtk's and Orthanc's servers, and a proxy that records what a sender sends."""
+"""Foreign DICOM programs as peers, and a proxy that records what a sender sends."""
 
 from __future__ import annotations
 

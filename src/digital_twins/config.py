@@ -27,7 +27,7 @@ DicomService = Literal[
 
 
 class DicomPeerSettings(BaseModel):
-    """One table ``[dicom_peers.AE_TITLE]``; the meaning of the keys is that of `digital_twins.dicom.DicomPeer`."""
+    """One table ``[dicom_peers.AE_TITLE]``, read as `digital_twins.dicom.DicomPeer`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -124,7 +124,8 @@ class Settings(BaseSettings):
     """Peers by AE title: who may call, what for, and where C-MOVE and reports go; see below."""
 
     dicom_peers_only: bool = False
-    """Refuse every DICOM peer that is not in `dicom_peers`, and every call under another AE title than ours."""
+    """Refuse every DICOM peer that is not in `dicom_peers`, and every call under another AE title than
+    ours."""
 
     dicom_tls_port: int | None = Field(default=None, ge=0, le=65535)
     """Second DICOM port that speaks TLS 1.3 and asks for certificates (2762 is registered for it); none: no

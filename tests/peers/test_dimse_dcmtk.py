@@ -199,8 +199,8 @@ def _found(folder: Path, address: tuple[str, str]) -> list[list[str]]:
     for index, keys in enumerate(QUERIES):
         out = folder / str(index)
         out.mkdir(parents=True)
-        words = [word for key in (*keys, "AccessionNumber" if "AccessionNumber=A3" not in keys else "PatientID")
-                 for word in ("-k", key)]  # fmt: skip
+        asked = "PatientID" if "AccessionNumber=A3" in keys else "AccessionNumber"
+        words = [word for key in (*keys, asked) for word in ("-k", key)]
         run("findscu", "-W", "-X", "-aec", "WL", "-od", str(out), *words, *address)
         found = [dcmread(path, force=True) for path in sorted(out.iterdir())]
         answers.append(sorted(str(answer.AccessionNumber) for answer in found))

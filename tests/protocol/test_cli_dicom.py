@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from pathlib import Path
@@ -31,7 +32,9 @@ def test_every_verb(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
     for number in (1, 2):
         (files / f"{number}.dcm").write_bytes(file_bytes(ct_slice(number, size=8)))
     (files / "notes.txt").write_text("not DICOM")
-    with open_store(tmp_path / "there") as there, open_store(tmp_path / "third") as third:
+    stores = contextlib.ExitStack()
+    with stores:
+        there, third = (stores.enter_context(open_store(tmp_path / name)) for name in ("there", "third"))
         with listening(third, ae_title="THIRD") as dest:
             row = dicom.DicomPeer("THIRD", "127.0.0.1", dest.port)
             with listening(there, access=dicom.Access(peers=dicom.PeerTable.of([row]))) as node:
@@ -105,7 +108,8 @@ require_user = true
             with pytest.raises(dicom.DimseFailedError, match="rejected"):
                 dicom.echo(remote)
         (tmp_path / "client.toml").write_text(
-            f'ae_title = "SAFE"\n{tls}[dicom_peers.TWIN]\nhost = "127.0.0.1"\nport = {node.dicom_tls_port}\ntls = true\n'
+            f'ae_title = "SAFE"\n{tls}[dicom_peers.TWIN]\nhost = "127.0.0.1"\n'
+            f"port = {node.dicom_tls_port}\ntls = true\n"
         )
         monkeypatch.setenv("TWIN_DICOM_PASSCODE", "pw")
         words = ("dicom", "echo", "TWIN", "--user", "alice", "--config", str(tmp_path / "client.toml"))

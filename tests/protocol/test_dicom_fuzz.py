@@ -1,4 +1,4 @@
-"""Hostile bytes: no parser of PDU, DIMSE or Part 10 lets an unforeseen exception out, and the port stays well.
+"""Hostile bytes: no parser of PDU, DIMSE or Part 10 lets an unforeseen exception out.
 
 With TWIN_TEST_FULL=1 each test runs 60 times as many examples (some ten minutes together).
 """

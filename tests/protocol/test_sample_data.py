@@ -1,4 +1,4 @@
-"""Every DICOM file of the sample data through the wire, stored byte for byte, whatever its transfer syntax."""
+"""Every DICOM file of the sample data through the wire, stored byte for byte."""
 
 from __future__ import annotations
 

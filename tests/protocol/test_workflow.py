@@ -1,4 +1,4 @@
-"""Worklist, performed procedure steps, storage commitment and availability: our node against our client and pynetdicom."""
+"""Worklist, performed steps, storage commitment, availability: against our client and pynetdicom."""
 
 from __future__ import annotations
 

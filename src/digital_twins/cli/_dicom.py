@@ -1,7 +1,5 @@
 """`twin dicom`: talk to DICOM peers."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +9,7 @@ import typer
 from digital_twins.cli._options import ConfigFile, Json
 
 if TYPE_CHECKING:
-    from digital_twins.dicom import Remote, Transfer
+    from digital_twins.dicom import Remote, Transfer  # named in quotes below: typer reads the annotations
 
 PeerName = Annotated[
     str,
@@ -93,7 +91,7 @@ def store(
         _output.write_lines([f"{sent} objects acknowledged"])
 
 
-def find(
+def find(  # noqa: PLR0913  (each parameter is an option)
     peer: PeerName,
     *,
     keys: Keys = None,
@@ -123,7 +121,7 @@ def find(
     _show(found, list(asked), as_json=as_json)
 
 
-def move(
+def move(  # noqa: PLR0913  (each parameter is an option)
     peer: PeerName,
     destination: Annotated[str, typer.Argument(help="AE title that is to receive the objects.")],
     *,
@@ -143,7 +141,7 @@ def move(
     _report(dicom.move(remote, destination, _keys(keys), level=level, model=model), as_json=as_json)
 
 
-def get(
+def get(  # noqa: PLR0913  (each parameter is an option)
     peer: PeerName,
     folder: Annotated[Path, typer.Argument(help="Where the files go.", show_default=False)],
     *,
@@ -163,7 +161,7 @@ def get(
     _report(dicom.get(remote, _keys(keys), into=folder, level=level, model=model), as_json=as_json)
 
 
-def worklist(
+def worklist(  # noqa: PLR0913  (each parameter is an option)
     peer: PeerName,
     *,
     modality: Annotated[str, typer.Option(help="Only this modality.", show_default=False)] = "",
@@ -224,7 +222,7 @@ def user(name: Annotated[str, typer.Argument(help="User name.", show_default=Fal
     _output.write_lines([f"{name}:{hash_passcode(passcode)}"])
 
 
-def _remote(peer: str, calling: str | None, *, tls: bool, user: str, config_file: Path | None) -> Remote:
+def _remote(peer: str, calling: str | None, *, tls: bool, user: str, config_file: Path | None) -> "Remote":
     import os
 
     from digital_twins._errors import InputError
@@ -303,7 +301,7 @@ def _text(value: Any) -> str:
     return ",".join(str(each) for each in value) if isinstance(value, MultiValue) else str(value)
 
 
-def _report(done: Transfer, *, as_json: bool) -> None:
+def _report(done: "Transfer", *, as_json: bool) -> None:
     from dataclasses import asdict
 
     from digital_twins.cli import _output

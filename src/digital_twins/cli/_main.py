@@ -18,6 +18,7 @@ from digital_twins.cli import (
     _demo,
     _dicom,
     _doctor,
+    _fhir,
     _growth,
     _sample,
     _serve,
@@ -43,7 +44,7 @@ def build_app() -> typer.Typer:
         add_completion=False,
         no_args_is_help=True,
     )
-    for room in (_demo, _serve, _doctor, _config, _sample, _build, _simulate, _growth, _dicom, _audit):
+    for room in (_demo, _serve, _doctor, _config, _sample, _build, _simulate, _growth, _dicom, _fhir, _audit):
         room.register(app)
     app.callback(invoke_without_command=True)(_root)
     return app

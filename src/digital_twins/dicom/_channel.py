@@ -1,4 +1,4 @@
-"""What both ends of an association do once it stands: messages in, messages out, requests and their answers."""
+"""What both ends of an association do once it stands: messages, requests and their answers."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import json
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from digital_twins._errors import NotFoundError
@@ -86,35 +87,8 @@ def commitment_handlers(
     """
 
     def request(message: Message, asked: Dataset, peer: Peer) -> int:
-        if message.command.get(Tag.ACTION_TYPE_ID) != _COMMIT:
-            raise Refusal(Status.NO_SUCH_ACTION, "the only action is 1, request storage commitment")
-        if message.command.get(Tag.REQUESTED_SOP_INSTANCE) != COMMITMENT_INSTANCE:
-            raise Refusal(Status.NO_SUCH_INSTANCE, "not the well-known instance of storage commitment")
-        references = _references(asked)
-        if not asked.get("TransactionUID") or not references:
-            raise Refusal(Status.MISSING_ATTRIBUTE, "TransactionUID or ReferencedSOPSequence is missing")
-        payload = {
-            "peer": peer.calling_ae,
-            "transaction": str(asked.TransactionUID),
-            "references": references,
-        }
-        event = AuditEvent(
-            action="E",
-            kind="dicom.commitment",
-            outcome="success",
-            agent=peer.agent,
-            entity=str(asked.TransactionUID),
-            detail={"objects": len(references)},
-        )
-
-        def work(cursor: apsw.Cursor) -> None:
-            stage(cursor, event)
-            if jobs is not None and reachable(peer.calling_ae):
-                key = f"{REPORT}:{peer.calling_ae}:{asked.TransactionUID}"
-                jobs.enqueue_in(cursor, REPORT, payload, key=key, max_attempts=_ATTEMPTS)
-
-        store.database.write(work)
-        return Status.SUCCESS
+        queue = jobs if reachable(peer.calling_ae) else None
+        return _take_request(store, message, asked, peer=peer, jobs=queue)
 
     answer_request = n_handler(store, executor, "dicom.commitment", request)
 
@@ -123,15 +97,8 @@ def commitment_handlers(
         async for answer in answer_request(message, peer):
             accepted = answer[0][Tag.STATUS] == Status.SUCCESS
             yield answer
-        if accepted and peer.channel is not None and (jobs is None or not reachable(peer.calling_ae)):
-            implicit = message.context.transfer_syntax == IMPLICIT_LE
-            asked = read_dataset(message.dataset, implicit=implicit)
-            references = _references(asked)
-            loop = asyncio.get_running_loop()
-            report = await loop.run_in_executor(
-                executor, commitment_report, store, str(asked.TransactionUID), references
-            )
-            await n_call(peer.channel, message.context, _report_command(report), report)
+        if accepted and (jobs is None or not reachable(peer.calling_ae)):
+            await _report_here(store, executor, message, peer=peer)
 
     def result(message: Message, report: Dataset, peer: Peer) -> int:
         if message.command.get(Tag.EVENT_TYPE_ID) not in {_ALL, _SOME_FAILED}:
@@ -145,6 +112,51 @@ def commitment_handlers(
         (CommandField.N_ACTION_RQ, COMMITMENT): act,
         (CommandField.N_EVENT_REPORT_RQ, COMMITMENT): n_handler(store, executor, "dicom.commitment", result),
     }
+
+
+def _take_request(
+    store: DicomStore, message: Message, asked: Dataset, *, peer: Peer, jobs: JobQueue | None
+) -> int:
+    """Write down a request, with its report among the jobs when there is a queue for it."""
+    if message.command.get(Tag.ACTION_TYPE_ID) != _COMMIT:
+        raise Refusal(Status.NO_SUCH_ACTION, "the only action is 1, request storage commitment")
+    if message.command.get(Tag.REQUESTED_SOP_INSTANCE) != COMMITMENT_INSTANCE:
+        raise Refusal(Status.NO_SUCH_INSTANCE, "not the well-known instance of storage commitment")
+    references = _references(asked)
+    if not asked.get("TransactionUID") or not references:
+        raise Refusal(Status.MISSING_ATTRIBUTE, "TransactionUID or ReferencedSOPSequence is missing")
+    transaction = str(asked.TransactionUID)
+    payload = {"peer": peer.calling_ae, "transaction": transaction, "references": references}
+    event = AuditEvent(
+        action="E",
+        kind="dicom.commitment",
+        outcome="success",
+        agent=peer.agent,
+        entity=transaction,
+        detail={"objects": len(references)},
+    )
+
+    def work(cursor: apsw.Cursor) -> None:
+        stage(cursor, event)
+        if jobs is not None:
+            key = f"{REPORT}:{event.event_id}"  # a request that is sent again is reported again
+            jobs.enqueue_in(cursor, REPORT, payload, key=key, max_attempts=_ATTEMPTS)
+
+    store.database.write(work)
+    return Status.SUCCESS
+
+
+async def _report_here(store: DicomStore, executor: Executor, message: Message, *, peer: Peer) -> None:
+    """Report on the association of the request."""
+    if peer.channel is None:
+        return
+    implicit = message.context.transfer_syntax == IMPLICIT_LE
+    asked = read_dataset(message.dataset, implicit=implicit)
+    loop = asyncio.get_running_loop()
+    report = await loop.run_in_executor(
+        executor, commitment_report, store, str(asked.TransactionUID), _references(asked)
+    )
+    await n_call(peer.channel, message.context, _report_command(report), report)
 
 
 def commitment_report(store: DicomStore, transaction_uid: str, references: Iterable[Reference]) -> Dataset:
@@ -203,10 +215,8 @@ class Reporter:
             try:
                 await self._deliver(job.payload)
             except DimseFailedError as error:
-                failure = error
-                await loop.run_in_executor(
-                    self._executor, lambda: self._jobs.fail(job, failure, retry=True, retry_delay_s=_RETRY_S)
-                )
+                fail = partial(self._jobs.fail, job, error, retry=True, retry_delay_s=_RETRY_S)
+                await loop.run_in_executor(self._executor, fail)
             except asyncio.CancelledError:
                 self._jobs.release(job)
                 raise

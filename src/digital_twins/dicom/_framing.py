@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from digital_twins.dicom._contexts import AcceptedContext
-    from digital_twins.dicom._spooling import SpoolWriter
     from digital_twins.dicom._dimse import Command
+    from digital_twins.dicom._spooling import SpoolWriter
 
 MAX_ASSOCIATE_BYTES = 2**20
 _FIRST_BUFFER_BYTES = 4096
@@ -108,7 +108,7 @@ class Budget:
 
 
 class Cancelled:
-    """Whether the peer has cancelled a request; an asyncio.Event would cost more than the rest of a message."""
+    """Whether the peer has cancelled a request; an asyncio.Event costs more than all else here."""
 
     __slots__ = ("_set",)
 

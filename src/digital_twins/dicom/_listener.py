@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from digital_twins._errors import InputError, StorageError
@@ -17,13 +17,13 @@ from digital_twins.dicom._commitment import Reporter, commitment_handlers
 from digital_twins.dicom._contexts import storage_classes, transfer_syntaxes
 from digital_twins.dicom._framing import Budget
 from digital_twins.dicom._mpps import mpps_handlers
-from digital_twins.dicom._peers import DicomPeer, PeerTable
+from digital_twins.dicom._peers import PeerTable
 from digital_twins.dicom._scp import Keepers, Services, received_header
 from digital_twins.dicom._text import python_encodings
 from digital_twins.dicom._worklist import worklist_handlers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
 
     from pydicom.dataset import Dataset
 
@@ -154,7 +154,6 @@ async def start_listener(
     on_stored: Callable[[Stored], None] | None = None,
     events: Events | None = None,
     limits: Limits | None = None,
-    calling_ae_titles: Collection[str] | None = None,
     access: Access | None = None,
 ) -> Listener:
     """Open the DICOM port on the running event loop (asyncio or uvloop).
@@ -173,8 +172,6 @@ async def start_listener(
         What else is to be told, and the queue of reports that must not be lost.
     limits
         What peers are granted.
-    calling_ae_titles
-        Short for a strict peers table with these titles and no other rule.
     access
         Who may call, and how; default: anybody, without TLS.
 
@@ -191,10 +188,6 @@ async def start_listener(
         )
     granted = limits or Limits()
     access = access or Access()
-    if calling_ae_titles is not None:
-        access = replace(
-            access, peers=PeerTable.of((DicomPeer(title) for title in calling_ae_titles), strict=True)
-        )
     executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="dicom")
     services = _services(
         store, ae_title, executor, access=access, events=events or Events(), on_stored=on_stored

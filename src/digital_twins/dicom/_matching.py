@@ -95,7 +95,7 @@ def _test(vr: str) -> Callable[[str, str], bool]:
     if vr in _RANGES:
         return lambda asked, stored: _in_range(vr, asked, stored)
     if vr in _TEXT:
-        return lambda asked, stored: _like(asked, stored)
+        return _like
     return lambda asked, stored: asked == stored
 
 

@@ -97,8 +97,8 @@ async def n_call(
     if dataset is not None:
         encoded = write_dataset(dataset, implicit=context.transfer_syntax == IMPLICIT_LE)
     answer: Command = {}
-    async for answer, _dataset in channel.call(context, command, encoded):
-        pass
+    async for last, _dataset in channel.call(context, command, encoded):
+        answer = last
     return answer
 
 

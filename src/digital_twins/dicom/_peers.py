@@ -107,6 +107,11 @@ class PeerTable:
             table[peer.ae_title] = peer
         return cls(table, strict)
 
+    @classmethod
+    def only(cls, *ae_titles: str) -> PeerTable:
+        """Make a strict table of AE titles that may use every service."""
+        return cls.of((DicomPeer(title) for title in ae_titles), strict=True)
+
 
 def _check(peer: DicomPeer) -> None:
     if not 0 < len(peer.ae_title.strip()) <= 16 or not peer.ae_title.isascii() or "\\" in peer.ae_title:

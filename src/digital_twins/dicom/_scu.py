@@ -374,8 +374,8 @@ async def _retrieved(
     encoded = write_dataset(identifier, implicit=implicit)
     answer: Command = {}
     dataset = b""
-    async for answer, dataset in association.call(context, command, encoded):
-        pass
+    async for response_command, identifier_bytes in association.call(context, command, encoded):
+        answer, dataset = response_command, identifier_bytes
     status = int(answer.get(Tag.STATUS, Status.PROCESSING_FAILURE))
     if status not in {Status.SUCCESS, Status.SUBOPERATIONS_WARNING, Status.CANCELLED}:
         check(answer, remote, "C-GET" if command[Tag.COMMAND_FIELD] == CommandField.C_GET_RQ else "C-MOVE")

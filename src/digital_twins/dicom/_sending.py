@@ -70,7 +70,7 @@ class Tally:
 
 
 def proposals(kinds: Sequence[tuple[str, str]]) -> list[tuple[str, tuple[str, ...]]]:
-    """Return the contexts for (SOP class, transfer syntax) pairs: each as it is, and uncompressed to fall back on."""
+    """Return the contexts for pairs of SOP class and transfer syntax: as they are, and uncompressed."""
     contexts: list[tuple[str, tuple[str, ...]]] = []
     for sop_class in dict.fromkeys(sop_class for sop_class, _ in kinds):
         syntaxes = {syntax for each, syntax in kinds if each == sop_class}
@@ -142,7 +142,7 @@ async def store_instance(
 
 
 def context_for(channel: Channel, sop_class_uid: str, transfer_syntax: str) -> AcceptedContext | None:
-    """Return the context in which an object can go: as it is, else as Explicit, else as Implicit Little Endian."""
+    """Return the context in which an object can go: as it is, else Explicit, else Implicit Little Endian."""
     for syntax in dict.fromkeys((transfer_syntax, EXPLICIT_LE, IMPLICIT_LE)):
         if can_transcode(transfer_syntax, syntax):
             found = channel.context(sop_class_uid, transfer_syntaxes=frozenset({syntax}))

@@ -88,7 +88,7 @@ def name_key(text: str) -> str:
 
 
 def sounds_like(*texts: object) -> bool:
-    """Whether every word of the first text begins, sounds like, or is one slip away from a word of the second.
+    """Whether every word of the first text begins, sounds like or nearly is a word of the second.
 
     Sounds are compared by Soundex (US National Archives rules) on letters without their marks; words in
     scripts that it does not know match by their beginning only. Both in the form of `name_key`.

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from digital_twins._errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 _BCP_195 = "ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL"
 

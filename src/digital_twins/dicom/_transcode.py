@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from typing import TYPE_CHECKING
 
 from digital_twins._errors import InputError
@@ -10,6 +9,7 @@ from digital_twins.dicom._contexts import EXPLICIT_BE, IMPLICIT_LE, NATIVE, UNCO
 from digital_twins.dicom._text import quiet_pydicom
 
 if TYPE_CHECKING:
+    from io import BytesIO
     from pathlib import Path
 
     from pydicom.dataset import Dataset

@@ -1,4 +1,4 @@
-"""DICOM users and their passcodes, kept as scrypt hashes (user identity negotiation, PS3.7 section D.3.3.7)."""
+"""DICOM users and their passcodes as scrypt hashes (user identity, PS3.7 section D.3.3.7)."""
 
 from __future__ import annotations
 

@@ -208,7 +208,7 @@ class Worklist:
         return [item for item in self._select([], []) if finished or item.status in {SCHEDULED, STARTED}]
 
     def search(self, identifier: Dataset) -> Iterator[Dataset]:
-        """Yield the answers to a worklist identifier; steps that are over only when their status is asked for.
+        """Yield the answers to an identifier; steps that are over only when their status is asked for.
 
         Raises
         ------

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from digital_twins.fhir._search import Hit as Hit, SearchPage as SearchPage
     from digital_twins.fhir._store import FhirStore as FhirStore
     from digital_twins.fhir._validate import structural_issues as structural_issues
+    from digital_twins.fhir._views import Column as Column, View as View
     from digital_twins.fhir._write import Saved as Saved
+    from digital_twins.fhir._xml import resource_from_xml as resource_from_xml
 
 _WHERE = {
     **dict.fromkeys(("AsyncFHIRClient", "FHIRClient"), "digital_twins.fhir._client"),
@@ -32,6 +34,8 @@ _WHERE = {
     "FhirStore": "digital_twins.fhir._store",
     "structural_issues": "digital_twins.fhir._validate",
     "Saved": "digital_twins.fhir._write",
+    **dict.fromkeys(("Column", "View"), "digital_twins.fhir._views"),
+    "resource_from_xml": "digital_twins.fhir._xml",
 }
 
 __getattr__, __dir__ = exports(__name__, _WHERE)
