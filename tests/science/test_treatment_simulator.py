@@ -61,7 +61,7 @@ def test_seed_calls(fresh: PatientTwin) -> None:
     assert chemo.treatment.doses[0].dose_mg == pytest.approx(175 * 1.9)
     assert not any("body surface" in words for words in chemo.assumptions)
     assert any("paclitaxel not calibrated" in words for words in chemo.assumptions)
-    assert any("Cremophor" in words for words in chemo.assumptions)
+    assert any("paclitaxel: not verified in a source" in words for words in chemo.assumptions)
     assert any("radiosensitivity not calibrated" in words for words in radiation.assumptions)
 
 

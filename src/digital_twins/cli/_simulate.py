@@ -25,6 +25,9 @@ def simulate(
     ],
     horizon: Annotated[float, typer.Option(min=1, help="Days to look ahead.")] = 90.0,
     interval: Annotated[float, typer.Option(min=0.5, max=0.999, help="Probability of the interval.")] = 0.95,
+    export: Annotated[
+        Path | None, typer.Option(help="Folder for courses and images of the forecast.", show_default=False)
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of every random step.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -32,18 +35,26 @@ def simulate(
     given = [read_treatment(text) for text in treatment]
 
     from digital_twins.cli import _output
+    from digital_twins.cli._export import export_responses
     from digital_twins.patient_modeling import PatientTwin
     from digital_twins.records import parse_treatment
     from digital_twins.treatment_simulation import TreatmentSimulator
 
-    treatments = [parse_treatment(each) for each in given]
+    for each in given:
+        parse_treatment(each)  # all are checked before the first is computed
     simulator = TreatmentSimulator(PatientTwin.open(twin_file))
-    answers = []
-    for number, each in enumerate(treatments, start=1):
-        _output.write_progress(f"treatment {number} of {len(treatments)} ...")
-        answers.append(describe(simulator.predict_response(each, horizon, interval=interval, seed=seed)))
+    responses = []
+    with _output.steps() as step:
+        for number, each in enumerate(given, start=1):
+            with step(f"treatment {number} of {len(given)}") as progress:
+                responses.append(
+                    simulator.predict_response(each, horizon, interval=interval, seed=seed, progress=progress)
+                )
+    answers = [describe(response) for response in responses]
+    exported = [] if export is None else [str(path) for path in export_responses(responses, export)]
     if as_json:
-        _output.write_json({"horizon_days": horizon, "interval": interval, "responses": answers})
+        document = {"horizon_days": horizon, "interval": interval, "responses": answers}
+        _output.write_json(document | ({"exported": exported} if exported else {}))
         return
     _output.write_table(
         ("treatment", "change %", "low", "high", "category", "smallest cm3", "on day"),

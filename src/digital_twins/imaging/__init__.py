@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
+    from digital_twins.imaging._enhancement import enhancing_lesion as enhancing_lesion
     from digital_twins.imaging._files import (
         from_highdicom as from_highdicom,
         save_nifti as save_nifti,
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from digital_twins.imaging._parametric_map import (
         parametric_map as parametric_map,
         volume_from_parametric_map as volume_from_parametric_map,
+    )
+    from digital_twins.imaging._patient_data import (
+        ImagingVisit as ImagingVisit,
+        PatientData as PatientData,
     )
     from digital_twins.imaging._resample import (
         bounding_box as bounding_box,
@@ -57,7 +62,9 @@ _WHERE = {
     **dict.fromkeys(
         ("from_highdicom", "save_nifti", "save_nrrd", "to_highdicom", "to_nifti_bytes"), f"{_ROOM}._files"
     ),
+    "enhancing_lesion": f"{_ROOM}._enhancement",
     **dict.fromkeys(("load_mask", "load_volume"), f"{_ROOM}._load"),
+    **dict.fromkeys(("ImagingVisit", "PatientData"), f"{_ROOM}._patient_data"),
     **dict.fromkeys(
         ("bounding_box", "coverage", "crop", "downsample", "grid", "resample"), f"{_ROOM}._resample"
     ),

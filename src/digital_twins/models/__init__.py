@@ -18,6 +18,12 @@ if TYPE_CHECKING:
         logistic_growth as logistic_growth,
     )
     from digital_twins.models._domain import Domain as Domain
+    from digital_twins.models._ensemble import (
+        EnsembleMember as EnsembleMember,
+        EnsembleSummary as EnsembleSummary,
+        ensemble_trajectories as ensemble_trajectories,
+        summarise_ensemble as summarise_ensemble,
+    )
     from digital_twins.models._forcing import Forcing as Forcing, SurvivalMap as SurvivalMap
     from digital_twins.models._gradient import (
         Gradient as Gradient,
@@ -48,8 +54,13 @@ if TYPE_CHECKING:
     from digital_twins.models._reaction_diffusion import (
         ReactionDiffusionModel as ReactionDiffusionModel,
         Solution as Solution,
+        solver_fallback as solver_fallback,
     )
     from digital_twins.models._spatial_laws import SpatialGrowthModel as SpatialGrowthModel
+    from digital_twins.models._tangents import (
+        Direction as Direction,
+        density_tangents as density_tangents,
+    )
     from digital_twins.models._tensor import TensorDomain as TensorDomain
 
 _WHERE = {
@@ -59,6 +70,10 @@ _WHERE = {
     "AgentState": "digital_twins.models._agents",
     "AgentTrajectory": "digital_twins.models._agents",
     "Domain": "digital_twins.models._domain",
+    "EnsembleMember": "digital_twins.models._ensemble",
+    "EnsembleSummary": "digital_twins.models._ensemble",
+    "ensemble_trajectories": "digital_twins.models._ensemble",
+    "summarise_ensemble": "digital_twins.models._ensemble",
     "FisherWave": "digital_twins.models._closed_forms",
     "Forcing": "digital_twins.models._forcing",
     "SurvivalMap": "digital_twins.models._forcing",
@@ -80,7 +95,10 @@ _WHERE = {
     "growth_law": "digital_twins.models._growth_laws",
     "ReactionDiffusionModel": "digital_twins.models._reaction_diffusion",
     "Solution": "digital_twins.models._reaction_diffusion",
+    "solver_fallback": "digital_twins.models._reaction_diffusion",
     "SpatialGrowthModel": "digital_twins.models._spatial_laws",
+    "Direction": "digital_twins.models._tangents",
+    "density_tangents": "digital_twins.models._tangents",
     "TensorDomain": "digital_twins.models._tensor",
     "fisher_wave_check": "digital_twins.models._closed_forms",
     "logistic_growth": "digital_twins.models._closed_forms",

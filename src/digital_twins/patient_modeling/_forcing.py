@@ -74,11 +74,26 @@ def _radiation(treatment: Treatment, parameters: Mapping[str, float], horizon_da
     )
 
 
+def _resistance_per_day(drug: str, parameters: Mapping[str, float]) -> float:
+    """Rate at which a drug's effect is lost: its own, else the common one, else none."""
+    common = "drug_resistance_per_day"
+    name = f"{common}:{drug}" if f"{common}:{drug}" in parameters else common
+    return _value(parameters, name, "chemotherapy") if name in parameters else 0.0
+
+
 def _chemotherapy(
-    treatment: Treatment, parameters: Mapping[str, float], horizon_days: float | None
+    treatment: Treatment,
+    parameters: Mapping[str, float],
+    horizon_days: float | None,
+    first_days: Mapping[str, float],
 ) -> Forcing:
-    name = drug_parameter(treatment.drug or "", parameters)
-    terms = kill_terms(treatment, _value(parameters, name, "chemotherapy"))
+    drug = treatment.drug or ""
+    terms = kill_terms(
+        treatment,
+        _value(parameters, drug_parameter(drug, parameters), "chemotherapy"),
+        resistance_per_day=_resistance_per_day(drug, parameters),
+        since_day=first_days.get(drug),
+    )
     keep = np.full(terms.dose_days.shape, fill_value=True)
     if horizon_days is not None:
         keep = terms.dose_days <= horizon_days
@@ -104,8 +119,10 @@ def forcing_for(
         action, no synergy).
     parameters
         Values by name: ``alpha_per_gy`` and ``alpha_beta_gy`` for radiation; for a drug
-        ``drug_sensitivity:<drug>``, else ``drug_sensitivity``, the natural-log kill of one reference dose
-        (:func:`digital_twins.pharmacology.kill_terms`).
+        ``drug_sensitivity:<drug>``, else ``drug_sensitivity``, the natural-log kill of one reference cycle,
+        and, in the same two forms, ``drug_resistance_per_day``, which may be missing
+        (:func:`digital_twins.pharmacology.kill_terms`). Resistance counts from the first dose of the drug in
+        any of the treatments.
     horizon_days
         Administrations after it are dropped; None keeps all.
 
@@ -117,9 +134,13 @@ def forcing_for(
     items = tuple(treatments)
     refuse_unsimulated(items)
     total = Forcing()
+    first_days = {
+        drug: min(t.first_day for t in items if t.drug == drug and t.first_day is not None)
+        for drug in {t.drug for t in items if t.drug and t.doses}
+    }
     for treatment in items:
         if treatment.kind == "radiation":
             total = total + _radiation(treatment, parameters, horizon_days)
         elif treatment.kind == "chemotherapy":
-            total = total + _chemotherapy(treatment, parameters, horizon_days)
+            total = total + _chemotherapy(treatment, parameters, horizon_days, first_days)
     return total

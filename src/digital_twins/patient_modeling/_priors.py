@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from digital_twins._errors import InputError
 from digital_twins.calibration import Prior
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 DIFFUSION = "diffusion_mm2_per_day"
 PROLIFERATION = "proliferation_per_day"
@@ -75,6 +76,25 @@ def growth_priors(family: str) -> tuple[Prior, ...]:
         Prior(ALPHA_BETA, 10.0, 0.0, 10.0, 10.0, "Gy", "usual value for tumours, held fixed [verify]"),
         drug_prior(DRUG),
     )
+
+
+def replaced_priors(priors: Sequence[Prior], given: Sequence[Prior]) -> tuple[Prior, ...]:
+    """Return the priors with those given in the place of their namesakes.
+
+    Raises
+    ------
+    InputError
+        When a given prior has a name that is not among them.
+    """
+    own = {prior.name: prior for prior in given}
+    unknown = sorted(own.keys() - {prior.name for prior in priors})
+    if unknown:
+        raise InputError(
+            f"The prior '{unknown[0][:60]}' belongs to no parameter.",
+            "Its name is not one of the model's.",
+            f"Use {', '.join(prior.name for prior in priors)}.",
+        )
+    return tuple(own.get(prior.name, prior) for prior in priors)
 
 
 def drug_prior(name: str) -> Prior:

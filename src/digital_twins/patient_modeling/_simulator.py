@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from digital_twins.models import Domain, ReactionDiffusionModel, volume_above_mm3
+from digital_twins.models import Domain, ReactionDiffusionModel, TensorDomain, volume_above_mm3
 from digital_twins.patient_modeling._forcing import forcing_for
 from digital_twins.patient_modeling._priors import BASELINE_SCALE, DIFFUSION, PROLIFERATION
 from digital_twins.units import mm3_to_cm3
@@ -50,16 +50,27 @@ class Simulator:
         Signed distance to the edge of the segmented lesion, positive inside.
     lesion_volume_cm3
         Segmented volume at baseline.
+    solver
+        As for :class:`digital_twins.models.ReactionDiffusionModel`.
+    diffusivity
+        Relative diffusivity of each voxel of the model grid, or None where it is 1 everywhere.
+    tensor
+        Relative diffusion tensors [slice, row, column, 3, 3] along the grid's axes, or None.
     """
 
     domain: Mask
     distance_mm: NDArray[np.float32]
     lesion_volume_cm3: float
+    solver: str = "cpu"
+    diffusivity: NDArray[np.float32] | None = None
+    tensor: NDArray[np.float32] | None = None
 
     @cached_property
     def solver_domain(self) -> Domain:
         """The domain as the solver takes it."""
-        return Domain(self.domain.array, self.domain.spacing_mm)
+        if self.tensor is not None:
+            return TensorDomain(self.domain.array, self.domain.spacing_mm, self.tensor)
+        return Domain(self.domain.array, self.domain.spacing_mm, self.diffusivity)
 
     def density(self, scale: float = 1.0) -> NDArray[np.float32]:
         """Baseline density for a true volume of ``scale`` times the segmented one."""
@@ -76,7 +87,7 @@ class Simulator:
         self, parameters: Mapping[str, float], treatments: Sequence[Treatment], days: FloatArray
     ) -> Iterator[tuple[float, NDArray[np.float32]]]:
         """Yield (day, padded density) at each day from baseline on; the density is overwritten."""
-        model = ReactionDiffusionModel(parameters[DIFFUSION], parameters[PROLIFERATION])
+        model = ReactionDiffusionModel(parameters[DIFFUSION], parameters[PROLIFERATION], solver=self.solver)
         horizon = float(days[-1]) if days.size else 0.0
         return model.trajectory(
             self.density(parameters.get(BASELINE_SCALE, 1.0)),

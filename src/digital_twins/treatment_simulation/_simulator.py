@@ -141,6 +141,4 @@ class TreatmentSimulator:
                 words[f"sensitivity to {treatment.drug} not calibrated in this patient: wide prior"] = None
             if entry.unverified:
                 words[f"{entry.name}: not verified in a source: {', '.join(entry.unverified)}"] = None
-            if entry.linearised:
-                words[entry.linearised] = None
         return tuple(words)
