@@ -151,7 +151,10 @@ class Settings(BaseSettings):
     """New DICOM associations of one network address a minute; further ones are rejected as transient."""
 
     max_object_bytes: int = Field(default=2**30, ge=1024)
-    """Largest object or request body that is accepted, on DICOM and HTTP."""
+    """Largest object or request body that is accepted over HTTP."""
+
+    max_dicom_object_bytes: int = Field(default=2**32, ge=1024)
+    """Largest object that is accepted at the DICOM port; beyond 16 MiB it goes to disk while it arrives."""
 
     dicomweb_cors_origins: tuple[str, ...] = ()
     """Origins of web pages that may read and write DICOMweb, e.g. `["https://viewer.example.org"]`; none by

@@ -46,18 +46,8 @@ def build_app() -> typer.Typer:
         no_args_is_help=True,
     )
     rooms = (
-        _demo,
-        _serve,
-        _doctor,
-        _config,
-        _sample,
-        _build,
-        _simulate,
-        _cite,
-        _growth,
-        _dicom,
-        _fhir,
-        _audit,
+        *(_demo, _serve, _doctor, _config, _sample, _build, _simulate, _cite),
+        *(_growth, _dicom, _fhir, _audit),
     )
     for room in rooms:
         room.register(app)

@@ -87,7 +87,7 @@ class Limits:
     max_pdu_bytes: int = 131072
     max_associations: int = 64
     max_half_open: int = 128
-    max_object_bytes: int = 2**30
+    max_object_bytes: int = 2**32
     max_buffered_bytes: int = 2**31
     artim_s: float = 30.0
     idle_s: float = 300.0

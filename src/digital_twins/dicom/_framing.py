@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 MAX_ASSOCIATE_BYTES = 2**20
 _FIRST_BUFFER_BYTES = 4096
-_DATA_BUFFER_BYTES = 2**18
+_DATA_BUFFER_BYTES = 2**18 + 4096
+"""Room for two PDUs of the length that is announced."""
+
 _FIRST_OBJECT_BYTES = 2**16
 _KEPT_BUFFER_BYTES = 2**24
 SPOOL_BYTES = 2**24
@@ -52,7 +54,8 @@ class Framer:
         if self._end == len(self._buffer):
             if self._start:
                 kept = self._end - self._start
-                self._buffer[:kept] = self._buffer[self._start : self._end]
+                view = memoryview(self._buffer)  # moves in place, where a slice would be copied first
+                view[:kept] = view[self._start : self._end]
                 self._start, self._end = 0, kept
             else:
                 grown = bytearray(min(len(self._buffer) * 2, max(self._needed, _DATA_BUFFER_BYTES)))

@@ -296,14 +296,19 @@ class GradientSweep:
 
     def _fill(self, tape: Array, start: Array, ends: tuple[int, int]) -> None:
         """Solve the fields of a stretch of the chain from its first one."""
-        from digital_twins.models._adjoint_kernels import react
+        from digital_twins.models._adjoint_kernels import forward_step, react
 
         none = {"gain": np.ones(1), "saturation": np.zeros(1)}
         tape[0] = start
         for index in range(ends[0] + 1, ends[1] + 1):
-            target = tape[index - ends[0]]
-            react(target, tape[index - ends[0] - 1], *self._reaction(index - 1))
+            source, target = tape[index - ends[0] - 1], tape[index - ends[0]]
+            reaction = self._reaction(index - 1)
             diffusion, stop = self._chain.diffusion[index], self._chain.stop[index]
+            if diffusion is not None and not diffusion.stabilised and self._geometry.graph is None:
+                scale = self._dtype.type(diffusion.scale)
+                forward_step(target, source, self._scratch, self._geometry.arrays, scale, reaction)
+                continue
+            react(target, source, *reaction)
             if diffusion is not None:
                 diffuse(target, self._scratch, self._geometry, diffusion=diffusion.single(), **none)
             elif stop is not None and stop.survival is not None:

@@ -58,7 +58,7 @@ class CalibrationSettings:
     ----------
     particles
         Samples of ``bayesian`` and members of an ensemble or particle filter. ``bayesian`` runs the model
-        about six times as often.
+        five to fourteen times as often.
     observations
         What of the visits is compared: any of ``"volume"``, ``"shape"``, ``"cellularity"``, ``"uptake"``; a
         visit that does not carry one goes without.

@@ -29,7 +29,7 @@ async def open_dicom_ports(
     limits = Limits(
         max_associations=settings.max_associations,
         max_pdu_bytes=settings.max_pdu_bytes,
-        max_object_bytes=settings.max_object_bytes,
+        max_object_bytes=settings.max_dicom_object_bytes,
         max_associations_per_minute=settings.max_associations_per_minute,
     )
     ports = {"plain": settings.dicom_port} if settings.dicom_plain_port else {}
