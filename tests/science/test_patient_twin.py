@@ -38,14 +38,17 @@ def test_growth_is_recovered_from_exact_volumes() -> None:
 
 
 def test_radiosensitivity_is_recovered_only_when_radiation_was_given() -> None:
-    truth = {"diffusion_mm2_per_day": 0.05, "proliferation_per_day": 0.02, "alpha_per_gy": 0.02}
+    truth = {"diffusion_mm2_per_day": 0.05, "proliferation_per_day": 0.02, "alpha_per_gy": 0.08}
     twin = new_twin()
     prior = twin.parameters["alpha_per_gy"]
     seen = follow_up(twin, truth, DAYS, treatments=[RADIATION])
     result = twin.calibrate(seen.scans, [RADIATION])
     alpha = result.estimates["alpha_per_gy"]
     assert alpha.source == "calibrated"
-    assert alpha.value == pytest.approx(0.02, rel=0.2)
+    assert alpha.value == pytest.approx(0.08, rel=0.3)
+    assert alpha.low < 0.08 < alpha.high
+    cleared = result.estimates["clearance_half_life_days"]
+    assert cleared.low < 45.0 < cleared.high
     assert alpha.high - alpha.low < 0.5 * (prior.high - prior.low)
     untreated = new_twin()
     untreated.calibrate(follow_up(untreated, truth, DAYS).scans)

@@ -69,9 +69,12 @@ def test_treatments_are_compared_on_the_same_ensemble(fresh: PatientTwin) -> Non
     plans = [OBSERVATION, RADIATION, CHEMOTHERAPY, [RADIATION, CHEMOTHERAPY]]
     observed, radiation, chemo, both = TreatmentSimulator(fresh).compare(plans, 120, samples=16, seed=3)
     final = [r.prediction.samples_cm3[:, -1] for r in (observed, radiation, chemo, both)]
-    assert np.all(final[3] <= np.minimum(final[1], final[2]))
+    # what radiation kills stays visible for weeks, what a drug kills does not: so not final[3] <= final[2]
+    assert np.all(final[3] <= final[1])
     assert np.all(np.maximum(final[1], final[2]) <= final[0])
-    assert final[3].mean() < min(final[1].mean(), final[2].mean())
+    assert final[3].mean() < final[1].mean()
+    living = [r.prediction.density_at(120.0).array.sum() for r in (observed, radiation, chemo, both)]
+    assert living[3] < min(living[1:3]) < max(living[1:3]) < living[0]
     assert observed.volume_change_percent > 0.0 > both.volume_change_percent
     assert both.label.count("+") == 1
     np.testing.assert_array_equal(

@@ -36,17 +36,18 @@ def simulate(
 
     from digital_twins.cli import _output
     from digital_twins.cli._export import export_responses
-    from digital_twins.patient_modeling import PatientTwin
+    from digital_twins.patient_modeling import PatientTwin, with_dose_map
     from digital_twins.records import parse_treatment
     from digital_twins.treatment_simulation import TreatmentSimulator
 
-    for each in given:
+    treatments = [with_dose_map(each) for each in given]
+    for each in treatments:
         parse_treatment(each)  # all are checked before the first is computed
     simulator = TreatmentSimulator(PatientTwin.open(twin_file))
     responses = []
     with _output.steps() as step:
-        for number, each in enumerate(given, start=1):
-            with step(f"treatment {number} of {len(given)}") as progress:
+        for number, each in enumerate(treatments, start=1):
+            with step(f"treatment {number} of {len(treatments)}") as progress:
                 responses.append(
                     simulator.predict_response(each, horizon, interval=interval, seed=seed, progress=progress)
                 )

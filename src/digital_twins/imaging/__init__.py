@@ -25,6 +25,11 @@ if TYPE_CHECKING:
         ImagingVisit as ImagingVisit,
         PatientData as PatientData,
     )
+    from digital_twins.imaging._registration import (
+        RigidRegistration as RigidRegistration,
+        load_registrations as load_registrations,
+        registration_object as registration_object,
+    )
     from digital_twins.imaging._resample import (
         bounding_box as bounding_box,
         coverage as coverage,
@@ -32,6 +37,31 @@ if TYPE_CHECKING:
         downsample as downsample,
         grid as grid,
         resample as resample,
+    )
+    from digital_twins.imaging._rt_course import (
+        dose_on_grid as dose_on_grid,
+        dose_per_fraction as dose_per_fraction,
+    )
+    from digital_twins.imaging._rt_dose import (
+        Dose as Dose,
+        PlannedHistogram as PlannedHistogram,
+        load_dose as load_dose,
+    )
+    from digital_twins.imaging._rt_plan import (
+        Beam as Beam,
+        FractionGroup as FractionGroup,
+        Plan as Plan,
+        Prescription as Prescription,
+        load_plan as load_plan,
+    )
+    from digital_twins.imaging._rt_structures import (
+        Structure as Structure,
+        StructureSet as StructureSet,
+        load_structures as load_structures,
+    )
+    from digital_twins.imaging._rt_structures_write import (
+        StructureDetails as StructureDetails,
+        structures_from_masks as structures_from_masks,
     )
     from digital_twins.imaging._seg import (
         masks_from_seg as masks_from_seg,
@@ -69,6 +99,14 @@ _WHERE = {
         ("bounding_box", "coverage", "crop", "downsample", "grid", "resample"), f"{_ROOM}._resample"
     ),
     **dict.fromkeys(("parametric_map", "volume_from_parametric_map"), f"{_ROOM}._parametric_map"),
+    **dict.fromkeys(
+        ("RigidRegistration", "load_registrations", "registration_object"), f"{_ROOM}._registration"
+    ),
+    **dict.fromkeys(("dose_on_grid", "dose_per_fraction"), f"{_ROOM}._rt_course"),
+    **dict.fromkeys(("Dose", "PlannedHistogram", "load_dose"), f"{_ROOM}._rt_dose"),
+    **dict.fromkeys(("Beam", "FractionGroup", "Plan", "Prescription", "load_plan"), f"{_ROOM}._rt_plan"),
+    **dict.fromkeys(("Structure", "StructureSet", "load_structures"), f"{_ROOM}._rt_structures"),
+    **dict.fromkeys(("StructureDetails", "structures_from_masks"), f"{_ROOM}._rt_structures_write"),
     "masks_from_seg": f"{_ROOM}._seg",
     **dict.fromkeys(("fractions_from_seg", "seg_from_fractions"), f"{_ROOM}._seg_fractions"),
     **dict.fromkeys(("SegDetails", "seg_from_masks"), f"{_ROOM}._seg_write"),

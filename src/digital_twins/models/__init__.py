@@ -12,6 +12,10 @@ if TYPE_CHECKING:
         AgentTrajectory as AgentTrajectory,
     )
     from digital_twins.models._agents_parameters import AgentParameters as AgentParameters
+    from digital_twins.models._clearance import (
+        TumourState as TumourState,
+        trajectory_with_dead_cells as trajectory_with_dead_cells,
+    )
     from digital_twins.models._closed_forms import (
         FisherWave as FisherWave,
         fisher_wave_check as fisher_wave_check,
@@ -50,7 +54,23 @@ if TYPE_CHECKING:
         growth_law as growth_law,
     )
     from digital_twins.models._level import volume_above_mm3 as volume_above_mm3
-    from digital_twins.models._radiobiology import lq_log_survival as lq_log_survival
+    from digital_twins.models._outcome import (
+        COMPLICATIONS as COMPLICATIONS,
+        ComplicationModel as ComplicationModel,
+        complication_probability as complication_probability,
+        dose_response_tcp as dose_response_tcp,
+        generalised_eud_gy as generalised_eud_gy,
+        tumour_control_probability as tumour_control_probability,
+    )
+    from digital_twins.models._radiobiology import (
+        Radiosensitivity as Radiosensitivity,
+        bed_gy as bed_gy,
+        dose_lost_gy_per_day as dose_lost_gy_per_day,
+        eqd2_gy as eqd2_gy,
+        fraction_log_survival as fraction_log_survival,
+        lq_log_survival as lq_log_survival,
+        repopulation_log_growth as repopulation_log_growth,
+    )
     from digital_twins.models._reaction_diffusion import (
         ReactionDiffusionModel as ReactionDiffusionModel,
         Solution as Solution,
@@ -102,7 +122,31 @@ _WHERE = {
     "TensorDomain": "digital_twins.models._tensor",
     "fisher_wave_check": "digital_twins.models._closed_forms",
     "logistic_growth": "digital_twins.models._closed_forms",
-    "lq_log_survival": "digital_twins.models._radiobiology",
+    **dict.fromkeys(
+        (
+            "COMPLICATIONS",
+            "ComplicationModel",
+            "complication_probability",
+            "dose_response_tcp",
+            "generalised_eud_gy",
+            "tumour_control_probability",
+        ),
+        "digital_twins.models._outcome",
+    ),
+    **dict.fromkeys(
+        (
+            "Radiosensitivity",
+            "bed_gy",
+            "dose_lost_gy_per_day",
+            "eqd2_gy",
+            "fraction_log_survival",
+            "lq_log_survival",
+            "repopulation_log_growth",
+        ),
+        "digital_twins.models._radiobiology",
+    ),
+    "TumourState": "digital_twins.models._clearance",
+    "trajectory_with_dead_cells": "digital_twins.models._clearance",
     "volume_above_mm3": "digital_twins.models._level",
 }
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digital_twins._errors import InputError
-from digital_twins.models._level import volume_above_mm3
+from digital_twins.models._clearance import TumourState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from digital_twins.models._reaction_diffusion import ReactionDiffusionModel
     from digital_twins.models._spatial_laws import SpatialGrowthModel
 
-    States = Callable[[], Iterator[tuple[float, NDArray[Any]]]]
+    States = Callable[[], Iterator[tuple[float, NDArray[Any]]] | Iterator[TumourState]]
 
 FloatArray = NDArray[np.float64]
 
@@ -125,6 +125,9 @@ def summarise_ensemble(
 ) -> EnsembleSummary:
     """Reduce trajectories of any kind, each a function that starts one, as :func:`ensemble_trajectories`.
 
+    A trajectory yields ``(day, padded density)``, or a :class:`TumourState`: then volume and share are those
+    of what is visible, dead cells included, and the mean density that of the living.
+
     Raises
     ------
     InputError
@@ -174,12 +177,19 @@ class _Sums:
         from digital_twins.models._level_kernels import add_member
 
         try:
-            for day, (_, state) in enumerate(states()):
-                volume = volume_above_mm3(state, self._level, voxel_volume_mm3=self._voxel)
+            given: Iterator[Any] = states()
+            for day, yielded in enumerate(given):
+                state = yielded if isinstance(yielded, TumourState) else TumourState(yielded[0], yielded[1])
+                volume = state.visible_volume_mm3(self._level, voxel_volume_mm3=self._voxel)
                 self._volumes[member, day] = volume
+                shown = None if state.most is None else state.visible_mask(self._level)
                 if not self._wait(member, day):
                     return
-                add_member(self._above[day], self._total[day], state, self._level)
+                if shown is None:
+                    add_member(self._above[day], self._total[day], state.living, self._level)
+                else:
+                    self._above[day] += shown
+                    self._total[day] += state.living[1:-1, 1:-1, 1:-1]
                 with self._turn:
                     self._next[day] += 1
                     self._turn.notify_all()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from digital_twins.patient_modeling._pipeline import TumorTwinPipeline as TumorTwinPipeline
     from digital_twins.patient_modeling._predict import Prediction as Prediction
+    from digital_twins.patient_modeling._radiation_forcing import with_dose_map as with_dose_map
     from digital_twins.patient_modeling._registry import (
         MIGRATIONS as MIGRATIONS,
         TwinRegistry as TwinRegistry,
@@ -56,6 +57,7 @@ _WHERE = {
     "ReactionDiffusionModel": f"{_ROOM}._patient_model",
     "TumorTwinPipeline": f"{_ROOM}._pipeline",
     "Visit": f"{_ROOM}._scans",
+    "with_dose_map": f"{_ROOM}._radiation_forcing",
 }
 
 __getattr__, __dir__ = exports(__name__, _WHERE)

@@ -22,7 +22,6 @@ from digital_twins.calibration import (
 from digital_twins.patient_modeling._forcing import refuse_unsimulated
 from digital_twins.patient_modeling._observations import OBSERVATIONS, Likelihood
 from digital_twins.patient_modeling._priors import (
-    ALPHA,
     BASELINE_SCALE,
     DIFFUSION,
     DRUG,
@@ -30,6 +29,7 @@ from digital_twins.patient_modeling._priors import (
     VOLUME_LOG_SD,
     drug_prior,
 )
+from digital_twins.patient_modeling._radiation_priors import ALPHA, CLEARANCE
 from digital_twins.patient_modeling._simulator import DETECTION_THRESHOLD
 from digital_twins.patient_modeling._snapshot import CalibrationResult, SamplingReport
 
@@ -175,7 +175,7 @@ def informed_names(treatments: Sequence[Treatment], last_day: float) -> tuple[st
     """Names of the parameters that the visits can inform: growth, and what was given before the last one."""
     names = [DIFFUSION, PROLIFERATION, BASELINE_SCALE]
     if any(f.day < last_day for t in treatments for f in t.fractions):
-        names.append(ALPHA)
+        names += [ALPHA, CLEARANCE]
     drugs = {
         t.drug for t in treatments if t.kind == "chemotherapy" and any(d.day < last_day for d in t.doses)
     }
@@ -339,11 +339,11 @@ def summary(
     belief = found.belief
     days = np.array([v.day for v in visits])
     volumes, overlaps = [], []
-    for (_, state), visit in zip(simulator.states(belief.values, treatments, days), visits, strict=True):
-        modelled = state[1:-1, 1:-1, 1:-1] >= DETECTION_THRESHOLD
+    for state, visit in zip(simulator.observed(belief.values, treatments, days), visits, strict=True):
+        modelled = state.visible_mask(DETECTION_THRESHOLD)
         both = np.count_nonzero(modelled & visit.mask)
         overlaps.append(2.0 * int(both) / int(np.count_nonzero(modelled) + np.count_nonzero(visit.mask) or 1))
-        volumes.append(simulator.volume_cm3(state))
+        volumes.append(simulator.visible_cm3(state))
     observed = np.array([v.volume_cm3 for v in visits])
     floor = 0.1 * simulator.domain.voxel_volume_mm3 / 1000.0
     residuals = np.log(np.maximum(volumes, floor) / observed) / VOLUME_LOG_SD

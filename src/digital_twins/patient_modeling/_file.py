@@ -26,7 +26,7 @@ from digital_twins.patient_modeling._snapshot import (
     Snapshot,
 )
 from digital_twins.patient_modeling._visit_images import VisitImage
-from digital_twins.records import Code, DrugDose, Fraction, Treatment
+from digital_twins.records import Code, DrugDose, Fraction, RadiationEffect, Treatment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,6 +74,7 @@ def to_bytes(twin: PatientTwin) -> bytes:
         if (cloud := snapshot.belief.particles) is not None:
             arrays[f"particles-{snapshot.version}"] = cloud.logs
             arrays[f"weights-{snapshot.version}"] = cloud.weights
+        arrays |= _dose_arrays(snapshot)
     document = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -100,6 +101,11 @@ def to_bytes(twin: PatientTwin) -> bytes:
             _add(archive, name, content)
         _add(archive, SUMS, checksums(members))
     return buffer.getvalue()
+
+
+def _dose_arrays(snapshot: Snapshot) -> dict[str, Array]:
+    maps = [t.dose_map for t in snapshot.treatment_history if t.dose_map is not None]
+    return {f"dose-{dose.digest()}": dose.array for dose in maps}
 
 
 def from_bytes(data: bytes, cls: type[T]) -> T:
@@ -222,13 +228,18 @@ def _treatment_document(treatment: Treatment) -> dict[str, Any]:
     named["fractions"] = [asdict(fraction) for fraction in treatment.fractions]
     named["start"] = _iso(treatment.start)
     named["as_given"] = dict(treatment.as_given)
+    named["radiation"] = None if treatment.radiation is None else treatment.radiation.stated()
+    named["dose_map"] = None if treatment.dose_map is None else treatment.dose_map.digest()
     return named
 
 
-def _treatment(document: dict[str, Any]) -> Treatment:
+def _treatment(document: dict[str, Any], doses: Mapping[str, Volume]) -> Treatment:
+    effect, dose = document.get("radiation"), document.get("dose_map")
     return Treatment(
         **{
             **document,
+            "radiation": None if effect is None else RadiationEffect(**effect),
+            "dose_map": None if dose is None else doses[dose],
             "doses": tuple(DrugDose(**dose) for dose in document["doses"]),
             "fractions": tuple(Fraction(**fraction) for fraction in document["fractions"]),
             "start": _moment(document["start"]),
@@ -281,8 +292,11 @@ def _visit(about: Mapping[str, Any], arrays: Mapping[str, Array], shape: tuple[i
 
 
 def _snapshot(
-    document: Mapping[str, Any], visits: Mapping[str, Visit], arrays: Mapping[str, Array]
+    document: Mapping[str, Any],
+    known: tuple[Mapping[str, Visit], Mapping[str, Volume]],
+    arrays: Mapping[str, Array],
 ) -> Snapshot:
+    visits, doses = known
     belief = Belief(
         tuple(Prior(**prior) for prior in document["priors"]),
         np.array(document["log_mean"], dtype=np.float64),
@@ -296,7 +310,7 @@ def _snapshot(
         created_utc=datetime.fromisoformat(document["created_utc"]),
         belief=belief,
         visits=tuple(visits[digest] for digest in document["visits"]),
-        treatment_history=tuple(_treatment(t) for t in document["treatment_history"]),
+        treatment_history=tuple(_treatment(t, doses) for t in document["treatment_history"]),
         provenance=Provenance(**provenance),
         current_volume_cm3=Estimate(**document["current_volume_cm3"]),
         calibration=_calibration(document["calibration"]),
@@ -316,6 +330,16 @@ def _assemble(document: Mapping[str, Any], arrays: Mapping[str, Array], cls: typ
     if document["image"] is not None:
         image = Volume(arrays["image"], np.array(document["image"]["affine"]), **_place(document["image"]))
     visits = {digest: _visit(about, arrays, shape) for digest, about in document["visits"].items()}
+    doses = {
+        name.removeprefix("dose-"): Volume(
+            array,
+            domain.affine,
+            frame_of_reference_uid=domain.frame_of_reference_uid,
+            patient_id=domain.patient_id,
+        )
+        for name, array in arrays.items()
+        if name.startswith("dose-")
+    }
     return cls(
         document["twin_id"],
         document["patient_id"],
@@ -330,5 +354,5 @@ def _assemble(document: Mapping[str, Any], arrays: Mapping[str, Array], cls: typ
             tensor=arrays.get("tensor"),
         ),
         clinical_data=document["clinical_data"],
-        history=[_snapshot(snapshot, visits, arrays) for snapshot in document["history"]],
+        history=[_snapshot(snapshot, (visits, doses), arrays) for snapshot in document["history"]],
     )

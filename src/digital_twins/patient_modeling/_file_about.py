@@ -28,6 +28,7 @@ This is a zip archive. Nothing in it is a program, and no software of ours is ne
                     [sample, parameter], and their weights, for versions that a sampler made
   diffusivity.npy   relative diffusivity of each voxel, if tissue maps were given
   tensor.npy        relative diffusion tensors [slice, row, column, 3, 3] along the grid's axes, if given
+  dose-DIGEST.npy   dose of a treatment's map on the model grid, gray
   SHA256SUMS        checksums of all the other members: unzip, then: sha256sum -c SHA256SUMS
 
 Arrays are NumPy .npy files (format 1.0), indexed slice, row, column. Affines map (slice, row, column, 1) to
@@ -122,6 +123,8 @@ _TREATMENT = _object(
         "day": _is(["number", "null"], "of a treatment that is one event, such as surgery"),
         "doses": _list(_is("object", "day, dose_mg, duration_hours of a drug")),
         "fractions": _list(_is("object", "day and dose_gy of a radiation fraction")),
+        "radiation": _is(["object", "null"], "what the plan says of the effect of its dose"),
+        "dose_map": _is(["string", "null"], "digest of the dose map"),
         "as_given": _is("object"),
         "assumptions": _list(_TEXT),
     },

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from digital_twins._errors import InputError
-from digital_twins.models import Forcing, lq_log_survival
+from digital_twins.models import Forcing
+from digital_twins.patient_modeling._radiation_forcing import radiation_forcing
 from digital_twins.pharmacology import kill_terms
 
 if TYPE_CHECKING:
@@ -61,17 +62,6 @@ def _value(parameters: Mapping[str, float], name: str, needed_for: str) -> float
             "Calibrate again, or correct the parameter.",
         )
     return value
-
-
-def _radiation(treatment: Treatment, parameters: Mapping[str, float], horizon_days: float | None) -> Forcing:
-    given = [f for f in treatment.fractions if horizon_days is None or f.day <= horizon_days]
-    alpha = _value(parameters, "alpha_per_gy", "radiation")
-    alpha_beta = _value(parameters, "alpha_beta_gy", "radiation")
-    doses = np.array([f.dose_gy for f in given])
-    return Forcing(
-        jump_days=np.array([f.day for f in given]),
-        jump_log_survival=lq_log_survival(doses, alpha, alpha_beta),
-    )
 
 
 def _resistance_per_day(drug: str, parameters: Mapping[str, float]) -> float:
@@ -140,7 +130,7 @@ def forcing_for(
     }
     for treatment in items:
         if treatment.kind == "radiation":
-            total = total + _radiation(treatment, parameters, horizon_days)
+            total = total + radiation_forcing(treatment, parameters, horizon_days)
         elif treatment.kind == "chemotherapy":
             total = total + _chemotherapy(treatment, parameters, horizon_days, first_days)
     return total

@@ -36,6 +36,15 @@ _PATCH_MM2, _FEWEST, _MOST = 150.0, 8, 16
 _LEAST_VOXELS = 100
 
 
+def _rescale(patches: FloatArray, visible: float) -> None:
+    """Let the patches, cut where the cells are dense, add up to what is visible of a collapsing tumour."""
+    total = float(patches.sum())
+    if total > 0.0:
+        patches *= visible / total
+    else:
+        patches[:] = visible / patches.size
+
+
 @dataclass(frozen=True, eq=False)
 class Patches:
     """The lesion's surface in pieces of about 150 mm2, larger than readers' errors are correlated.
@@ -200,11 +209,15 @@ class Likelihood:
         named = {**self._fixed, **parameters}
         voxels = np.zeros((self._days.size, self._count))
         means: list[list[FloatArray]] = [[] for _ in self._images]
-        states = self._simulator.states(named, self._treatments, self._days)
-        for i, (_, state) in enumerate(states):
-            patch_volumes(state, self._label, DETECTION_THRESHOLD, voxels[i])
+        states = self._simulator.observed(named, self._treatments, self._days)
+        for i, state in enumerate(states):
+            cells = state.cells
+            patch_volumes(cells, self._label, DETECTION_THRESHOLD, voxels[i])
+            if state.most is not None:
+                _rescale(voxels[i], state.visible_volume_mm3(DETECTION_THRESHOLD, voxel_volume_mm3=1.0))
             for term, kept in zip(self._images, means, strict=True):
-                kept.extend(term.modelled(i, state[1:-1, 1:-1, 1:-1]))
+                seen = state.living if term.kind == "uptake" else cells
+                kept.extend(term.modelled(i, seen[1:-1, 1:-1, 1:-1]))
         volumes = voxels.sum(axis=1) * mm3_to_cm3(self._simulator.domain.voxel_volume_mm3)
         parts = [(np.log(np.maximum(volumes, self._floor)) - self._observed) / VOLUME_LOG_SD]
         if not self._with_volume:

@@ -146,7 +146,7 @@ class TumorTwinPipeline:
         first = Snapshot(
             version=1,
             created_utc=datetime.now(tz=UTC),
-            belief=Belief.from_priors(replaced_priors(growth_priors(family), self.priors)),
+            belief=Belief.from_priors(replaced_priors(growth_priors(family, clinical), self.priors)),
             visits=(),
             treatment_history=(),
             provenance=Provenance(inputs, __version__, seed, None, tuple(notes)),

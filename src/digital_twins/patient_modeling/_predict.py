@@ -44,8 +44,9 @@ class Prediction:
         The twin's "now": its last observation. Days up to it are the model's account of the past; planned
         treatments begin on it.
     volume_cm3, low_cm3, high_cm3
-        Median and central ``interval`` of the volume above the detection threshold. They hold the
-        uncertainty of parameters and baseline volume, not that of a future segmentation.
+        Median and central ``interval`` of the visible volume: above the detection threshold, dead cells
+        that are not cleared yet included. They hold the uncertainty of parameters and baseline
+        volume, not that of a future segmentation.
     samples_cm3
         [sample, day]: volumes of each member of the ensemble, for derived endpoints.
     treatments
@@ -70,7 +71,7 @@ class Prediction:
     mean_density: NDArray[np.float32]
 
     def mask_at(self, day: float) -> Mask:
-        """Tumour on a day: voxels above the detection threshold in at least half of the ensemble.
+        """Tumour on a day: voxels that show tumour in at least half of the ensemble.
 
         Between output days the probability is interpolated. The mask may be empty. On the model grid.
 
@@ -84,11 +85,11 @@ class Prediction:
         return as_mask(self._plain, self._between(self.probability, day) >= 0.5, meaning=NEOPLASM)
 
     def probability_at(self, day: float) -> Volume:
-        """Share of the ensemble above the detection threshold, 0..1, on the model grid."""
+        """Share of the ensemble in which a voxel shows tumour, 0..1, on the model grid."""
         return self._plain.with_array(self._between(self.probability, day))
 
     def density_at(self, day: float) -> Volume:
-        """Mean tumour cell density as a part of the carrying capacity, on the model grid."""
+        """Mean density of living tumour cells as a part of the carrying capacity, on the model grid."""
         return self._plain.with_array(self._between(self.mean_density, day))
 
     def to_dataframe(self, *, samples: bool = False) -> pd.DataFrame:
@@ -187,7 +188,7 @@ def run_ensemble(
 ) -> tuple[FloatArray, NDArray[np.float32], NDArray[np.float32]]:
     """Solve once a parameter set; return volumes [sample, day], probability and mean density [day, ...]."""
     summary = summarise_ensemble(
-        [functools.partial(simulator.states, values, treatments, days) for values in parameters],
+        [functools.partial(simulator.observed, values, treatments, days) for values in parameters],
         simulator.solver_domain,
         days,
         level=DETECTION_THRESHOLD,

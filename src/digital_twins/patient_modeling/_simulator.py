@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from digital_twins.models import Domain, ReactionDiffusionModel, TensorDomain, volume_above_mm3
+from digital_twins.models import (
+    Domain,
+    ReactionDiffusionModel,
+    TensorDomain,
+    TumourState,
+    trajectory_with_dead_cells,
+    volume_above_mm3,
+)
 from digital_twins.patient_modeling._forcing import forcing_for
 from digital_twins.patient_modeling._priors import BASELINE_SCALE, DIFFUSION, PROLIFERATION
+from digital_twins.patient_modeling._radiation_priors import CLEARANCE
 from digital_twins.units import mm3_to_cm3
 
 if TYPE_CHECKING:
@@ -97,11 +105,38 @@ class Simulator:
             tolerance=_TOLERANCE,
         )
 
+    def observed(
+        self, parameters: Mapping[str, float], treatments: Sequence[Treatment], days: FloatArray
+    ) -> Iterator[TumourState]:
+        """Yield what an image would show at each day: living cells, and dead ones not cleared yet.
+
+        Cells that radiation killed stay visible and are cleared with ``clearance_half_life_days``; without
+        that parameter, and after drugs, they vanish at once. Arrays are overwritten by the next step.
+        """
+        half_life = parameters.get(CLEARANCE)
+        if half_life is None:
+            return (TumourState(day, state) for day, state in self.states(parameters, treatments, days))
+        horizon = float(days[-1]) if days.size else 0.0
+        return trajectory_with_dead_cells(
+            ReactionDiffusionModel(parameters[DIFFUSION], parameters[PROLIFERATION]),
+            self.density(parameters.get(BASELINE_SCALE, 1.0)),
+            self.solver_domain,
+            output_days=days,
+            forcing=forcing_for(treatments, parameters, horizon_days=horizon),
+            clearance_half_life_days=half_life,
+            tolerance=_TOLERANCE,
+        )
+
+    def visible_cm3(self, state: TumourState) -> float:
+        """Visible volume of a state that :meth:`observed` yields."""
+        voxel = self.solver_domain.voxel_volume_mm3
+        return mm3_to_cm3(state.visible_volume_mm3(DETECTION_THRESHOLD, voxel_volume_mm3=voxel))
+
     def volumes_cm3(
         self, parameters: Mapping[str, float], treatments: Sequence[Treatment], days: FloatArray
     ) -> FloatArray:
-        """Volume above the detection threshold at each day."""
-        return np.array([self.volume_cm3(state) for _, state in self.states(parameters, treatments, days)])
+        """Visible volume at each day."""
+        return np.array([self.visible_cm3(state) for state in self.observed(parameters, treatments, days)])
 
     @cached_property
     def _widths_mm(self) -> tuple[float, float]:

@@ -32,6 +32,7 @@ from digital_twins.patient_modeling._life import (
 )
 from digital_twins.patient_modeling._predict import Prediction, ensemble, output_days, run_ensemble
 from digital_twins.patient_modeling._priors import PROLIFERATION
+from digital_twins.patient_modeling._radiation_forcing import on_model_grid, with_dose_map
 from digital_twins.patient_modeling._scans import Visit, read_visit
 from digital_twins.patient_modeling._simulator import DETECTION_THRESHOLD, Simulator
 from digital_twins.patient_modeling._snapshot import (
@@ -572,7 +573,10 @@ class PatientTwin:
 
     def _parsed(self, treatment: Mapping[str, Any] | Treatment) -> Treatment:
         surface = self.clinical_data.get("body_surface_area_m2")
-        return parse_treatment(treatment, body_surface_area_m2=surface, allow_before_baseline=True)
+        parsed = parse_treatment(
+            with_dose_map(treatment), body_surface_area_m2=surface, allow_before_baseline=True
+        )
+        return on_model_grid(parsed, self.domain)
 
     def _given(self, treatments: Sequence[Mapping[str, Any] | Treatment]) -> tuple[Treatment, ...]:
         return tuple(placed_in_time(self._parsed(t), self.baseline, default_day=0.0) for t in treatments)
@@ -594,7 +598,11 @@ def _fingerprint(treatment: Treatment) -> str:
     """What a treatment does, as text: two with the same doses on the same days are the same."""
     doses = [(d.day, d.dose_mg, d.duration_hours) for d in treatment.doses]
     fractions = [(f.day, f.dose_gy) for f in treatment.fractions]
-    return json.dumps([treatment.kind, treatment.drug, doses, fractions, treatment.day])
+    told: list[Any] = [treatment.kind, treatment.drug, doses, fractions, treatment.day]
+    if treatment.radiation is not None or treatment.dose_map is not None:
+        effect = {} if treatment.radiation is None else treatment.radiation.stated()
+        told += [effect, None if treatment.dose_map is None else treatment.dose_map.digest()]
+    return json.dumps(told, sort_keys=True)
 
 
 def _assumptions(treatments: Sequence[Treatment]) -> list[str]:

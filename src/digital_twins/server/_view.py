@@ -35,6 +35,7 @@ _LABELS = {
     "baseline_volume_scale": "True over segmented baseline volume",
     "alpha_per_gy": "Radiosensitivity alpha",
     "alpha_beta_gy": "alpha/beta ratio",
+    "clearance_half_life_days": "Half-life of dead cells",
     "drug_sensitivity": "Drug sensitivity",
 }
 _FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from digital_twins._errors import InputError
+from digital_twins.patient_modeling import with_dose_map
 from digital_twins.pharmacology import drug
 from digital_twins.records import Treatment, parse_treatment
 from digital_twins.treatment_simulation._response import Response, response_of
@@ -121,12 +122,19 @@ class TreatmentSimulator:
                 "The list is empty.",
                 "Pass a treatment, or {'type': 'observation'} for none.",
             )
-        return tuple(parse_treatment(item, body_surface_area_m2=self.body_surface_area_m2) for item in items)
+        return tuple(
+            parse_treatment(with_dose_map(item), body_surface_area_m2=self.body_surface_area_m2)
+            for item in items
+        )
 
     def _assumptions(self, treatments: tuple[Treatment, ...]) -> tuple[str, ...]:
         """Everything behind a response that was assumed, not verified, or not calibrated here."""
         words: dict[str, None] = {}
         parameters = self.patient_twin.parameters
+        clearance = parameters.get("clearance_half_life_days")
+        irradiated = any(treatment.fractions for treatment in treatments)
+        if irradiated and clearance is not None and clearance.source != "calibrated":
+            words[f"dead cells cleared with a half-life of {clearance.value:.0f} days: a prior"] = None
         for treatment in treatments:
             words.update(dict.fromkeys(treatment.assumptions))
             if treatment.kind == "radiation":
