@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import _dicomweb
+
 TESTS = Path(__file__).parents[1] / "tests"
 
 
@@ -137,3 +139,4 @@ def figures() -> Iterator[Figure]:
             yield f"{label}_wall_to_orthanc", orthanc_wall, "s", wall / orthanc_wall
             yield f"{label}_cpu", cpu, "CPU-s", None
             yield f"json_{count}_cpu", json_cpu, "CPU-s", None
+    yield from _dicomweb.figures()

@@ -156,6 +156,10 @@ class Settings(BaseSettings):
     max_dicom_object_bytes: int = Field(default=2**32, ge=1024)
     """Largest object that is accepted at the DICOM port; beyond 16 MiB it goes to disk while it arrives."""
 
+    dicomweb_cors_origins: tuple[str, ...] = ()
+    """Origins of web pages that may read and write DICOMweb, e.g. `["https://viewer.example.org"]`; none by
+    default, `["*"]` all."""
+
     allow_unauthenticated_network: bool = False
     """Listen on an address that other machines reach although nobody has to sign in. Only for a network
     that is closed by other means; the node logs a warning at each start."""

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from digital_twins.dicom._handler import DICOMHandler as DICOMHandler
     from digital_twins.dicom._header import ObjectRefusedError as ObjectRefusedError
     from digital_twins.dicom._json import build_pending as build_pending
+    from digital_twins.dicom._key_objects import (
+        KeyObjects as KeyObjects,
+        key_object_selection as key_object_selection,
+        read_key_objects as read_key_objects,
+    )
     from digital_twins.dicom._listener import (
         Access as Access,
         Events as Events,
@@ -54,6 +59,7 @@ if TYPE_CHECKING:
         send as send,
         worklist as worklist,
     )
+    from digital_twins.dicom._secondary_capture import secondary_capture as secondary_capture
     from digital_twins.dicom._store import DicomStore as DicomStore, Instance as Instance, Stored as Stored
     from digital_twins.dicom._tls import Tls as Tls
     from digital_twins.dicom._twin_codes import (
@@ -74,24 +80,26 @@ if TYPE_CHECKING:
     )
     from digital_twins.dicom._users import UserTable as UserTable, hash_passcode as hash_passcode
     from digital_twins.dicom._web import dicomweb_routes as dicomweb_routes
-    from digital_twins.dicom._web_client import (
-        AsyncDicomWebClient as AsyncDicomWebClient,
-        DicomWebClient as DicomWebClient,
-        DicomWebError as DicomWebError,
-    )
+    from digital_twins.dicom._web_base import SignInRequiredError as SignInRequiredError
+    from digital_twins.dicom._web_client import DicomWebClient as DicomWebClient
+    from digital_twins.dicom._web_client_async import AsyncDicomWebClient as AsyncDicomWebClient
+    from digital_twins.dicom._web_download import DownloadedStudy as DownloadedStudy, Progress as Progress
+    from digital_twins.dicom._web_requests import DicomWebError as DicomWebError
     from digital_twins.dicom._worklist import Worklist as Worklist, WorklistItem as WorklistItem
 
 _WHERE = {
-    "AsyncDicomWebClient": "digital_twins.dicom._web_client",
+    "AsyncDicomWebClient": "digital_twins.dicom._web_client_async",
     "DicomStore": "digital_twins.dicom._store",
     "DicomWebClient": "digital_twins.dicom._web_client",
-    "DicomWebError": "digital_twins.dicom._web_client",
+    "DicomWebError": "digital_twins.dicom._web_requests",
     "Instance": "digital_twins.dicom._store",
     "Level": "digital_twins.dicom._attributes",
     "Limits": "digital_twins.dicom._channel",
     "MIGRATIONS": "digital_twins.dicom._schema",
     "ObjectRefusedError": "digital_twins.dicom._header",
     "Query": "digital_twins.dicom._query",
+    "SignInRequiredError": "digital_twins.dicom._web_base",
+    **dict.fromkeys(("DownloadedStudy", "Progress"), "digital_twins.dicom._web_download"),
     "Stored": "digital_twins.dicom._store",
     "build_pending": "digital_twins.dicom._json",
     "dicomweb_routes": "digital_twins.dicom._web",
@@ -113,6 +121,10 @@ _WHERE = {
     **dict.fromkeys(("UserTable", "hash_passcode"), "digital_twins.dicom._users"),
     **dict.fromkeys(("DocumentIdentity", "Software"), "digital_twins.dicom._documents"),
     **dict.fromkeys(("encapsulate_pdf",), "digital_twins.dicom._encapsulated"),
+    **dict.fromkeys(
+        ("KeyObjects", "key_object_selection", "read_key_objects"), "digital_twins.dicom._key_objects"
+    ),
+    "secondary_capture": "digital_twins.dicom._secondary_capture",
     **dict.fromkeys(("DICOMHandler",), "digital_twins.dicom._handler"),
     **dict.fromkeys(
         ("MeasurementGroup", "SegmentReference", "measurement_report"),

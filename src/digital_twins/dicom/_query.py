@@ -35,6 +35,7 @@ _MOMENTS = (
 )
 _PAGE = 200
 _MAX_VALUES = 1000
+_EMPTY = '""'
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class Query:
     conditions
         Keyword to matching value as DICOM writes it: wildcards, ``a-b`` ranges of dates and times, values
         separated by a backslash; '' and '*' match all. Keywords below `level` or not indexed raise.
+        ``""`` (two quotes) matches an empty value.
     returning
         Computed attributes to work out (`ModalitiesInStudy`, `NumberOfStudyRelatedInstances`, ...); the
         columns of the level and of those above it come anyway.
@@ -172,6 +174,8 @@ def _condition(keyword: str, value: str, level: Level, *, fuzzy: bool = False) -
         clause, parameters = _any_of("x.modality", parts)
         return f"EXISTS (SELECT 1 FROM dicom_series x WHERE x.study = s.id AND {clause})", parameters  # noqa: S608
     column = _expression(attribute)
+    if value == _EMPTY:
+        return f"coalesce({column}, '') = ''", []
     if attribute.vr == "PN":
         if fuzzy and not has_wildcard(value.rstrip("*")):
             return f"dicom_sounds_like(?, {column})", [name_key(value)]

@@ -133,4 +133,33 @@ CREATE TABLE dicom_availability ( -- notices of peers
 CREATE INDEX dicom_availability_study ON dicom_availability (study_uid);
 """,
     ),
+    Migration(
+        "dicom-ups-1",
+        """
+CREATE TABLE dicom_workitem (
+    id INTEGER PRIMARY KEY,
+    uid TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL,
+    transaction_uid TEXT NOT NULL,  -- of who claimed it, '' before; never shown
+    model BLOB NOT NULL             -- DICOM JSON model
+);
+CREATE TABLE dicom_workitem_global (
+    subscriber TEXT PRIMARY KEY,    -- AE title
+    deletion_lock INTEGER NOT NULL,
+    conditions TEXT NOT NULL        -- JSON list of [path, value]
+) WITHOUT ROWID;
+CREATE TABLE dicom_workitem_subscriber (
+    workitem TEXT NOT NULL,
+    subscriber TEXT NOT NULL,
+    deletion_lock INTEGER NOT NULL,
+    PRIMARY KEY (workitem, subscriber)
+) WITHOUT ROWID;
+CREATE TABLE dicom_workitem_event (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    subscriber TEXT NOT NULL,
+    body BLOB NOT NULL
+);
+CREATE INDEX dicom_workitem_event_subscriber ON dicom_workitem_event (subscriber, id);
+""",
+    ),
 )

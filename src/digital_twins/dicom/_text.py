@@ -13,16 +13,40 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_PYDICOM_LOCK = threading.Lock()
+
+class _Quiet:
+    """How many threads are inside `quiet_pydicom`, and the warning filters that the first of them found."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.inside = 0
+        self.filters = warnings.catch_warnings()
+
+
+_QUIET = _Quiet()
 _TERM = re.compile(r"ISO[ _](?P<kind>IR|2022)[ _-]?(?:IR)?[ _-]?(?P<number>\d+)", re.IGNORECASE)
 
 
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """Silence pydicom's warnings, which quote values of patients; one thread at a time may be inside."""
-    with _PYDICOM_LOCK, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    """Silence pydicom's warnings, which quote values of patients.
+
+    The filters belong to the whole process: the first thread that enters sets them and the last that leaves
+    puts them back, so that a long decoding in one thread keeps no other waiting.
+    """
+    with _QUIET.lock:
+        if _QUIET.inside == 0:
+            _QUIET.filters = warnings.catch_warnings()
+            _QUIET.filters.__enter__()
+            warnings.simplefilter("ignore")
+        _QUIET.inside += 1
+    try:
         yield
+    finally:
+        with _QUIET.lock:
+            _QUIET.inside -= 1
+            if _QUIET.inside == 0:
+                _QUIET.filters.__exit__(None, None, None)
 
 
 def python_encodings(specific_character_set: bytes) -> list[str]:

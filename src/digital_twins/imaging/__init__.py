@@ -17,6 +17,10 @@ if TYPE_CHECKING:
         load_mask as load_mask,
         load_volume as load_volume,
     )
+    from digital_twins.imaging._parametric_map import (
+        parametric_map as parametric_map,
+        volume_from_parametric_map as volume_from_parametric_map,
+    )
     from digital_twins.imaging._patient_data import (
         ImagingVisit as ImagingVisit,
         PatientData as PatientData,
@@ -62,12 +66,20 @@ if TYPE_CHECKING:
     from digital_twins.imaging._seg import (
         masks_from_seg as masks_from_seg,
     )
+    from digital_twins.imaging._seg_fractions import (
+        fractions_from_seg as fractions_from_seg,
+        seg_from_fractions as seg_from_fractions,
+    )
     from digital_twins.imaging._seg_write import (
         SegDetails as SegDetails,
         seg_from_masks as seg_from_masks,
     )
     from digital_twins.imaging._series import (
         volume_from_series as volume_from_series,
+    )
+    from digital_twins.imaging._suv import (
+        suv_factor as suv_factor,
+        suv_from_series as suv_from_series,
     )
     from digital_twins.imaging._volume import (
         Mask as Mask,
@@ -86,6 +98,7 @@ _WHERE = {
     **dict.fromkeys(
         ("bounding_box", "coverage", "crop", "downsample", "grid", "resample"), f"{_ROOM}._resample"
     ),
+    **dict.fromkeys(("parametric_map", "volume_from_parametric_map"), f"{_ROOM}._parametric_map"),
     **dict.fromkeys(
         ("RigidRegistration", "load_registrations", "registration_object"), f"{_ROOM}._registration"
     ),
@@ -95,8 +108,10 @@ _WHERE = {
     **dict.fromkeys(("Structure", "StructureSet", "load_structures"), f"{_ROOM}._rt_structures"),
     **dict.fromkeys(("StructureDetails", "structures_from_masks"), f"{_ROOM}._rt_structures_write"),
     "masks_from_seg": f"{_ROOM}._seg",
+    **dict.fromkeys(("fractions_from_seg", "seg_from_fractions"), f"{_ROOM}._seg_fractions"),
     **dict.fromkeys(("SegDetails", "seg_from_masks"), f"{_ROOM}._seg_write"),
     "volume_from_series": f"{_ROOM}._series",
+    **dict.fromkeys(("suv_factor", "suv_from_series"), f"{_ROOM}._suv"),
     **dict.fromkeys(("Mask", "Volume", "as_mask"), f"{_ROOM}._volume"),
 }
 
