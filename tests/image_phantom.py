@@ -136,7 +136,7 @@ def image_patient(
 
     None when the tumour falls below 0.3 cm3, which nobody outlines on voxels of 2 mm, or fills half the box.
     """
-    rng = np.random.default_rng([20261125, index])
+    rng = np.random.default_rng([20261127, index])
     distance = irregular_distance(rng, radius_mm=rng.uniform(12.0, 15.0), elongation=elongation)
     real = as_mask(frame(FINE_MM), distance > 0.0)
     pipeline = TumorTwinPipeline()
@@ -165,12 +165,17 @@ def image_patient(
 def _grown(
     nature: PatientTwin, distance: Any, values: Mapping[str, float], history: Any, days: Any, *, astray: bool
 ) -> Iterator[tuple[float, Any, float]]:  # fmt: skip
-    """Yield (day, log density on the fine grid, true volume)."""
+    """Yield (day, log density on the fine grid, true visible volume)."""
     course = [parse_treatment(treatment) for treatment in history]
     simulator = nature._simulator
     if not astray:
-        for day, state in simulator.states(values, course, np.array(days)):
-            yield day, on_fine(state[1:-1, 1:-1, 1:-1], simulator.domain), simulator.volume_cm3(state)
+        for state in simulator.observed(values, course, np.array(days)):
+            cells = on_fine(state.cells[1:-1, 1:-1, 1:-1], simulator.domain)
+            volume = simulator.visible_cm3(state)
+            if state.most is not None:  # a collapsing tumour shows its densest part
+                shown = min(max(round(volume * 1000.0 / FINE_MM**3), 1), cells.size)
+                cells = cells + np.log(THRESHOLD) - np.partition(cells.ravel(), -shown)[-shown]
+            yield state.day, cells, volume
         return
     own = replace(
         simulator,
