@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from digital_twins.patient_modeling._image_term import EDGE_SD_MM
 from digital_twins.patient_modeling._priors import VOLUME_LOG_SD
 from digital_twins.units import MM3_PER_CM3
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 PATCH_MM2 = 150.0
 """Surface over which a reader errs alike: a piece of about 12 mm, an assumption."""
