@@ -158,8 +158,8 @@ class Likelihood:
 
     Volumes come first, one a visit: log(modelled / segmented) over its standard deviation. Noise model: every
     segmented volume, the baseline's too, is the true one times a log-normal factor, whose spread
-    :func:`volume_log_sd` gives; the baseline's factor is the parameter ``baseline_volume_scale``. Then come the
-    contrasts of the outlines' patches, the blocks of cellularity, and those of PET, whose one factor from
+    :func:`volume_log_sd` gives; the baseline's factor is the parameter ``baseline_volume_scale``. Then come
+    the contrasts of the outlines' patches, the blocks of cellularity, and those of PET, whose one factor from
     density to SUV is fitted anew to every parameter set (variable projection: Golub & Pereyra 1973,
     doi:10.1137/0710036).
     """
