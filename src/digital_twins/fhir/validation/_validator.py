@@ -1,0 +1,365 @@
+"""The validator: a resource against the R4 definitions and the profiles that it claims or is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from digital_twins.fhir._outcome import Issue
+from digital_twins.fhir.fhirpath import Environment, FhirPathError
+from digital_twins.fhir.fhirpath._types import PRIMITIVES, ancestors, resource_types
+from digital_twins.fhir.fhirpath._values import Node, node_of
+from digital_twins.fhir.validation._definitions import BASE, DefinitionSet
+from digital_twins.fhir.validation._references import bundle_issues, reference_issue, resolver
+from digital_twins.fhir.validation._rules import Profile, Rule, TypeRef, compiled_profile
+from digital_twins.fhir.validation._slices import slice_of
+from digital_twins.fhir.validation._terminology import Terminology
+from digital_twins.fhir.validation._values import equal_json, matches_pattern, primitive_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_CODED = {"code", "Coding", "CodeableConcept", "Quantity", "string", "uri"}
+_ELEMENT_NAMES = {"id", "extension"}
+_MOST_ISSUES = 500
+
+
+@dataclass(slots=True)
+class _Run:
+    """One validation: what was found, and where in which resource it stands."""
+
+    issues: list[Issue]
+    environment: Environment
+    resource: Node
+    root: Node
+    open_profiles: tuple[str, ...] = ()
+    quiet: bool = False
+    seen: set[tuple[str, str]] = field(default_factory=set)
+
+    def add(self, code: str, text: str, path: str, severity: str = "error") -> None:
+        if len(self.issues) < _MOST_ISSUES and (path, text) not in self.seen:
+            self.seen.add((path, text))
+            self.issues.append(Issue(code, text, path, severity))
+
+
+class Validator:
+    """Validates resources against base R4 and profiles.
+
+    Parameters
+    ----------
+    definitions
+        Profiles, code systems and value sets; those of R4 by default.
+    unknown_extensions
+        Severity of an extension whose definition is not at hand: ``"information"`` or ``"error"``.
+    """
+
+    def __init__(
+        self, definitions: DefinitionSet | None = None, *, unknown_extensions: str = "information"
+    ) -> None:
+        self.definitions = definitions or DefinitionSet()
+        self.terminology = Terminology(self.definitions)
+        self.environment = Environment(member_of=self.coded_in, conforms_to=self._conforms_json)
+        self._unknown_extensions = unknown_extensions
+        self._profiles: dict[str, Profile | None] = {}
+
+    def validate(self, resource: dict[str, Any], *, profiles: Sequence[str] = ()) -> list[Issue]:
+        """Return what is wrong with a resource; errors, warnings and information.
+
+        Parameters
+        ----------
+        resource
+            The resource as JSON.
+        profiles
+            Canonical URLs that it must conform to, besides those in ``meta.profile``.
+        """
+        kind = resource.get("resourceType")
+        if kind not in resource_types():
+            return [Issue("structure", "The resource type is missing or not one of R4.", None)]
+        root = node_of(resource, kind)
+        environment = replace(self.environment, resolve=resolver(resource))
+        run = _Run([], environment, root, root)
+        self._resource(root, str(kind), run, profiles)
+        return run.issues
+
+    def profile(self, url: str) -> Profile | None:
+        """Return the compiled profile of a canonical URL, or None where it is not at hand."""
+        if url not in self._profiles:
+            structure = self.definitions.structure(url)
+            self._profiles[url] = None if structure is None else compiled_profile(structure)
+        return self._profiles[url]
+
+    def conforms(self, item: Any, url: str) -> bool:
+        """Whether an item has no error against a profile."""
+        profile = self.profile(url)
+        if profile is None or not isinstance(item, Node) or profile.type not in ancestors(item.type):
+            return False
+        run = _Run([], self.environment, item, item)
+        self._against(item, profile, item.type, run)
+        return not any(issue.severity == "error" for issue in run.issues)
+
+    def coded_in(self, value: Any, value_set: str) -> bool | None:
+        """Whether a code, Coding or CodeableConcept is in a value set; None where that cannot be told."""
+        if isinstance(value, str):
+            return self.terminology.contains(value_set, None, value)
+        if not isinstance(value, dict):
+            return None
+        codings = value.get("coding") if "coding" in value or "text" in value else [value]
+        answers = [
+            self.terminology.contains(value_set, coding.get("system"), str(coding["code"]))
+            for coding in (codings if isinstance(codings, list) else ())
+            if isinstance(coding, dict) and "code" in coding
+        ]
+        return True if True in answers else None if None in answers else False
+
+    def _conforms_json(self, value: Any, url: str) -> bool | None:
+        if self.profile(url) is None:
+            return None
+        return self.conforms(node_of(value, "Resource"), url)
+
+    def _resource(self, node: Node, path: str, run: _Run, profiles: Sequence[str] = ()) -> None:
+        base = self.profile(BASE + node.type)
+        if base is None:
+            run.add("structure", "The resource type is not one of R4.", path)
+            return
+        self._against(node, base, path, run)
+        meta = node.value.get("meta")
+        claimed = meta.get("profile", ()) if isinstance(meta, dict) else ()
+        for url in dict.fromkeys([*profiles, *(claimed if isinstance(claimed, list) else ())]):
+            profile = self.profile(url) if isinstance(url, str) else None
+            if profile is None:
+                run.add("not-found", "A profile that is claimed is not known here.", f"{path}.meta", "warning")
+            elif profile.url != base.url:
+                self._against(node, profile, path, run)
+        if node.type == "Bundle":
+            for issue in bundle_issues(node.value, path):
+                run.add(issue.code, issue.text, issue.location or path, issue.severity)
+
+    def _against(self, node: Node, profile: Profile, path: str, run: _Run) -> None:
+        if profile.type not in ancestors(node.type):
+            run.add("structure", f"A profile of {profile.type} cannot hold for this type.", path)
+            return
+        self._complex(node, profile.root, profile, path, run)
+        self._constraints(node, profile.root, path, run)
+
+    def _complex(self, node: Node, rule: Rule, profile: Profile, path: str, run: _Run) -> None:
+        """Check the children of a complex element by the rules of ``rule``."""
+        value = node.value
+        if not isinstance(value, dict):
+            run.add("structure", "An object was expected here.", path)
+            return
+        if node.type != "Element" and node.type not in resource_types() and value.keys() <= {"id"}:
+            run.add("invariant", "An element must have a value or children (ele-1).", path)
+        groups: dict[int, list[tuple[Node, str]]] = {}
+        for name in value:
+            self._property(node, name, rule, path, (groups, run))
+        for child in rule.children.values():
+            self._items(child, groups.get(id(child), []), profile, (path, run))
+
+    def _property(self, node: Node, name: str, rule: Rule, path: str, found: Any) -> None:
+        groups, run = found
+        bare = name.removeprefix("_")
+        known = rule.by_json.get(bare)
+        if known is None:
+            if name not in {"resourceType", "fhir_comments"} or name == "fhir_comments":
+                run.add("structure", "An element has a name that its type does not have.", f"{path}.{name}"[:200])
+            return
+        if name != bare and bare in node.value:
+            return
+        child, ref = known
+        value, extra = node.value.get(bare), node.value.get(f"_{bare}")
+        repeated = self._repeats(child, node.type)
+        if isinstance(value, list) != repeated and value is not None:
+            run.add("structure", "An array was expected here." if repeated else "A single value was expected here.", f"{path}.{bare}")
+            return
+        values, extras = (value if repeated else [value]), (extra if isinstance(extra, list) else [extra])
+        rows = groups.setdefault(id(child), [])
+        for index in range(max(len(values or ()), len(extras))):
+            item = values[index] if values and index < len(values) else None
+            more = extras[index] if index < len(extras) else None
+            if item is None and more is None:
+                run.add("structure", "A null has no place here.", f"{path}.{bare}")
+                continue
+            kind = self._type_of(child, ref, rule)
+            label = f"{path}.{bare}[{index}]" if repeated else f"{path}.{bare}"
+            rows.append((node_of(item, kind, more, node), label))
+
+    def _repeats(self, child: Rule, owner: str) -> bool:
+        """Whether the base type lets an element repeat: that decides its JSON form, whatever a profile says."""
+        base = self.profile(BASE + child.path.partition(".")[0])
+        origin = base.by_path.get(child.path) if base is not None else None
+        if origin is None:
+            owning = self.profile(BASE + owner)
+            origin = owning.root.children.get(child.name) if owning is not None else None
+        high = child.high if origin is None else origin.high
+        return high is None or high > 1
+
+    def _type_of(self, child: Rule, ref: TypeRef, _rule: Rule) -> str:
+        if child.content_of is not None:
+            return child.content_of
+        if ref.code in {"BackboneElement", "Element"}:
+            return child.path
+        if ref.code.startswith("http://hl7.org/fhirpath/System."):
+            return "string"
+        return ref.code
+
+    def _items(self, rule: Rule, items: list[tuple[Node, str]], profile: Profile, where: tuple[str, _Run]) -> None:
+        path, run = where
+        label = f"{path}.{rule.name}"
+        if len(items) < rule.low:
+            run.add("required", f"At least {rule.low} of this element must be there.", label)
+        if rule.high is not None and len(items) > rule.high:
+            run.add("structure", f"At most {rule.high} of this element may be there.", label)
+        counts: dict[int, int] = {}
+        for node, at in items:
+            self._item(node, rule, profile, at, run)
+            if not rule.slices:
+                continue
+            chosen = slice_of(self, rule, node)
+            if chosen is not None:
+                counts[id(chosen)] = counts.get(id(chosen), 0) + 1
+                self._item(node, chosen, profile, at, run)
+            elif rule.slicing is not None and rule.slicing.closed:
+                run.add("structure", "The item matches no slice, and the slicing is closed.", at)
+        for part in rule.slices:
+            count = counts.get(id(part), 0)
+            if items and count < part.low or (part.low and not items and rule.low):
+                run.add("required", f"At least {part.low} of slice '{part.slice_name}' must be there.", label)
+            elif not items and part.low:
+                run.add("required", f"At least {part.low} of slice '{part.slice_name}' must be there.", label)
+            if part.high is not None and count > part.high:
+                run.add("structure", f"At most {part.high} of slice '{part.slice_name}' may be there.", label)
+
+    def _item(self, node: Node, rule: Rule, profile: Profile, path: str, run: _Run) -> None:
+        self._fixed(node, rule, path, run)
+        if rule.binding is not None:
+            self._binding(node, rule, path, run)
+        if node.type in PRIMITIVES:
+            self._primitive(node, rule, path, run)
+        elif rule.content_of is not None:
+            target = profile.by_path.get(rule.content_of)
+            if target is not None:
+                self._complex(node, target, profile, path, run)
+                self._constraints(node, target, path, run)
+        elif rule.children:
+            self._complex(node, rule, profile, path, run)
+        self._constraints(node, rule, path, run)
+        if node.type not in PRIMITIVES and rule.content_of is None:
+            self._by_type(node, rule, path, run)
+
+    def _by_type(self, node: Node, rule: Rule, path: str, run: _Run) -> None:
+        """Check by the definition of the type, and by the profiles that the rule asks for."""
+        if node.type in resource_types():
+            inner = replace(run, resource=node)
+            self._resource(node, path, inner)
+            return
+        if not isinstance(node.value, dict):
+            run.add("structure", "An object was expected here.", path)
+            return
+        base = self.profile(BASE + node.type)
+        if base is not None and not rule.slice_name:
+            if rule.children:
+                self._constraints(node, base.root, path, run)
+            else:
+                self._against(node, base, path, run)
+        refs = [ref for ref in rule.types if ref.code == node.type] or list(rule.types)
+        self._type_profiles(node, refs, path, run)
+        if node.type == "Reference":
+            problem = reference_issue(node, [url for ref in refs for url in ref.targets], run.root.value)
+            if problem is not None:
+                run.add("structure", problem, path)
+        elif node.type == "Extension":
+            self._extension(node, path, run)
+        elif node.type == "Coding":
+            self._coding(node, path, run)
+
+    def _type_profiles(self, node: Node, refs: list[TypeRef], path: str, run: _Run) -> None:
+        urls = [url for ref in refs for url in ref.profiles]
+        known = [p for url in urls if (p := self.profile(url)) is not None]
+        if not known or len(known) < len(urls):
+            return
+        if len(known) == 1:
+            if known[0].url not in run.open_profiles:
+                inner = replace(run, open_profiles=(*run.open_profiles, known[0].url))
+                self._against(node, known[0], path, inner)
+        elif not any(self.conforms(node, p.url) for p in known):
+            run.add("structure", "The element conforms to none of the profiles that are allowed here.", path)
+
+    def _extension(self, node: Node, path: str, run: _Run) -> None:
+        url = node.value.get("url")
+        if not isinstance(url, str):
+            return
+        if "value" not in {name[:5] for name in node.value} and "extension" not in node.value:
+            run.add("invariant", "An extension has a value or extensions (ext-1).", path)
+        if any(name.startswith("value") for name in node.value) and "extension" in node.value:
+            run.add("invariant", "An extension has a value or extensions, not both (ext-1).", path)
+        if ":" not in url:
+            return  # a part of a complex extension
+        profile = self.profile(url)
+        if profile is None:
+            run.add("extension", "The definition of an extension is not known.", path, self._unknown_extensions)
+        elif url not in run.open_profiles:
+            self._against(node, profile, path, replace(run, open_profiles=(*run.open_profiles, url)))
+
+    def _coding(self, node: Node, path: str, run: _Run) -> None:
+        system, code = node.value.get("system"), node.value.get("code")
+        if isinstance(system, str) and ":" not in system:
+            run.add("code-invalid", "The system of a coding is no absolute URI.", f"{path}.system")
+        elif isinstance(system, str) and self.definitions.value_set(system) is not None and "/ValueSet/" in system:
+            run.add("code-invalid", "The system of a coding is a value set, not a code system.", f"{path}.system")
+        elif isinstance(system, str) and isinstance(code, str) and self.terminology.known(system, code) is False:
+            run.add("code-invalid", "The code is not in its code system.", f"{path}.code")
+
+    def _fixed(self, node: Node, rule: Rule, path: str, run: _Run) -> None:
+        if rule.fixed is not None and not equal_json(node.value, rule.fixed):
+            run.add("value", "The value is not the one that the profile fixes.", path)
+        if rule.pattern is not None and not matches_pattern(node.value, rule.pattern):
+            run.add("value", "The value does not match the pattern of the profile.", path)
+
+    def _binding(self, node: Node, rule: Rule, path: str, run: _Run) -> None:
+        strength, value_set = rule.binding or ("", "")
+        if strength not in {"required", "extensible"} or node.type not in _CODED:
+            return
+        value = node.value
+        if node.type == "Quantity":
+            value = {k: value.get(k) for k in ("system", "code")} if isinstance(value, dict) and "code" in value else None
+        if value is None:
+            return
+        if node.type == "CodeableConcept" and isinstance(value, dict) and not value.get("coding"):
+            if strength == "required":
+                run.add("code-invalid", "A code of the required value set is missing.", path)
+            return
+        if self.coded_in(value, value_set) is False:
+            severity = "error" if strength == "required" else "warning"
+            run.add("code-invalid", f"The code is not in the value set of the {strength} binding.", path, severity)
+
+    def _primitive(self, node: Node, rule: Rule, path: str, run: _Run) -> None:
+        if node.extra is not None:
+            if isinstance(node.extra, dict):
+                inside = node_of(node.extra, "Element", None, node.parent)
+                element = self.profile(BASE + "Element")
+                if element is not None:
+                    self._complex(inside, element.root, element, path, run)
+            else:
+                run.add("structure", "An object with id or extensions was expected here.", path)
+        if node.value is None:
+            return
+        problem = primitive_problem(node.type, node.value)
+        if problem is not None:
+            run.add("value", problem, path)
+        elif rule.max_length is not None and isinstance(node.value, str) and len(node.value) > rule.max_length:
+            run.add("value", f"The value is longer than {rule.max_length} characters.", path)
+
+    def _constraints(self, node: Node, rule: Rule, path: str, run: _Run) -> None:
+        if not rule.constraints or (node.type in PRIMITIVES and node.value is None):
+            return
+        bare = node.type not in resource_types() or "contained" not in (node.value or ())
+        for constraint in rule.constraints:
+            if bare and constraint.key in {"dom-2", "dom-3", "dom-4", "dom-5"}:
+                continue
+            try:
+                holds = constraint.expression.holds(node, root=run.resource, environment=run.environment)
+            except FhirPathError:
+                continue
+            if not holds:
+                severity = "error" if constraint.severity == "error" else "warning"
+                run.add("invariant", f"The rule {constraint.key} does not hold.", path, severity)
