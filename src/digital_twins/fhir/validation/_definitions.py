@@ -123,4 +123,6 @@ def _is_resource(name: str) -> bool:
 
 
 def _refused(why: str) -> InputError:
-    return InputError("The FHIR package cannot be used.", why, "Give a package file (.tgz) as FHIR publishes them.")
+    return InputError(
+        "The FHIR package cannot be used.", why, "Give a package file (.tgz) as FHIR publishes them."
+    )

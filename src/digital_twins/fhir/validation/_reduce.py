@@ -62,7 +62,9 @@ def _type(each: Mapping[str, Any]) -> dict[str, Any]:
 
 def reduced_code_system(resource: Mapping[str, Any]) -> dict[str, Any]:
     """Reduce a CodeSystem to ``codes``: code -> parents, and whether the list is complete."""
-    codes = {code: [display, parent] for code, display, parent in _concepts(resource.get("concept", ()), None)}
+    codes = {
+        code: [display, parent] for code, display, parent in _concepts(resource.get("concept", ()), None)
+    }
     return {
         "complete": resource.get("content") == "complete",
         "caseless": resource.get("caseSensitive") is False,

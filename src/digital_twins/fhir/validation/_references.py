@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from digital_twins.fhir._outcome import Issue
 from digital_twins.fhir.fhirpath._types import resource_types
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from digital_twins.fhir.fhirpath import Node
 
+Resolve = Callable[[str], "dict[str, Any] | None"]
+
 _TARGET = "http://hl7.org/fhir/StructureDefinition/"
 _RELATIVE = re.compile(r"([A-Za-z]+)/[A-Za-z0-9\-.]{1,64}(/_history/[A-Za-z0-9\-.]{1,64})?")
-_ABSOLUTE = re.compile(r"(?:https?|urn:uuid|urn:oid|ftp|mailto|urn):")
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
 _URL_TYPE = re.compile(r"^(https?://\S+?)/([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})$")
 
 
-def resolver(root: dict[str, Any]) -> Callable[[str], dict[str, Any] | None]:
+def resolver(root: dict[str, Any]) -> Resolve:
     """Return a look-up of references among the entries of a bundle and the contained resources."""
     found: dict[str, dict[str, Any]] = {}
     for entry in root.get("entry", ()) if root.get("resourceType") == "Bundle" else ():
@@ -46,7 +49,7 @@ def target_type(reference: str) -> str | None:
     return kind if kind in resource_types() else None
 
 
-def reference_issue(node: Node, targets: list[str], root: dict[str, Any]) -> str | None:
+def reference_issue(node: Node, targets: list[str], resolve: Resolve | None) -> str | None:
     """Say what is wrong with a Reference, or None.
 
     Parameters
@@ -55,19 +58,23 @@ def reference_issue(node: Node, targets: list[str], root: dict[str, Any]) -> str
         The Reference.
     targets
         Profiles that its target may have; any where empty.
-    root
-        The resource in which it stands.
+    resolve
+        Look-up of references among what is at hand.
     """
     text = node.value.get("reference")
     if not isinstance(text, str):
         return None
     if text.startswith("#"):
-        return None if text == "#" or _contained(node, text[1:]) else "A contained resource that is referred to is missing."
+        return (
+            None
+            if text == "#" or _contained(node, text[1:])
+            else "A contained resource that is referred to is missing."
+        )
     if _ABSOLUTE.match(text) is None and _RELATIVE.fullmatch(text) is None and "?" not in text:
         return "A relative reference has the form Type/id."
     kind = target_type(text)
     if kind is None:
-        found = resolver(root)(text)
+        found = resolve(text) if resolve is not None else None
         kind = str(found.get("resourceType")) if found else None
     allowed = {url.removeprefix(_TARGET) for url in targets}
     bases = {name for name in allowed if name in resource_types() or name == "Resource"}
@@ -96,7 +103,7 @@ def bundle_issues(bundle: dict[str, Any], path: str) -> Iterator[Issue]:
     entries = bundle.get("entry", ())
     entries = entries if isinstance(entries, list) else ()
     relations = [link.get("relation") for link in bundle.get("link", ()) if isinstance(link, dict)]
-    for relation in {"self", "first", "last", "next", "previous"}:
+    for relation in ("self", "first", "last", "next", "previous"):
         if relations.count(relation) > 1:
             yield Issue("invalid", "A link relation occurs twice.", f"{path}.link")
     kind = bundle.get("type")
@@ -119,12 +126,20 @@ def _entry_issues(entry: dict[str, Any], kind: Any, path: str) -> Iterator[Issue
     elif isinstance(resource, dict) and kind in {"document", "message", "collection", "searchset", "history"}:
         if kind in {"document", "message"}:
             yield Issue("invalid", "An entry has no fullUrl.", path)
-    if kind == "searchset" and isinstance(resource, dict) and resource.get("resourceType") != "OperationOutcome":
+    if (
+        kind == "searchset"
+        and isinstance(resource, dict)
+        and resource.get("resourceType") != "OperationOutcome"
+    ):
         if "id" not in resource:
             yield Issue("invalid", "A resource in a search result has an id.", f"{path}.resource")
     search = entry.get("search")
     mode = search.get("mode") if isinstance(search, dict) else None
-    if mode == "outcome" and isinstance(resource, dict) and resource.get("resourceType") != "OperationOutcome":
+    if (
+        mode == "outcome"
+        and isinstance(resource, dict)
+        and resource.get("resourceType") != "OperationOutcome"
+    ):
         yield Issue("invalid", "An entry of mode outcome is an OperationOutcome.", f"{path}.resource")
 
 
@@ -136,9 +151,15 @@ def _first_entry_issues(bundle: dict[str, Any], entries: Any, path: str) -> Iter
         return
     inside = resolver(bundle)
     for text in _references(first):
-        if not text.startswith("#") and inside(text.partition("/_history/")[0]) is None and not _by_suffix(entries, text):
+        if (
+            not text.startswith("#")
+            and inside(text.partition("/_history/")[0]) is None
+            and not _by_suffix(entries, text)
+        ):
             if text.startswith("urn:uuid:") or _RELATIVE.fullmatch(text):
-                yield Issue("not-found", "A reference of the first entry is not in the bundle.", f"{path}.entry[0]")
+                yield Issue(
+                    "not-found", "A reference of the first entry is not in the bundle.", f"{path}.entry[0]"
+                )
 
 
 def _by_suffix(entries: Any, text: str) -> bool:

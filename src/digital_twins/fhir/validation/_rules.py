@@ -101,7 +101,9 @@ def compiled_profile(structure: Mapping[str, Any]) -> Profile:
     if root is None:
         raise ValueError("a structure has no element")
     for rule in by_id.values():
-        rule.by_json = {name: (child, ref) for child in rule.children.values() for name, ref in child.names.items()}
+        rule.by_json = {
+            name: (child, ref) for child in rule.children.values() for name, ref in child.names.items()
+        }
     by_path = {rule.path: rule for key, rule in reversed(by_id.items()) if ":" not in key}
     kind, base_type = str(structure.get("kind")), str(structure.get("type"))
     return Profile(structure["url"], base_type, kind, bool(structure.get("abstract")), root, by_path)
@@ -114,7 +116,9 @@ def _rule(element: Mapping[str, Any]) -> Rule:
         TypeRef(t.get("code", ""), tuple(t.get("profile", ())), tuple(t.get("targetProfile", ())))
         for t in element.get("type", ())
     )
-    values = {key: value for key, value in element.items() if key.startswith(("fixed", "pattern", "min", "max"))}
+    values = {
+        key: value for key, value in element.items() if key.startswith(("fixed", "pattern", "min", "max"))
+    }
     return Rule(
         path=path,
         name=name,
@@ -141,7 +145,9 @@ def _json_names(path: str, name: str, types: tuple[TypeRef, ...]) -> dict[str, T
 
 
 def _valued(values: Mapping[str, Any], prefix: str) -> Any:
-    return next((v for k, v in values.items() if k.startswith(prefix) and k[len(prefix) :][:1].isupper()), None)
+    return next(
+        (v for k, v in values.items() if k.startswith(prefix) and k[len(prefix) :][:1].isupper()), None
+    )
 
 
 def _constraints(element: Mapping[str, Any]) -> list[Constraint]:

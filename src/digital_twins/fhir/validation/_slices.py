@@ -153,5 +153,3 @@ def _steps(path: str) -> list[str]:
         else:
             part += letter
     return [*found, part] if part else found
-
-

@@ -86,7 +86,13 @@ class Terminology:
         return _all([self._passes(part["system"], code, *rule) for rule in part["filter"]])
 
     def _passes(self, system: str, code: str, name: str, operator: str, value: str) -> bool | None:
-        if name not in {"concept", "code"} or operator not in {"is-a", "descendent-of", "is-not-a", "=", "regex"}:
+        if name not in {"concept", "code"} or operator not in {
+            "is-a",
+            "descendent-of",
+            "is-not-a",
+            "=",
+            "regex",
+        }:
             return None
         if operator == "=":
             return code == value

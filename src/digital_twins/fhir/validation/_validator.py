@@ -127,7 +127,9 @@ class Validator:
         for url in dict.fromkeys([*profiles, *(claimed if isinstance(claimed, list) else ())]):
             profile = self.profile(url) if isinstance(url, str) else None
             if profile is None:
-                run.add("not-found", "A profile that is claimed is not known here.", f"{path}.meta", "warning")
+                run.add(
+                    "not-found", "A profile that is claimed is not known here.", f"{path}.meta", "warning"
+                )
             elif profile.url != base.url:
                 self._against(node, profile, path, run)
         if node.type == "Bundle":
@@ -161,7 +163,9 @@ class Validator:
         known = rule.by_json.get(bare)
         if known is None:
             if name not in {"resourceType", "fhir_comments"} or name == "fhir_comments":
-                run.add("structure", "An element has a name that its type does not have.", f"{path}.{name}"[:200])
+                run.add(
+                    "structure", "An element has a name that its type does not have.", f"{path}.{name}"[:200]
+                )
             return
         if name != bare and bare in node.value:
             return
@@ -169,7 +173,11 @@ class Validator:
         value, extra = node.value.get(bare), node.value.get(f"_{bare}")
         repeated = self._repeats(child, node.type)
         if isinstance(value, list) != repeated and value is not None:
-            run.add("structure", "An array was expected here." if repeated else "A single value was expected here.", f"{path}.{bare}")
+            run.add(
+                "structure",
+                "An array was expected here." if repeated else "A single value was expected here.",
+                f"{path}.{bare}",
+            )
             return
         values, extras = (value if repeated else [value]), (extra if isinstance(extra, list) else [extra])
         rows = groups.setdefault(id(child), [])
@@ -198,11 +206,19 @@ class Validator:
             return child.content_of
         if ref.code in {"BackboneElement", "Element"}:
             return child.path
+        if (
+            child.name == "id"
+            and child.path.partition(".")[0] in resource_types()
+            and child.path.count(".") == 1
+        ):
+            return "id"  # R4 types it as a string by an erratum
         if ref.code.startswith("http://hl7.org/fhirpath/System."):
             return "string"
         return ref.code
 
-    def _items(self, rule: Rule, items: list[tuple[Node, str]], profile: Profile, where: tuple[str, _Run]) -> None:
+    def _items(
+        self, rule: Rule, items: list[tuple[Node, str]], profile: Profile, where: tuple[str, _Run]
+    ) -> None:
         path, run = where
         label = f"{path}.{rule.name}"
         if len(items) < rule.low:
@@ -222,9 +238,11 @@ class Validator:
                 run.add("structure", "The item matches no slice, and the slicing is closed.", at)
         for part in rule.slices:
             count = counts.get(id(part), 0)
-            if items and count < part.low or (part.low and not items and rule.low):
-                run.add("required", f"At least {part.low} of slice '{part.slice_name}' must be there.", label)
-            elif not items and part.low:
+            if (
+                (items and count < part.low)
+                or (part.low and not items and rule.low)
+                or (not items and part.low)
+            ):
                 run.add("required", f"At least {part.low} of slice '{part.slice_name}' must be there.", label)
             if part.high is not None and count > part.high:
                 run.add("structure", f"At most {part.high} of slice '{part.slice_name}' may be there.", label)
@@ -249,8 +267,7 @@ class Validator:
     def _by_type(self, node: Node, rule: Rule, path: str, run: _Run) -> None:
         """Check by the definition of the type, and by the profiles that the rule asks for."""
         if node.type in resource_types():
-            inner = replace(run, resource=node)
-            self._resource(node, path, inner)
+            self._resource(node, path, self._inside(node, path, run))
             return
         if not isinstance(node.value, dict):
             run.add("structure", "An object was expected here.", path)
@@ -264,13 +281,24 @@ class Validator:
         refs = [ref for ref in rule.types if ref.code == node.type] or list(rule.types)
         self._type_profiles(node, refs, path, run)
         if node.type == "Reference":
-            problem = reference_issue(node, [url for ref in refs for url in ref.targets], run.root.value)
+            problem = reference_issue(
+                node, [url for ref in refs for url in ref.targets], run.environment.resolve
+            )
             if problem is not None:
                 run.add("structure", problem, path)
         elif node.type == "Extension":
             self._extension(node, path, run)
         elif node.type == "Coding":
             self._coding(node, path, run)
+
+    @staticmethod
+    def _inside(node: Node, path: str, run: _Run) -> _Run:
+        """Return the run for a resource within another: only a contained one keeps its root."""
+        root = [run.root if ".contained[" in path else node]
+        variables = {**run.environment.variables, "rootResource": root}
+        return replace(
+            run, resource=node, root=root[0], environment=replace(run.environment, variables=variables)
+        )
 
     def _type_profiles(self, node: Node, refs: list[TypeRef], path: str, run: _Run) -> None:
         urls = [url for ref in refs for url in ref.profiles]
@@ -296,7 +324,9 @@ class Validator:
             return  # a part of a complex extension
         profile = self.profile(url)
         if profile is None:
-            run.add("extension", "The definition of an extension is not known.", path, self._unknown_extensions)
+            run.add(
+                "extension", "The definition of an extension is not known.", path, self._unknown_extensions
+            )
         elif url not in run.open_profiles:
             self._against(node, profile, path, replace(run, open_profiles=(*run.open_profiles, url)))
 
@@ -304,9 +334,19 @@ class Validator:
         system, code = node.value.get("system"), node.value.get("code")
         if isinstance(system, str) and ":" not in system:
             run.add("code-invalid", "The system of a coding is no absolute URI.", f"{path}.system")
-        elif isinstance(system, str) and self.definitions.value_set(system) is not None and "/ValueSet/" in system:
-            run.add("code-invalid", "The system of a coding is a value set, not a code system.", f"{path}.system")
-        elif isinstance(system, str) and isinstance(code, str) and self.terminology.known(system, code) is False:
+        elif (
+            isinstance(system, str)
+            and self.definitions.value_set(system) is not None
+            and "/ValueSet/" in system
+        ):
+            run.add(
+                "code-invalid", "The system of a coding is a value set, not a code system.", f"{path}.system"
+            )
+        elif (
+            isinstance(system, str)
+            and isinstance(code, str)
+            and self.terminology.known(system, code) is False
+        ):
             run.add("code-invalid", "The code is not in its code system.", f"{path}.code")
 
     def _fixed(self, node: Node, rule: Rule, path: str, run: _Run) -> None:
@@ -321,7 +361,11 @@ class Validator:
             return
         value = node.value
         if node.type == "Quantity":
-            value = {k: value.get(k) for k in ("system", "code")} if isinstance(value, dict) and "code" in value else None
+            value = (
+                {k: value.get(k) for k in ("system", "code")}
+                if isinstance(value, dict) and "code" in value
+                else None
+            )
         if value is None:
             return
         if node.type == "CodeableConcept" and isinstance(value, dict) and not value.get("coding"):
@@ -330,7 +374,9 @@ class Validator:
             return
         if self.coded_in(value, value_set) is False:
             severity = "error" if strength == "required" else "warning"
-            run.add("code-invalid", f"The code is not in the value set of the {strength} binding.", path, severity)
+            run.add(
+                "code-invalid", f"The code is not in the value set of the {strength} binding.", path, severity
+            )
 
     def _primitive(self, node: Node, rule: Rule, path: str, run: _Run) -> None:
         if node.extra is not None:
@@ -346,7 +392,9 @@ class Validator:
         problem = primitive_problem(node.type, node.value)
         if problem is not None:
             run.add("value", problem, path)
-        elif rule.max_length is not None and isinstance(node.value, str) and len(node.value) > rule.max_length:
+        elif (
+            rule.max_length is not None and isinstance(node.value, str) and len(node.value) > rule.max_length
+        ):
             run.add("value", f"The value is longer than {rule.max_length} characters.", path)
 
     def _constraints(self, node: Node, rule: Rule, path: str, run: _Run) -> None:
