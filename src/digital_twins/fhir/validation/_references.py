@@ -100,8 +100,8 @@ def _contained(node: Node, wanted: str) -> bool:
 
 def bundle_issues(bundle: dict[str, Any], path: str) -> Iterator[Issue]:
     """Yield what the rules of bundles find that invariants do not say (FHIR R4, section 2.36)."""
-    entries = bundle.get("entry", ())
-    entries = entries if isinstance(entries, list) else ()
+    entries = bundle.get("entry", [])
+    entries = entries if isinstance(entries, list) else []
     relations = [link.get("relation") for link in bundle.get("link", ()) if isinstance(link, dict)]
     for relation in ("self", "first", "last", "next", "previous"):
         if relations.count(relation) > 1:
@@ -110,6 +110,7 @@ def bundle_issues(bundle: dict[str, Any], path: str) -> Iterator[Issue]:
     for index, entry in enumerate(entries):
         if isinstance(entry, dict):
             yield from _entry_issues(entry, kind, f"{path}.entry[{index}]")
+    yield from _ambiguous_issues(entries, path)
     if kind in {"document", "message"}:
         yield from _first_entry_issues(bundle, entries, path)
 
@@ -138,6 +139,17 @@ def _full_url_issues(url: str, resource: Any, path: str) -> Iterator[Issue]:
         return
     if "id" in resource and (match[2], match[3]) != (resource.get("resourceType"), resource["id"]):
         yield Issue("invalid", "A fullUrl and the id of its resource disagree.", path)
+
+
+def _ambiguous_issues(entries: list[Any], path: str) -> Iterator[Issue]:
+    """Find references without a version that several versions in the bundle answer."""
+    urls = [e["fullUrl"] for e in entries if isinstance(e, dict) and isinstance(e.get("fullUrl"), str)]
+    twice = {url for url in urls if urls.count(url) > 1} if len(set(urls)) < len(urls) else set()
+    for index, entry in enumerate(entries if twice else ()):
+        resource = entry.get("resource") if isinstance(entry, dict) else None
+        if any(url == text or url.endswith(f"/{text}") for text in _references(resource) for url in twice):
+            text = "A reference without a version has several matches in the bundle."
+            yield Issue("not-found", text, f"{path}.entry[{index}].resource")
 
 
 def _first_entry_issues(bundle: dict[str, Any], entries: Any, path: str) -> Iterator[Issue]:

@@ -9,6 +9,7 @@ from digital_twins.fhir._outcome import Issue
 from digital_twins.fhir.fhirpath import Environment, FhirPathError
 from digital_twins.fhir.fhirpath._types import PRIMITIVES, ancestors, resource_types
 from digital_twins.fhir.fhirpath._values import Node, node_of
+from digital_twins.fhir.validation._context import allowed_at
 from digital_twins.fhir.validation._definitions import BASE, DefinitionSet
 from digital_twins.fhir.validation._references import bundle_issues, reference_issue, resolver
 from digital_twins.fhir.validation._rules import Profile, Rule, TypeRef, compiled_profile
@@ -323,7 +324,10 @@ class Validator:
             run.add(
                 "extension", "The definition of an extension is not known.", path, self._unknown_extensions
             )
-        elif url not in run.open_profiles:
+            return
+        if not allowed_at(self.definitions.structure(url) or {}, node, path):
+            run.add("extension", "An extension is not meant for this element.", path)
+        if url not in run.open_profiles:
             self._against(node, profile, path, replace(run, open_profiles=(*run.open_profiles, url)))
 
     def _coding(self, node: Node, path: str, run: _Run) -> None:
