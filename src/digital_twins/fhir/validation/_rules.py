@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from digital_twins.fhir.fhirpath import Expression, FhirPathError, compile_expression
+from digital_twins.fhir.fhirpath._types import resource_types
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,6 +44,8 @@ class Rule:
     """What one element of a profile asks.
 
     ``names`` are its JSON names with the type of each (several for a choice); ``high`` is None for ``*``.
+    ``by_json`` leads from the JSON names of the children to their rules and types, ``needed`` are those that
+    must be there, and ``repeats`` says whether the base type lets the element repeat, once it was asked.
     """
 
     path: str
@@ -60,7 +63,9 @@ class Rule:
     slicing: Slicing | None = None
     slices: list[Rule] = field(default_factory=list)
     children: dict[str, Rule] = field(default_factory=dict)
-    by_json: dict[str, tuple[Rule, TypeRef]] = field(default_factory=dict)
+    by_json: dict[str, tuple[Rule, str]] = field(default_factory=dict)
+    needed: tuple[Rule, ...] = ()
+    repeats: bool | None = None
     max_length: int | None = None
     bounds: tuple[Any, Any] = (None, None)
 
@@ -101,12 +106,23 @@ def compiled_profile(structure: Mapping[str, Any]) -> Profile:
     if root is None:
         raise ValueError("a structure has no element")
     for rule in by_id.values():
-        rule.by_json = {
-            name: (child, ref) for child in rule.children.values() for name, ref in child.names.items()
-        }
+        for child in rule.children.values():
+            rule.by_json.update({name: (child, _kind(child, ref)) for name, ref in child.names.items()})
+        rule.needed = tuple(c for c in rule.children.values() if c.low or any(s.low for s in c.slices))
     by_path = {rule.path: rule for key, rule in reversed(by_id.items()) if ":" not in key}
     kind, base_type = str(structure.get("kind")), str(structure.get("type"))
     return Profile(structure["url"], base_type, kind, bool(structure.get("abstract")), root, by_path)
+
+
+def _kind(rule: Rule, ref: TypeRef) -> str:
+    """Return the FHIRPath type of an element's values."""
+    if rule.content_of is not None:
+        return rule.content_of
+    if ref.code in {"BackboneElement", "Element"}:
+        return rule.path
+    if rule.name == "id" and rule.path.count(".") == 1 and rule.path.partition(".")[0] in resource_types():
+        return "id"  # R4 types it as a string by an erratum
+    return "string" if ref.code.startswith("http://hl7.org/fhirpath/System.") else ref.code
 
 
 def _rule(element: Mapping[str, Any]) -> Rule:

@@ -24,6 +24,8 @@ _CODED = {"code", "Coding", "CodeableConcept", "Quantity", "string", "uri"}
 _ELEMENT_NAMES = {"id", "extension"}
 _MOST_ISSUES = 500
 
+Items = list[tuple[Node, str]]
+
 
 @dataclass(slots=True)
 class _Run:
@@ -152,45 +154,51 @@ class Validator:
             return
         if node.type != "Element" and node.type not in resource_types() and value.keys() <= {"id"}:
             run.add("invariant", "An element must have a value or children (ele-1).", path)
-        groups: dict[int, list[tuple[Node, str]]] = {}
+        groups: dict[int, tuple[Rule, Items]] = {}
         for name in value:
             self._property(node, name, rule, path, (groups, run))
-        for child in rule.children.values():
-            self._items(child, groups.get(id(child), []), profile, (path, run))
+        for child, items in groups.values():
+            self._items(child, items, profile, (path, run))
+        for child in rule.needed:
+            if id(child) not in groups:
+                self._items(child, [], profile, (path, run))
 
     def _property(self, node: Node, name: str, rule: Rule, path: str, found: Any) -> None:
+        """Sort the values of one JSON name under the rule that governs them."""
         groups, run = found
         bare = name.removeprefix("_")
         known = rule.by_json.get(bare)
         if known is None:
-            if name not in {"resourceType", "fhir_comments"} or name == "fhir_comments":
-                run.add(
-                    "structure", "An element has a name that its type does not have.", f"{path}.{name}"[:200]
-                )
+            if name != "resourceType":
+                where = f"{path}.{name}"[:200]
+                run.add("structure", "An element has a name that its type does not have.", where)
             return
         if name != bare and bare in node.value:
             return
-        child, ref = known
+        child, kind = known
         value, extra = node.value.get(bare), node.value.get(f"_{bare}")
-        repeated = self._repeats(child, node.type)
+        repeated = child.repeats if child.repeats is not None else self._repeats(child, node.type)
+        label = f"{path}.{bare}"
         if isinstance(value, list) != repeated and value is not None:
-            run.add(
-                "structure",
-                "An array was expected here." if repeated else "A single value was expected here.",
-                f"{path}.{bare}",
-            )
+            wanted = "An array" if repeated else "A single value"
+            run.add("structure", f"{wanted} was expected here.", label)
             return
-        values, extras = (value if repeated else [value]), (extra if isinstance(extra, list) else [extra])
-        rows = groups.setdefault(id(child), [])
-        for index in range(max(len(values or ()), len(extras))):
-            item = values[index] if values and index < len(values) else None
+        rows = groups.setdefault(id(child), (child, []))[1]
+        if extra is None and not repeated:
+            rows.append((node_of(value, kind, None, node), label))
+            return
+        if value == [] or extra == []:
+            run.add("structure", "An array is never empty.", label)
+        values = (value or []) if repeated else [value]
+        extras = extra if isinstance(extra, list) else [extra]
+        for index in range(max(len(values), len(extras) if extra is not None else 0)):
+            item = values[index] if index < len(values) else None
             more = extras[index] if index < len(extras) else None
+            at = f"{label}[{index}]" if repeated else label
             if item is None and more is None:
-                run.add("structure", "A null has no place here.", f"{path}.{bare}")
-                continue
-            kind = self._type_of(child, ref, rule)
-            label = f"{path}.{bare}[{index}]" if repeated else f"{path}.{bare}"
-            rows.append((node_of(item, kind, more, node), label))
+                run.add("structure", "A null has no place here.", at)
+            else:
+                rows.append((node_of(item, kind, more, node), at))
 
     def _repeats(self, child: Rule, owner: str) -> bool:
         """Whether the base type lets an element repeat: that decides its JSON form, not a profile."""
@@ -200,26 +208,10 @@ class Validator:
             owning = self.profile(BASE + owner)
             origin = owning.root.children.get(child.name) if owning is not None else None
         high = child.high if origin is None else origin.high
-        return high is None or high > 1
+        child.repeats = high is None or high > 1
+        return child.repeats
 
-    def _type_of(self, child: Rule, ref: TypeRef, _rule: Rule) -> str:
-        if child.content_of is not None:
-            return child.content_of
-        if ref.code in {"BackboneElement", "Element"}:
-            return child.path
-        if (
-            child.name == "id"
-            and child.path.partition(".")[0] in resource_types()
-            and child.path.count(".") == 1
-        ):
-            return "id"  # R4 types it as a string by an erratum
-        if ref.code.startswith("http://hl7.org/fhirpath/System."):
-            return "string"
-        return ref.code
-
-    def _items(
-        self, rule: Rule, items: list[tuple[Node, str]], profile: Profile, where: tuple[str, _Run]
-    ) -> None:
+    def _items(self, rule: Rule, items: Items, profile: Profile, where: tuple[str, _Run]) -> None:
         path, run = where
         label = f"{path}.{rule.name}"
         if len(items) < rule.low:
