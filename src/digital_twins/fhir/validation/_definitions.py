@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 BASE = "http://hl7.org/fhir/StructureDefinition/"
 _LARGEST_PACKAGE_BYTES = 200 * 1024 * 1024
-_KINDS = {"StructureDefinition": "structures", "CodeSystem": "code_systems", "ValueSet": "value_sets"}
+_KINDS = {
+    "StructureDefinition": "structures",
+    "CodeSystem": "code_systems",
+    "ValueSet": "value_sets",
+    "Questionnaire": "questionnaires",
+}
 Tables = dict[str, dict[str, Any]]
 
 
@@ -66,6 +71,8 @@ class DefinitionSet:
                 table[url] = reduced_structure(resource)
             else:
                 self.skipped.append(url)
+        elif kind == "Questionnaire":
+            table[url] = dict(resource)
         else:
             table[url] = (reduced_code_system if kind == "CodeSystem" else reduced_value_set)(resource)
 
@@ -90,6 +97,11 @@ class DefinitionSet:
     def value_set(self, url: str) -> dict[str, Any] | None:
         """Return the reduced ValueSet of a canonical URL."""
         found: dict[str, Any] | None = self._find("value_sets", url)
+        return found
+
+    def questionnaire(self, url: str) -> dict[str, Any] | None:
+        """Return the Questionnaire of a canonical URL, of those that were given."""
+        found: dict[str, Any] | None = self._own["questionnaires"].get(url.partition("|")[0])
         return found
 
     @property

@@ -97,7 +97,7 @@ def _part(part: Mapping[str, Any]) -> dict[str, Any]:
     if "concept" in part:
         made["codes"] = [concept["code"] for concept in part["concept"]]
     if "filter" in part:
-        made["filter"] = [[f["property"], f["op"], f["value"]] for f in part["filter"]]
+        made["filter"] = [[f.get("property"), f.get("op"), f.get("value")] for f in part["filter"]]
     return made
 
 

@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 
 Resolve = Callable[[str], "dict[str, Any] | None"]
 
-_TARGET = "http://hl7.org/fhir/StructureDefinition/"
+TARGET = "http://hl7.org/fhir/StructureDefinition/"
 _RELATIVE = re.compile(r"([A-Za-z]+)/[A-Za-z0-9\-.]{1,64}(/_history/[A-Za-z0-9\-.]{1,64})?")
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
 _URL_TYPE = re.compile(r"^(https?://\S+?)/([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})$")
+
+
+local_id = re.compile(r"[A-Za-z0-9\-.]{1,64}").fullmatch
 
 
 def resolver(root: dict[str, Any]) -> Resolve:
@@ -76,7 +79,7 @@ def reference_issue(node: Node, targets: list[str], resolve: Resolve | None) -> 
     if kind is None:
         found = resolve(text) if resolve is not None else None
         kind = str(found.get("resourceType")) if found else None
-    allowed = {url.removeprefix(_TARGET) for url in targets}
+    allowed = {url.removeprefix(TARGET) for url in targets}
     bases = {name for name in allowed if name in resource_types() or name == "Resource"}
     if kind is None or not targets or len(bases) < len(allowed) or "Resource" in bases:
         return None

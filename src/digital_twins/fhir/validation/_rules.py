@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+_CORRECTED = {  # que-12 of R4 says 2 where its text, and R4B, mean "more than one"
+    "enableWhen.count() > 2 implies enableBehavior.exists()":
+        "enableWhen.count() > 1 implies enableBehavior.exists()",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class TypeRef:
     """A permitted type with the profiles it must conform to, and those of a reference's target."""
@@ -170,7 +176,7 @@ def _constraints(element: Mapping[str, Any]) -> list[Constraint]:
     found = []
     for key, severity, text in element.get("constraint", ()):
         try:
-            found.append(Constraint(key, severity, compile_expression(text)))
+            found.append(Constraint(key, severity, compile_expression(_CORRECTED.get(text, text))))
         except FhirPathError:
             continue  # a rule in a dialect that is not FHIRPath N1 cannot be checked
     return found

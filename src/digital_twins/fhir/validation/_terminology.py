@@ -57,6 +57,11 @@ class Terminology:
         row = found["codes"].get(code) if found else None
         return row[0] if row else None
 
+    def displayed(self, system: str, code: str, display: str) -> bool:
+        """Whether a display is not known to be another than the code system gives; case and spaces are equal."""
+        known = self.display(system, code)
+        return known is None or " ".join(known.split()).casefold() == " ".join(display.split()).casefold()
+
     def _member(self, value_set: str, system: str | None, code: str, depth: int) -> bool | None:
         composed = self._definitions.value_set(value_set)
         if composed is None or "include" not in composed or depth > _DEEPEST:
@@ -85,8 +90,8 @@ class Terminology:
             return known
         return _all([self._passes(part["system"], code, *rule) for rule in part["filter"]])
 
-    def _passes(self, system: str, code: str, name: str, operator: str, value: str) -> bool | None:
-        if name not in {"concept", "code"} or operator not in {
+    def _passes(self, system: str, code: str, name: str, operator: str, value: str | None) -> bool | None:
+        if value is None or name not in {"concept", "code"} or operator not in {
             "is-a",
             "descendent-of",
             "is-not-a",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ from digital_twins.fhir.fhirpath._types import PRIMITIVES, ancestors, resource_t
 from digital_twins.fhir.fhirpath._values import Node, node_of
 from digital_twins.fhir.validation._context import allowed_at
 from digital_twins.fhir.validation._definitions import BASE, DefinitionSet
+from digital_twins.fhir.validation._questionnaire import questionnaire_of, response_issues
+from digital_twins.fhir.validation._quick import Quick
 from digital_twins.fhir.validation._references import bundle_issues, reference_issue, resolver
 from digital_twins.fhir.validation._rules import Profile, Rule, TypeRef, compiled_profile
 from digital_twins.fhir.validation._slices import slice_of
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 _CODED = {"code", "Coding", "CodeableConcept", "Quantity", "string", "uri"}
 _ELEMENT_NAMES = {"id", "extension"}
 _MOST_ISSUES = 500
+_DISPLAY = "The display is not the one that the code system gives."
+_ELSEWHERE = re.compile(r"https?://(hl7\.org/fhir/|([\w-]+\.)*example\.(org|com|net)/)")
 
 Items = list[tuple[Node, str]]
 
@@ -45,6 +50,12 @@ class _Run:
             self.issues.append(Issue(code, text, path, severity))
 
 
+    @property
+    def failed(self) -> bool:
+        """Whether an error was found."""
+        return any(issue.severity == "error" for issue in self.issues)
+
+
 class Validator:
     """Validates resources against base R4 and profiles.
 
@@ -53,17 +64,26 @@ class Validator:
     definitions
         Profiles, code systems and value sets; those of R4 by default.
     unknown_extensions
-        Severity of an extension whose definition is not at hand: ``"information"`` or ``"error"``.
+        Severity of an extension whose definition is not at hand: ``"information"`` or ``"error"``. Extensions
+        in the space of HL7 (packages that were not given) and of example domains are never more than that.
+    wrong_displays
+        Severity of a coding whose display is not that of its code system: ``"warning"`` or ``"error"``.
     """
 
     def __init__(
-        self, definitions: DefinitionSet | None = None, *, unknown_extensions: str = "information"
+        self,
+        definitions: DefinitionSet | None = None,
+        *,
+        unknown_extensions: str = "information",
+        wrong_displays: str = "warning",
     ) -> None:
         self.definitions = definitions or DefinitionSet()
         self.terminology = Terminology(self.definitions)
         self.environment = Environment(member_of=self.coded_in, conforms_to=self._conforms_json)
-        self._unknown_extensions = unknown_extensions
+        self.unknown_extensions = unknown_extensions
+        self.wrong_displays = wrong_displays
         self._profiles: dict[str, Profile | None] = {}
+        self._quick = Quick(self)
 
     def validate(self, resource: dict[str, Any], *, profiles: Sequence[str] = ()) -> list[Issue]:
         """Return what is wrong with a resource; errors, warnings and information.
@@ -79,7 +99,9 @@ class Validator:
         if kind not in resource_types():
             return [Issue("structure", "The resource type is missing or not one of R4.", None)]
         root = node_of(resource, kind)
-        environment = replace(self.environment, resolve=resolver(resource))
+        environment = Environment(
+            resolve=resolver(resource), member_of=self.coded_in, conforms_to=self._conforms_json
+        )
         run = _Run([], environment, root, root)
         self._resource(root, str(kind), run, profiles)
         return run.issues
@@ -124,7 +146,13 @@ class Validator:
         if base is None:
             run.add("structure", "The resource type is not one of R4.", path)
             return
-        self._against(node, base, path, run)
+        alone = run.root is node
+        resolve = run.environment.resolve if run.root.type == "Bundle" or path != node.type else None
+        said = self._quick.issues(node.value, path, resolve, self.environment) if alone else None
+        if said is None:
+            self._against(node, base, path, run)
+        for issue in said or ():
+            run.add(issue.code, issue.text, issue.location or path, issue.severity)
         meta = node.value.get("meta")
         claimed = meta.get("profile", ()) if isinstance(meta, dict) else ()
         for url in dict.fromkeys([*profiles, *(claimed if isinstance(claimed, list) else ())]):
@@ -135,6 +163,10 @@ class Validator:
                 )
             elif profile.url != base.url:
                 self._against(node, profile, path, run)
+        if node.type == "QuestionnaireResponse" and not run.failed:
+            asked = questionnaire_of(self, node.value)
+            for issue in () if asked is None else response_issues(self, node.value, asked, path):
+                run.add(issue.code, issue.text, issue.location or path, issue.severity)
         if node.type == "Bundle":
             for issue in bundle_issues(node.value, path):
                 run.add(issue.code, issue.text, issue.location or path, issue.severity)
@@ -177,7 +209,7 @@ class Validator:
             return
         child, kind = known
         value, extra = node.value.get(bare), node.value.get(f"_{bare}")
-        repeated = child.repeats if child.repeats is not None else self._repeats(child, node.type)
+        repeated = child.repeats if child.repeats is not None else self.repeats(child, node.type)
         label = f"{path}.{bare}"
         if isinstance(value, list) != repeated and value is not None:
             wanted = "An array" if repeated else "A single value"
@@ -200,7 +232,7 @@ class Validator:
             else:
                 rows.append((node_of(item, kind, more, node), at))
 
-    def _repeats(self, child: Rule, owner: str) -> bool:
+    def repeats(self, child: Rule, owner: str) -> bool:
         """Whether the base type lets an element repeat: that decides its JSON form, not a profile."""
         base = self.profile(BASE + child.path.partition(".")[0])
         origin = base.by_path.get(child.path) if base is not None else None
@@ -314,7 +346,7 @@ class Validator:
         profile = self.profile(url)
         if profile is None:
             run.add(
-                "extension", "The definition of an extension is not known.", path, self._unknown_extensions
+                "extension", "The definition of an extension is not known.", path, self.extension_severity(url)
             )
             return
         if not allowed_at(self.definitions.structure(url) or {}, node, path):
@@ -323,23 +355,32 @@ class Validator:
             self._against(node, profile, path, replace(run, open_profiles=(*run.open_profiles, url)))
 
     def _coding(self, node: Node, path: str, run: _Run) -> None:
-        system, code = node.value.get("system"), node.value.get("code")
-        if isinstance(system, str) and ":" not in system:
-            run.add("code-invalid", "The system of a coding is no absolute URI.", f"{path}.system")
-        elif (
-            isinstance(system, str)
-            and self.definitions.value_set(system) is not None
-            and "/ValueSet/" in system
-        ):
-            run.add(
-                "code-invalid", "The system of a coding is a value set, not a code system.", f"{path}.system"
-            )
-        elif (
-            isinstance(system, str)
-            and isinstance(code, str)
-            and self.terminology.known(system, code) is False
-        ):
-            run.add("code-invalid", "The code is not in its code system.", f"{path}.code")
+        found = self.coding_issue(node.value)
+        if found is not None:
+            severity = self.wrong_displays if found[0] == "display" else "error"
+            run.add("code-invalid", found[1], f"{path}.{found[0]}", severity)
+
+    def coding_issue(self, value: Any) -> tuple[str, str] | None:
+        """Say which part of a Coding is wrong, and why; None where nothing is known to be."""
+        system, code = value.get("system"), value.get("code")
+        if not isinstance(system, str):
+            return None
+        if ":" not in system:
+            return "system", "The system of a coding is no absolute URI."
+        if "/ValueSet/" in system and self.definitions.value_set(system) is not None:
+            return "system", "The system of a coding is a value set, not a code system."
+        if not isinstance(code, str):
+            return None
+        if self.terminology.known(system, code) is False:
+            return "code", "The code is not in its code system."
+        display = value.get("display")
+        if isinstance(display, str) and not self.terminology.displayed(system, code, display):
+            return "display", _DISPLAY
+        return None
+
+    def extension_severity(self, url: str) -> str:
+        """Return how serious it is that an extension's definition is not at hand."""
+        return "information" if _ELSEWHERE.match(url) else self.unknown_extensions
 
     def _fixed(self, node: Node, rule: Rule, path: str, run: _Run) -> None:
         if rule.fixed is not None and not equal_json(node.value, rule.fixed):
