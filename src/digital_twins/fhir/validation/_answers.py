@@ -32,7 +32,11 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def answer_issues(
-    validator: Validator, question: Mapping[str, Any], answers: list[dict[str, Any]], at: str, unfinished: bool
+    validator: Validator,
+    question: Mapping[str, Any],
+    answers: list[dict[str, Any]],
+    at: str,
+    unfinished: bool,
 ) -> Iterator[Issue]:
     """Yield what is wrong with the answers to a question."""
     extras = _extras(question)
@@ -69,7 +73,9 @@ def _extras(holder: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Return the values of extensions by the last part of their URL."""
     found: dict[str, list[Any]] = {}
     for extension in holder.get("extension", ()):
-        name = str(extension.get("url")).rpartition("/")[2].removeprefix("sdc-").removeprefix("questionnaire-")
+        name = (
+            str(extension.get("url")).rpartition("/")[2].removeprefix("sdc-").removeprefix("questionnaire-")
+        )
         found.setdefault(name, []).append(value_of(extension, "value"))
     return found
 
@@ -94,12 +100,14 @@ def _option_problem(validator: Validator, question: Mapping[str, Any], value: An
     if not isinstance(value_set, str) or is_open:
         return None
     if isinstance(value, dict):
-        return "The answer is not in the value set." if validator.coded_in(value, value_set) is False else None
+        return (
+            "The answer is not in the value set." if validator.coded_in(value, value_set) is False else None
+        )
     return "The answer is not in the value set."
 
 
 def value_problem(question: Mapping[str, Any], value: Any, extras: Mapping[str, list[Any]]) -> str | None:
-    """Say in what an answer is too small, too large, too short, too long or too exact; None when in nothing."""
+    """Say whether an answer is too small, large, short, long or exact; None when it is not."""
     longest = question.get("maxLength")
     if isinstance(value, str) and question.get("type") in {"string", "text", "url"}:
         if isinstance(longest, int) and len(value) > longest:

@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from digital_twins._errors import InputError
-from digital_twins.fhir.validation._reduce import reduced_code_system, reduced_structure, reduced_value_set
+from digital_twins.fhir.validation._reduce import (
+    reduced_code_system,
+    reduced_differences,
+    reduced_structure,
+    reduced_value_set,
+)
+from digital_twins.fhir.validation._snapshot import completed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -69,6 +75,8 @@ class DefinitionSet:
         if kind == "StructureDefinition":
             if resource.get("snapshot", {}).get("element"):
                 table[url] = reduced_structure(resource)
+            elif resource.get("derivation") == "constraint":
+                table[url] = reduced_differences(resource)
             else:
                 self.skipped.append(url)
         elif kind == "Questionnaire":
@@ -81,9 +89,24 @@ class DefinitionSet:
         return self._own[table].get(bare) or _base()[table].get(bare)
 
     def structure(self, url: str) -> dict[str, Any] | None:
-        """Return the reduced StructureDefinition of a canonical URL (its version is not looked at)."""
+        """Return the reduced StructureDefinition of a canonical URL (its version is not looked at).
+
+        One that came without a snapshot gets it from its base; None where that is not known.
+        """
         found: dict[str, Any] | None = self._find("structures", url)
+        if found is None or "elements" in found:
+            return found
+        own, differences = self._own["structures"], found.pop("differences", None)
+        base = None if differences is None else self.structure(str(found.get("baseDefinition")))
+        if base is None or differences is None:  # its base is not at hand, or it is its own base
+            own.pop(url.partition("|")[0], None)
+            return None
+        found["elements"] = completed(base["elements"], differences, self._type_elements)
         return found
+
+    def _type_elements(self, name: str) -> list[dict[str, Any]]:
+        found = self.structure(name if ":" in name else BASE + name)
+        return found["elements"] if found is not None else []
 
     def type_structure(self, name: str) -> dict[str, Any] | None:
         """Return the base definition of a type."""

@@ -1,4 +1,4 @@
-"""Primitive values, quickly: a pattern that valid values of each type have; what fails it is looked at again."""
+"""Primitive values, quickly: a pattern that valid values of a type have; what fails it is looked at again."""
 
 from __future__ import annotations
 

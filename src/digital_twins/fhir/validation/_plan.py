@@ -57,13 +57,15 @@ class Plans:
 
         return check
 
-    def _object(self, rule: Rule, profile: Profile, kind: str) -> Check:
+    def _object(  # noqa: C901  (one loop for each object of each resource: calls would cost more than they clear)
+        self, rule: Rule, profile: Profile, kind: str
+    ) -> Check:
         """Return the check of an object's members; made when first used, as types contain each other."""
         is_resource = kind in resource_types()
         table: dict[str, Row] = {}
         needed = 0
 
-        def check(value: Any, at: At, run: Pass) -> None:
+        def check(value: Any, at: At, run: Pass) -> None:  # noqa: C901  (as above)
             nonlocal needed
             if type(value) is not dict or (
                 len(value) < 2 and not is_resource and (not value or "id" in value)
@@ -124,6 +126,8 @@ class Plans:
         return needed
 
     def _element(self, rule: Rule, ref: TypeRef, profile: Profile, kind: str) -> Check:
+        if rule.bounds != (None, None):
+            return doubtful
         if kind in PRIMITIVES:
             return self._leaf(rule, kind)
         steps = self._fixed(rule)
@@ -191,6 +195,7 @@ class Plans:
     def _plain(self, rule: Rule, kind: str) -> Test | None:
         """Return the test of a primitive of which nothing else is asked."""
         simple = rule.fixed is None and rule.pattern is None and rule.max_length is None
+        simple = simple and rule.bounds == (None, None)
         if kind not in PRIMITIVES or not simple or rule.constraints:
             return None
         strength, value_set = rule.binding or ("", None)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from digital_twins.fhir.fhirpath._parse import Ast
     from digital_twins.fhir.validation._doubt import Pass
 
+_CONDITION = "http://terminology.hl7.org/CodeSystem/condition"
 Test = Callable[[Any], bool]
 Certain = Callable[[Any, "Pass"], bool]
 _LOGIC: dict[str, Callable[[Test, Test], Test]] = {
@@ -70,13 +71,20 @@ def _translated(tree: Ast, kind: str) -> Test | None:
         return None
     if asked == "exists":
         return lambda value: not names.isdisjoint(value)
-    return lambda value: names.isdisjoint(value)
+    return names.isdisjoint
 
 
 def certain_test(expression: str, kind: str) -> Certain | None:
     """Translate the parts of a disjunction that only ask what is there; true means that the rule holds."""
     found = _certain(parse(expression), kind)
-    return None if found is None else lambda value, _run: found(value)
+    if found is None:
+        return None
+    test = found
+
+    def certain(value: Any, _run: Pass) -> bool:
+        return test(value)
+
+    return certain
 
 
 def _certain(tree: Ast, kind: str) -> Test | None:
@@ -121,7 +129,8 @@ def _collect(tree: Ast, named: set[str]) -> bool:
         return tree.kind == "special" and tree.value == "$this" and bool(named)
     if tree.kind == "name":
         named.add(str(tree.value))
-    return all([_collect(part, named) for part in tree.parts])
+    found = [_collect(part, named) for part in tree.parts]
+    return all(found)
 
 
 def _narrative(value: Any, _run: Pass) -> bool:
@@ -194,17 +203,19 @@ def _over(value: Any, _run: Pass) -> bool:
         "http://terminology.hl7.org/CodeSystem/condition-clinical",
     )
     codings = value.get("clinicalStatus", {}).get("coding", ())
+    if not any(name[:9] == "abatement" for name in value):
+        return True
     return any(coding.get("system") == system and coding.get("code") in wanted for coding in codings)
 
 
 _CONTAINED_USED = (
     "contained.where((('#'+id in (%resource.descendants().reference | "
-    "%resource.descendants().as(canonical) | %resource.descendants().as(uri) | "
-    "%resource.descendants().as(url))) or descendants().where(reference = '#').exists() or "
+    "%resource.descendants().ofType(canonical) | %resource.descendants().ofType(uri) | "
+    "%resource.descendants().ofType(url))) or descendants().where(reference = '#').exists() or "
     "descendants().where(as(canonical) = '#').exists() or descendants().where(as(canonical) = '#').exists())"
     ".not()).trace('unmatched', id).empty()"
 )
-_CONDITION = "http://terminology.hl7.org/CodeSystem/condition"
+_OBS_7 = "value.empty() or component.code.where(coding.intersect(%resource.code.coding).exists()).empty()"
 EXACT: dict[str, Test] = {"text.`div`.exists()": _has_narrative}
 BY_HAND: dict[str, Certain] = {
     "htmlChecks()": _narrative,
@@ -215,11 +226,9 @@ BY_HAND: dict[str, Certain] = {
     "reference.startsWith('#').not() or (reference.substring(1).trace('url') in "
     "%rootResource.contained.id.trace('ids'))": _reference_inside,
     "start.hasValue().not() or end.hasValue().not() or (start <= end)": _period_in_order,
-    "value.empty() or component.code.where(coding.intersect(%resource.code.coding).exists()).empty()": _value_and_component,
+    _OBS_7: _value_and_component,
     f"verificationStatus.coding.where(system='{_CONDITION}-ver-status' and code='entered-in-error').empty() "
     "or clinicalStatus.empty()": _in_error_or_stated,
     f"abatement.empty() or clinicalStatus.coding.where(system='{_CONDITION}-clinical' and "
-    "(code='resolved' or code='remission' or code='inactive')).exists()": lambda value, run: (
-        not any(name[:9] == "abatement" for name in value) or _over(value, run)
-    ),
+    "(code='resolved' or code='remission' or code='inactive')).exists()": _over,
 }

@@ -80,12 +80,17 @@ def _question(form: _Form, question: dict[str, Any], mine: Items, path: str) -> 
     if len(mine) > 1 and not (kind == "group" and question.get("repeats")):
         yield Issue("structure", "Only one item with this linkId may be there.", mine[1][1])
     for item, at in mine:
-        if kind in {"group", "display", "question"} and "answer" in item:
-            yield Issue("structure", f"An item of type {kind} has no answers.", at)
-        elif kind == "group":
-            yield from _group(form, question, item, at)
-        elif kind != "display":
-            yield from _answers(form, question, item, at)
+        yield from _item(form, question, item, at)
+
+
+def _item(form: _Form, question: dict[str, Any], item: dict[str, Any], at: str) -> Iterator[Issue]:
+    kind = question.get("type")
+    if kind in {"group", "display", "question"} and "answer" in item:
+        yield Issue("structure", f"An item of type {kind} has no answers.", at)
+    elif kind == "group":
+        yield from _group(form, question, item, at)
+    elif kind != "display":
+        yield from _answers(form, question, item, at)
 
 
 def _group(form: _Form, question: dict[str, Any], item: dict[str, Any], at: str) -> Iterator[Issue]:

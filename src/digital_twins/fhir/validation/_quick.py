@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from digital_twins.fhir._outcome import Issue
 from digital_twins.fhir.fhirpath._types import resource_types
 from digital_twins.fhir.validation._doubt import Doubt, Pass
 from digital_twins.fhir.validation._plan import Plans
@@ -17,6 +16,7 @@ from digital_twins.fhir.validation._plan import Plans
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from digital_twins.fhir._outcome import Issue
     from digital_twins.fhir.fhirpath import Environment
     from digital_twins.fhir.validation._validator import Validator
 

@@ -29,9 +29,17 @@ def reduced_structure(resource: Mapping[str, Any]) -> dict[str, Any]:
             "It has no snapshot, only differences to its base.",
             "Use a package whose profiles carry snapshots.",
         )
-    made = {name: resource[name] for name in _STRUCTURE if name in resource}
-    made["elements"] = [_element(element) for element in elements]
-    return made
+    return {**_head(resource), "elements": [_element(element) for element in elements]}
+
+
+def reduced_differences(resource: Mapping[str, Any]) -> dict[str, Any]:
+    """Reduce a StructureDefinition that has only a differential; its elements are ``differences``."""
+    elements = resource.get("differential", {}).get("element", ())
+    return {**_head(resource), "differences": [_element(e) for e in elements if "path" in e]}
+
+
+def _head(resource: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: resource[name] for name in _STRUCTURE if name in resource}
 
 
 def _element(element: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,7 +73,9 @@ def reduced_code_system(resource: Mapping[str, Any]) -> dict[str, Any]:
     codes = {
         code: [display, parent] for code, display, parent in _concepts(resource.get("concept", ()), None)
     }
+    extra = {"supplement": True} if resource.get("content") == "supplement" else {}
     return {
+        **extra,
         "complete": resource.get("content") == "complete",
         "caseless": resource.get("caseSensitive") is False,
         "codes": codes,

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-_CORRECTED = {  # que-12 of R4 says 2 where its text, and R4B, mean "more than one"
-    "enableWhen.count() > 2 implies enableBehavior.exists()":
-        "enableWhen.count() > 1 implies enableBehavior.exists()",
-}
+_QUE_12 = "enableWhen.count() > {} implies enableBehavior.exists()"
+_CORRECTED = (
+    (_QUE_12.format(2), _QUE_12.format(1)),  # R4 says 2 where its own text means "more than one"
+    ("%resource.descendants().as(", "%resource.descendants().ofType("),  # dom-3: as() takes one item only
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +177,17 @@ def _constraints(element: Mapping[str, Any]) -> list[Constraint]:
     found = []
     for key, severity, text in element.get("constraint", ()):
         try:
-            found.append(Constraint(key, severity, compile_expression(_CORRECTED.get(text, text))))
+            found.append(Constraint(key, severity, compile_expression(corrected(text))))
         except FhirPathError:
             continue  # a rule in a dialect that is not FHIRPath N1 cannot be checked
     return found
+
+
+def corrected(expression: str) -> str:
+    """Return an invariant as it is meant, where R4 published it with a slip."""
+    for wrong, right in _CORRECTED:
+        expression = expression.replace(wrong, right)
+    return expression
 
 
 def _slicing(given: Mapping[str, Any] | None) -> Slicing | None:

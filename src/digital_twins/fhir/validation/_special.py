@@ -34,6 +34,8 @@ def binding_check(validator: Validator, kind: str, strength: str, value_set: str
                 kept[key] = found
         return found
 
+    severity = "error" if strength == "required" else "warning"
+
     def check(value: Any, at: At, run: Pass) -> None:
         if kind == "CodeableConcept":
             codings = value.get("coding")
@@ -41,17 +43,11 @@ def binding_check(validator: Validator, kind: str, strength: str, value_set: str
                 if strength == "required":
                     raise Doubt
                 return
-            inside = any([member(coding) for coding in codings if "code" in coding])
-        elif kind == "Quantity":
-            inside = "code" not in value or member(value)
+            inside = any(member(coding) for coding in codings if "code" in coding)
         else:
-            if "code" not in value:
-                raise Doubt
-            inside = member(value)
+            inside = member(value) if "code" in value else kind == "Quantity"
         if not inside:
-            run.say(
-                "code-invalid", _SAID.format(strength), at, "error" if strength == "required" else "warning"
-            )
+            run.say("code-invalid", _SAID.format(strength), at, severity)
 
     return [check]
 
@@ -135,7 +131,10 @@ def extension_check(validator: Validator) -> Check:
             return
         if validator.profile(url) is None:
             run.say(
-                "extension", "The definition of an extension is not known.", at, validator.extension_severity(url)
+                "extension",
+                "The definition of an extension is not known.",
+                at,
+                validator.extension_severity(url),
             )
             return
         if not allowed_at(validator.definitions.structure(url) or {}, _node_at(at, value), path_of(at)):

@@ -58,7 +58,7 @@ class Terminology:
         return row[0] if row else None
 
     def displayed(self, system: str, code: str, display: str) -> bool:
-        """Whether a display is not known to be another than the code system gives; case and spaces are equal."""
+        """Whether a display is not known to differ from the code system's; case and spaces are ignored."""
         known = self.display(system, code)
         return known is None or " ".join(known.split()).casefold() == " ".join(display.split()).casefold()
 
@@ -91,13 +91,18 @@ class Terminology:
         return _all([self._passes(part["system"], code, *rule) for rule in part["filter"]])
 
     def _passes(self, system: str, code: str, name: str, operator: str, value: str | None) -> bool | None:
-        if value is None or name not in {"concept", "code"} or operator not in {
-            "is-a",
-            "descendent-of",
-            "is-not-a",
-            "=",
-            "regex",
-        }:
+        if (
+            value is None
+            or name not in {"concept", "code"}
+            or operator
+            not in {
+                "is-a",
+                "descendent-of",
+                "is-not-a",
+                "=",
+                "regex",
+            }
+        ):
             return None
         if operator == "=":
             return code == value

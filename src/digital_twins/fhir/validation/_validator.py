@@ -12,13 +12,18 @@ from digital_twins.fhir.fhirpath._types import PRIMITIVES, ancestors, resource_t
 from digital_twins.fhir.fhirpath._values import Node, node_of
 from digital_twins.fhir.validation._context import allowed_at
 from digital_twins.fhir.validation._definitions import BASE, DefinitionSet
-from digital_twins.fhir.validation._questionnaire import questionnaire_of, response_issues
 from digital_twins.fhir.validation._quick import Quick
-from digital_twins.fhir.validation._references import bundle_issues, reference_issue, resolver
+from digital_twins.fhir.validation._references import reference_issue, resolver
 from digital_twins.fhir.validation._rules import Profile, Rule, TypeRef, compiled_profile
 from digital_twins.fhir.validation._slices import slice_of
 from digital_twins.fhir.validation._terminology import Terminology
-from digital_twins.fhir.validation._values import equal_json, matches_pattern, primitive_problem
+from digital_twins.fhir.validation._types import issues_of_type
+from digital_twins.fhir.validation._values import (
+    equal_json,
+    matches_pattern,
+    out_of_bounds,
+    primitive_problem,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +32,7 @@ _CODED = {"code", "Coding", "CodeableConcept", "Quantity", "string", "uri"}
 _ELEMENT_NAMES = {"id", "extension"}
 _MOST_ISSUES = 500
 _DISPLAY = "The display is not the one that the code system gives."
-_ELSEWHERE = re.compile(r"https?://(hl7\.org/fhir/|([\w-]+\.)*example\.(org|com|net)/)")
+_ELSEWHERE = re.compile(r"http://hl7\.org/fhir/(StructureDefinition|tools|\d\.\d)/")
 
 Items = list[tuple[Node, str]]
 
@@ -49,7 +54,6 @@ class _Run:
             self.seen.add((path, text))
             self.issues.append(Issue(code, text, path, severity))
 
-
     @property
     def failed(self) -> bool:
         """Whether an error was found."""
@@ -65,7 +69,7 @@ class Validator:
         Profiles, code systems and value sets; those of R4 by default.
     unknown_extensions
         Severity of an extension whose definition is not at hand: ``"information"`` or ``"error"``. Extensions
-        in the space of HL7 (packages that were not given) and of example domains are never more than that.
+        in the space of FHIR itself (later versions, the extensions package) are never more than that.
     wrong_displays
         Severity of a coding whose display is not that of its code system: ``"warning"`` or ``"error"``.
     """
@@ -163,13 +167,8 @@ class Validator:
                 )
             elif profile.url != base.url:
                 self._against(node, profile, path, run)
-        if node.type == "QuestionnaireResponse" and not run.failed:
-            asked = questionnaire_of(self, node.value)
-            for issue in () if asked is None else response_issues(self, node.value, asked, path):
-                run.add(issue.code, issue.text, issue.location or path, issue.severity)
-        if node.type == "Bundle":
-            for issue in bundle_issues(node.value, path):
-                run.add(issue.code, issue.text, issue.location or path, issue.severity)
+        for issue in issues_of_type(self, node.value, path, sound=not run.failed):
+            run.add(issue.code, issue.text, issue.location or path, issue.severity)
 
     def _against(self, node: Node, profile: Profile, path: str, run: _Run) -> None:
         if profile.type not in ancestors(node.type):
@@ -346,7 +345,10 @@ class Validator:
         profile = self.profile(url)
         if profile is None:
             run.add(
-                "extension", "The definition of an extension is not known.", path, self.extension_severity(url)
+                "extension",
+                "The definition of an extension is not known.",
+                path,
+                self.extension_severity(url),
             )
             return
         if not allowed_at(self.definitions.structure(url) or {}, node, path):
@@ -369,6 +371,8 @@ class Validator:
             return "system", "The system of a coding is no absolute URI."
         if "/ValueSet/" in system and self.definitions.value_set(system) is not None:
             return "system", "The system of a coding is a value set, not a code system."
+        if (self.definitions.code_system(system) or {}).get("supplement"):
+            return "system", "The system of a coding is a supplement of a code system."
         if not isinstance(code, str):
             return None
         if self.terminology.known(system, code) is False:
@@ -387,6 +391,8 @@ class Validator:
             run.add("value", "The value is not the one that the profile fixes.", path)
         if rule.pattern is not None and not matches_pattern(node.value, rule.pattern):
             run.add("value", "The value does not match the pattern of the profile.", path)
+        if rule.bounds != (None, None) and out_of_bounds(node, rule.bounds):
+            run.add("value", "The value is beyond the bounds that the profile sets.", path)
 
     def _binding(self, node: Node, rule: Rule, path: str, run: _Run) -> None:
         strength, value_set = rule.binding or ("", "")
