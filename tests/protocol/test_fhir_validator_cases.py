@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from digital_twins.fhir import resource_from_xml
-from digital_twins.fhir.fhirpath import compile_expression
+from digital_twins.fhir.fhirpath import FhirPathError, compile_expression
 from digital_twins.fhir.fhirpath._values import Node
 from digital_twins.fhir.validation import DefinitionSet, Validator
 from digital_twins.fhir.validation._doubt import Pass
@@ -201,7 +201,10 @@ def test_derived_forms_agree_with_fhirpath_on_every_base_invariant() -> None:
                 certain = certain_test(text, path)
                 exact, guarded = exact + (test is not None), guarded + (names is not None)
                 for value in _random_objects(path, generator):
-                    holds = expression.holds(Node(value, path), root=Node(value, path))
+                    try:
+                        holds = expression.holds(Node(value, path), root=Node(value, path))
+                    except FhirPathError:
+                        continue  # compared values of two kinds, which no valid object has
                     assert test is None or test(value) is holds, (text, value)
                     run: Any = None
                     assert certain is None or holds or not certain(value, run), (text, value)

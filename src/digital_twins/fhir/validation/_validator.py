@@ -159,8 +159,9 @@ class Validator:
             run.add(issue.code, issue.text, issue.location or path, issue.severity)
         meta = node.value.get("meta")
         claimed = meta.get("profile", ()) if isinstance(meta, dict) else ()
-        for url in dict.fromkeys([*profiles, *(claimed if isinstance(claimed, list) else ())]):
-            profile = self.profile(url) if isinstance(url, str) else None
+        said_to = [url for url in claimed if isinstance(url, str)] if isinstance(claimed, list) else []
+        for url in dict.fromkeys([*profiles, *said_to]):
+            profile = self.profile(url)
             if profile is None:
                 run.add(
                     "not-found", "A profile that is claimed is not known here.", f"{path}.meta", "warning"
