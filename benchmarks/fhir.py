@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 
 from digital_twins.audit import OUTBOX_MIGRATIONS
 from digital_twins.fhir import MIGRATIONS, FhirStore, fhir_routes, structural_issues
+from digital_twins.fhir.validation import ResourceValidation, Validator
 from digital_twins.storage import Database
 
 if TYPE_CHECKING:
@@ -132,8 +133,25 @@ def _store_figures(store: FhirStore) -> Iterator[Figure]:
     yield "store.search_patient_code", figure, "us", None
 
 
-def _http_figures(store: FhirStore) -> Iterator[Figure]:
-    app = Starlette(routes=fhir_routes(store))
+def _validation_figures() -> Iterator[Figure]:
+    """Base validation with all invariants and bindings, and fhir.resources (R4B models) on the same."""
+    resources = [_observation(n % PATIENTS, n) for n in range(ROUNDS)] + [_patient(n) for n in range(ROUNDS)]
+    rounds, validator = len(resources) - 20, Validator()
+    ours = _cpu_us(lambda n: validator.validate(resources[n]), rounds)
+    try:
+        from fhir.resources.R4B.observation import Observation
+        from fhir.resources.R4B.patient import Patient
+    except ImportError:
+        print("fhir.resources is not installed: its figure is missing", file=sys.stderr)
+        yield "validate.full", ours, "us", None
+        return
+    models = {"Observation": Observation, "Patient": Patient}
+    peer = _cpu_us(lambda n: models[resources[n]["resourceType"]].model_validate(resources[n]), rounds)
+    yield "validate.full", ours, "us", peer
+
+
+def _http_figures(store: FhirStore, validation: ResourceValidation) -> Iterator[Figure]:
+    app = Starlette(routes=fhir_routes(store, validation=validation))
     body = orjson.dumps(_observation(1, 1))
     code = "code=http%3A%2F%2Floinc.org%7Ccode-3"
     plans = {
@@ -149,11 +167,13 @@ def _http_figures(store: FhirStore) -> Iterator[Figure]:
 
 
 def figures() -> Iterator[Figure]:
-    """Yield (name, value, unit, None); no peer server runs in the same process."""
+    """Yield (name, value, unit, peer); no peer server runs in the same process."""
     with tempfile.TemporaryDirectory() as folder:
         migrations = (*OUTBOX_MIGRATIONS, *MIGRATIONS)
         with Database(Path(folder) / "bench.db", migrations=migrations) as database:
-            store = FhirStore(database, pseudonym=lambda _: "0" * 64)
+            validation = ResourceValidation()
+            store = FhirStore(database, pseudonym=lambda _: "0" * 64, validate=validation.check)
+            validation.check(_patient(0))  # reads the definitions, once
             bundles = [_bundle(n) for n in range(PATIENTS)]
             start = time.process_time()
             for bundle in bundles:
@@ -161,5 +181,6 @@ def figures() -> Iterator[Figure]:
             rate = PATIENTS * (OBSERVATIONS + 1) / (time.process_time() - start)
             yield "ingest", rate, "resources/CPU-s", None
             yield from _store_figures(store)
-            yield from _http_figures(store)
+            yield from _validation_figures()
+            yield from _http_figures(store, validation)
             store.close()

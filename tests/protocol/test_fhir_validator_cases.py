@@ -132,6 +132,7 @@ def _said(validator: Validator, document: dict[str, Any]) -> list[tuple[str, str
     return sorted({(i.severity, i.location or "", i.text) for i in validator.validate(document)})
 
 
+TERMS = "http://terminology.hl7.org/CodeSystem"
 HAND_MADE = {
     "Reference": ["reference", ["#a", "#b", "Patient/1"]],
     "Period": ["start", ["2020", "2021-01-01", "2020-01-01T00:00:00Z", "2021-01-01T00:00:00Z"], "end",
@@ -142,11 +143,10 @@ HAND_MADE = {
                                   [{"resourceType": "Patient", "id": "b", "meta": {"security": [{}]}}]],
                     "subject", [{"reference": "#a"}], "text", [{"div": "x"}, {}]],
     "Condition": ["abatementString", ["x"], "clinicalStatus",
-                  [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/condition-clinical", "code": c}]}
-                   for c in ("active", "resolved")],
+                  [{"coding": [{"system": f"{TERMS}/condition-clinical", "code": c}]} for c in ("active", "resolved")],
                   "verificationStatus",
-                  [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/condition-ver-status",
-                                "code": c}]} for c in ("entered-in-error", "confirmed")]],
+                  [{"coding": [{"system": f"{TERMS}/condition-ver-status", "code": c}]}
+                   for c in ("entered-in-error", "confirmed")]],
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Examples of US Core 7.0.0 with one rule of their profile broken: each is refused, at the place of the break."""
+"""Examples of US Core 7.0.0 with one rule of their profile broken: each is refused, at the right place."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ def spot(document: dict[str, Any], path: str) -> Spot | None:
 
 def mutants(document: dict[str, Any], elements: list[dict[str, Any]]) -> Iterator[Mutant]:
     for element in elements:
-        for rule in BREAKS:
+        for rule, broken in BREAKS.items():
             if ":" in element["id"] and rule != "slice":
                 continue
             changed = copy.deepcopy(document)
             found = spot(changed, element["path"]) if "." in element["path"] else None
-            where = BREAKS[rule](element, found) if found is not None else None
+            where = broken(element, found) if found is not None else None
             if where is not None and changed != document:
                 yield Mutant(rule, where, changed)
 

@@ -52,7 +52,7 @@ def node_app(
         metrics=services.metrics,
         health=health,
         routes=[
-            *fhir_routes(services.fhir, base="/fhir"),
+            *fhir_routes(services.fhir, base="/fhir", validation=services.validation),
             Mount("/dicom-web", _query_accept(Router(web_routes))),
         ],
         hosts=(settings.host, socket.gethostname()),

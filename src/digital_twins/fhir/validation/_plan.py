@@ -62,17 +62,17 @@ class Plans:
     ) -> Check:
         """Return the check of an object's members; made when first used, as types contain each other."""
         is_resource = kind in resource_types()
-        table: dict[str, Row] = {}
-        needed = 0
+        made: tuple[dict[str, Row], int] | None = None
 
         def check(value: Any, at: At, run: Pass) -> None:  # noqa: C901  (as above)
-            nonlocal needed
+            nonlocal made
             if type(value) is not dict or (
                 len(value) < 2 and not is_resource and (not value or "id" in value)
             ):
                 raise Doubt
-            if not table:
-                needed = self._fill(rule, profile, kind, table)
+            if made is None:
+                made = self._rows(rule, profile, kind)
+            table, needed = made
             seen = 0
             for name, item in value.items():
                 row = table.get(name)
@@ -100,7 +100,8 @@ class Plans:
 
         return check
 
-    def _fill(self, rule: Rule, profile: Profile, kind: str, table: dict[str, Row]) -> int:
+    def _rows(self, rule: Rule, profile: Profile, kind: str) -> tuple[dict[str, Row], int]:
+        """Return what is known of each JSON name, and the bits of the elements that must be there."""
         needed, bit = 0, 1
         rows: dict[str, Row] = {}
         for child in rule.children.values():
@@ -120,10 +121,7 @@ class Plans:
                     test = None if repeats else self._plain(child, own)
                     choice = len(child.names) > 1
                     rows[name] = (bit, choice, test, repeats, max(child.low, 1), child.high, each)
-        table.update(rows)
-        if not table:
-            table[""] = (0, False, None, False, 0, 0, doubtful)
-        return needed
+        return rows, needed
 
     def _element(self, rule: Rule, ref: TypeRef, profile: Profile, kind: str) -> Check:
         if rule.bounds != (None, None):
