@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+import tarfile
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +23,8 @@ from digital_twins.storage import Database
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PATIENTS, OBSERVATIONS, ROUNDS = 200, 25, 400
+PATIENTS, OBSERVATIONS, ROUNDS, SYNTHEA = 200, 25, 400, 1500
+_SHARED = Path(os.environ.get("TWIN_SHARED", Path(__file__).parents[2] / "shared"))
 
 Figure = tuple[str, float, str, float | None]
 
@@ -135,19 +139,39 @@ def _store_figures(store: FhirStore) -> Iterator[Figure]:
 
 def _validation_figures() -> Iterator[Figure]:
     """Base validation with all invariants and bindings, and fhir.resources (R4B models) on the same."""
-    resources = [_observation(n % PATIENTS, n) for n in range(ROUNDS)] + [_patient(n) for n in range(ROUNDS)]
+    resources = _synthea() or [_observation(n, n) for n in range(ROUNDS)] + [
+        _patient(n) for n in range(ROUNDS)
+    ]
     rounds, validator = len(resources) - 20, Validator()
+    for resource in resources:
+        validator.validate(resource)  # warm: plans are made for each type when it is first seen
     ours = _cpu_us(lambda n: validator.validate(resources[n]), rounds)
     try:
-        from fhir.resources.R4B.observation import Observation
-        from fhir.resources.R4B.patient import Patient
+        models = {kind: _model(kind) for kind in {resource["resourceType"] for resource in resources}}
     except ImportError:
         print("fhir.resources is not installed: its figure is missing", file=sys.stderr)
         yield "validate.full", ours, "us", None
         return
-    models = {"Observation": Observation, "Patient": Patient}
     peer = _cpu_us(lambda n: models[resources[n]["resourceType"]].model_validate(resources[n]), rounds)
-    yield "validate.full", ours, "us", peer
+    yield "validate.full", ours, "us", ours / peer
+
+
+def _model(kind: str) -> Any:
+    return getattr(import_module(f"fhir.resources.R4B.{kind.lower()}"), kind)
+
+
+def _synthea() -> list[dict[str, Any]]:
+    """Return 1,500 Synthea resources of the shared data, or nothing without it."""
+    path = _SHARED / "data" / "fhir" / "synthea-bundles.tar.xz"
+    found: list[dict[str, Any]] = []
+    if path.is_file():
+        with tarfile.open(path) as archive:
+            for member in archive:
+                file = archive.extractfile(member) if member.name.endswith(".json") else None
+                found += [e["resource"] for e in orjson.loads(file.read())["entry"]] if file else []
+                if len(found) > SYNTHEA:
+                    break
+    return found[:SYNTHEA]
 
 
 def _http_figures(store: FhirStore, validation: ResourceValidation) -> Iterator[Figure]:
@@ -167,7 +191,7 @@ def _http_figures(store: FhirStore, validation: ResourceValidation) -> Iterator[
 
 
 def figures() -> Iterator[Figure]:
-    """Yield (name, value, unit, peer); no peer server runs in the same process."""
+    """Yield (name, value, unit, ratio to the peer); no peer server runs in the same process."""
     with tempfile.TemporaryDirectory() as folder:
         migrations = (*OUTBOX_MIGRATIONS, *MIGRATIONS)
         with Database(Path(folder) / "bench.db", migrations=migrations) as database:

@@ -34,7 +34,7 @@ def leaf_check(validator: Validator, kind: str, value_set: str | None) -> Test:
     if kind == "boolean":
         return lambda value: value is True or value is False
     if kind == "decimal":
-        return lambda value: type(value) is float or type(value) is int
+        return lambda value: isinstance(value, float | int) and type(value) is not bool
     if kind in {"string", "markdown"}:
         return lambda value: (
             (type(value) is str and 0 < len(value) < 1000 and not value.isspace())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from digital_twins.fhir._outcome import Issue
 from digital_twins.fhir.fhirpath._types import resource_types
 from digital_twins.fhir.validation._doubt import Doubt, Pass
 from digital_twins.fhir.validation._plan import Plans
@@ -16,11 +17,12 @@ from digital_twins.fhir.validation._plan import Plans
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from digital_twins.fhir._outcome import Issue
     from digital_twins.fhir.fhirpath import Environment
     from digital_twins.fhir.validation._validator import Validator
 
 _WALKED_IN_FULL = frozenset({"Bundle", "Parameters"})
+_ASKED_MORE = _WALKED_IN_FULL | {"QuestionnaireResponse", "ValueSet"}
+UNKNOWN_PROFILE = "A profile that is claimed is not known here."
 
 
 @dataclass(slots=True)
@@ -46,3 +48,21 @@ class Quick:
         except (Doubt, RecursionError, AttributeError, TypeError, KeyError, IndexError):
             return None  # a shape that no plan expects: the full walk says what it is
         return run.issues
+
+    def alone(self, resource: Any) -> list[Issue] | None:
+        """Return all there is to say of a resource with no error; None where the full walk has to decide.
+
+        So it is for a resource that claims a profile which is at hand.
+        """
+        if not isinstance(resource, dict) or resource.get("resourceType") in _ASKED_MORE:
+            return None
+        kind = str(resource.get("resourceType"))
+        said = self.issues(resource, kind, None, self.validator.environment)
+        if said is None:
+            return None
+        for url in resource.get("meta", {}).get("profile", ()):
+            if self.validator.profile(url) is not None:
+                return None
+            if not any(issue.text == UNKNOWN_PROFILE for issue in said):
+                said.append(Issue("not-found", UNKNOWN_PROFILE, f"{kind}.meta", "warning"))
+        return said

@@ -64,6 +64,8 @@ class ResourceValidation:
         FhirError
             400 when it is no resource; 422 with every location otherwise.
         """
+        if self.validator.accepts(resource):
+            return
         check(resource)
         if resource["resourceType"] == "Bundle":
             found = self._entry_issues(resource)

@@ -12,7 +12,7 @@ from digital_twins.fhir.fhirpath._types import PRIMITIVES, ancestors, resource_t
 from digital_twins.fhir.fhirpath._values import Node, node_of
 from digital_twins.fhir.validation._context import allowed_at
 from digital_twins.fhir.validation._definitions import BASE, DefinitionSet
-from digital_twins.fhir.validation._quick import Quick
+from digital_twins.fhir.validation._quick import UNKNOWN_PROFILE, Quick
 from digital_twins.fhir.validation._references import reference_issue, resolver
 from digital_twins.fhir.validation._rules import Profile, Rule, TypeRef, compiled_profile
 from digital_twins.fhir.validation._slices import slice_of
@@ -99,6 +99,9 @@ class Validator:
         profiles
             Canonical URLs that it must conform to, besides those in ``meta.profile``.
         """
+        said = None if profiles else self._quick.alone(resource)
+        if said is not None:
+            return said
         kind = resource.get("resourceType")
         if kind not in resource_types():
             return [Issue("structure", "The resource type is missing or not one of R4.", None)]
@@ -109,6 +112,10 @@ class Validator:
         run = _Run([], environment, root, root)
         self._resource(root, str(kind), run, profiles)
         return run.issues
+
+    def accepts(self, resource: Any) -> bool:
+        """Whether a resource was found to have no error, the quick way; false may mean only: look closer."""
+        return self._quick.alone(resource) is not None
 
     def profile(self, url: str) -> Profile | None:
         """Return the compiled profile of a canonical URL, or None where it is not at hand."""
@@ -163,9 +170,7 @@ class Validator:
         for url in dict.fromkeys([*profiles, *said_to]):
             profile = self.profile(url)
             if profile is None:
-                run.add(
-                    "not-found", "A profile that is claimed is not known here.", f"{path}.meta", "warning"
-                )
+                run.add("not-found", UNKNOWN_PROFILE, f"{path}.meta", "warning")
             elif profile.url != base.url:
                 self._against(node, profile, path, run)
         for issue in issues_of_type(self, node.value, path, sound=not run.failed):
