@@ -70,7 +70,9 @@ def outcome(files: dict[str, bytes], case: dict[str, Any], step: str) -> bool | 
     definitions = DefinitionSet(lent(files, names))
     if any(definitions.structure(url) is None for url in profiles):
         return None
-    validator = Validator(definitions, unknown_extensions="error", wrong_displays="error")
+    validator = Validator(
+        definitions, unknown_extensions="error", wrong_displays="error", newer_codes="error"
+    )
     return any(issue.severity == "error" for issue in validator.validate(document, profiles=profiles))
 
 

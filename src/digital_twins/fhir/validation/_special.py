@@ -59,9 +59,8 @@ def coding_check(validator: Validator) -> Check:
         found = validator.coding_issue(value)
         if found is None:
             return
-        if found[0] != "display":
-            raise Doubt
-        run.say("code-invalid", found[1], (at, "display", None, "Coding"), validator.wrong_displays)
+        part, text = found
+        run.say("code-invalid", text, (at, part, None, "Coding"), validator.coding_severity(value, part))
 
     return check
 

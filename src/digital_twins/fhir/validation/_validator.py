@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _CODED = {"code", "Coding", "CodeableConcept", "Quantity", "string", "uri"}
 _ELEMENT_NAMES = {"id", "extension"}
 _MOST_ISSUES = 500
+_TERMINOLOGY = "http://terminology.hl7.org/CodeSystem/"
 _DISPLAY = "The display is not the one that the code system gives."
 _ELSEWHERE = re.compile(r"http://hl7\.org/fhir/(StructureDefinition|tools|\d\.\d)/")
 
@@ -72,6 +73,9 @@ class Validator:
         in the space of FHIR itself (later versions, the extensions package) are never more than that.
     wrong_displays
         Severity of a coding whose display is not that of its code system: ``"warning"`` or ``"error"``.
+    newer_codes
+        Severity of a code that R4's copy of a code system of terminology.hl7.org does not have: those grow
+        without FHIR (``"warning"`` or ``"error"``). A required binding is not touched by it.
     """
 
     def __init__(
@@ -80,12 +84,14 @@ class Validator:
         *,
         unknown_extensions: str = "information",
         wrong_displays: str = "warning",
+        newer_codes: str = "warning",
     ) -> None:
         self.definitions = definitions or DefinitionSet()
         self.terminology = Terminology(self.definitions)
         self.environment = Environment(member_of=self.coded_in, conforms_to=self._conforms_json)
         self.unknown_extensions = unknown_extensions
         self.wrong_displays = wrong_displays
+        self.newer_codes = newer_codes
         self._profiles: dict[str, Profile | None] = {}
         self._quick = Quick(self)
 
@@ -365,8 +371,9 @@ class Validator:
     def _coding(self, node: Node, path: str, run: _Run) -> None:
         found = self.coding_issue(node.value)
         if found is not None:
-            severity = self.wrong_displays if found[0] == "display" else "error"
-            run.add("code-invalid", found[1], f"{path}.{found[0]}", severity)
+            run.add(
+                "code-invalid", found[1], f"{path}.{found[0]}", self.coding_severity(node.value, found[0])
+            )
 
     def coding_issue(self, value: Any) -> tuple[str, str] | None:
         """Say which part of a Coding is wrong, and why; None where nothing is known to be."""
@@ -387,6 +394,13 @@ class Validator:
         if isinstance(display, str) and not self.terminology.displayed(system, code, display):
             return "display", _DISPLAY
         return None
+
+    def coding_severity(self, value: Any, part: str) -> str:
+        """Return how serious a wrong part of a Coding is."""
+        if part == "display":
+            return self.wrong_displays
+        newer = part == "code" and str(value.get("system")).startswith(_TERMINOLOGY)
+        return self.newer_codes if newer else "error"
 
     def extension_severity(self, url: str) -> str:
         """Return how serious it is that an extension's definition is not at hand."""
