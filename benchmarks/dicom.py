@@ -1,4 +1,4 @@
-"""C-STORE of a CT series into our node, durable and indexed, beside dcmtk's storescp and fsync."""
+"""C-STORE of a CT series into our node, durable and indexed, beside dcmtk with fsync and Orthanc."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+import _dicomweb
 
 TESTS = Path(__file__).parents[1] / "tests"
 
@@ -110,10 +112,19 @@ def _dcmtk(work: Path, folder: Path, associations: int) -> float:
     return wall + time.perf_counter() - start
 
 
+def _orthanc(work: Path, folder: Path, associations: int) -> float:
+    """Wall seconds of Orthanc with its defaults (SQLite index, no promise about the disk)."""
+    from dicom_peers import orthanc
+
+    with orthanc(work / f"orthanc{associations}", modalities={}) as (port, _root):
+        return _send(port, folder, associations)
+
+
 def figures() -> Iterator[Figure]:
-    """Yield (name, value, unit, ratio to dcmtk); TWIN_BENCH_COUNT sets the number of 512x512 slices (500)."""
-    if shutil.which("storescp") is None:
-        raise SystemExit("The peer dcmtk is missing: run `make peers`.")
+    """Yield (name, value, unit, ratio to the peer); TWIN_BENCH_COUNT sets the number of slices (500)."""
+    for peer in ("storescp", "Orthanc"):
+        if shutil.which(peer) is None:
+            raise SystemExit(f"The peer {peer} is missing: run `make peers`.")
     count = int(os.environ.get("TWIN_BENCH_COUNT", "500"))
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
@@ -124,5 +135,8 @@ def figures() -> Iterator[Figure]:
             wall, cpu, json_cpu = _ours(work, folder, associations)
             label = f"c_store_{count}_durable_{associations}_assoc"
             yield f"{label}_wall", wall, "s", wall / peer
+            orthanc_wall = _orthanc(work, folder, associations)
+            yield f"{label}_wall_to_orthanc", orthanc_wall, "s", wall / orthanc_wall
             yield f"{label}_cpu", cpu, "CPU-s", None
             yield f"json_{count}_cpu", json_cpu, "CPU-s", None
+    yield from _dicomweb.figures()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ _REPOSITORY = Path(__file__).parents[1]
 _SOURCES = _REPOSITORY / "src"
 _OUTSIDE = re.compile(r"\[([^\]]+)\]\((?:\.\./)+((?:tests|benchmarks|src)/[^)]+)\)")
 _UNVERIFIED = "<!-- list of unverified values -->"
+_NOTEBOOK = re.compile(r"<!-- notebook: ([a-z-]+\.ipynb) -->")
 
 
 class Doors(Extension):
@@ -35,16 +37,43 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     markdown = _OUTSIDE.sub(r"`\2`", markdown)
     if _UNVERIFIED in markdown:
         markdown = markdown.replace(_UNVERIFIED, "\n".join(unverified_values()))
-    return markdown
+    return _NOTEBOOK.sub(lambda found: notebook_page(found[1]), markdown)
+
+
+def notebook_page(name: str) -> str:
+    """Return a notebook of docs/tutorials as Markdown: its words, its code, and what it printed and drew."""
+    cells = json.loads((_REPOSITORY / "docs" / "tutorials" / name).read_text(encoding="utf-8"))["cells"]
+    parts = []
+    for cell in cells:
+        source = "".join(cell["source"])
+        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+        parts += [_shown(output) for output in cell.get("outputs", ())]
+    return "\n\n".join(parts)
+
+
+def _shown(output: dict[str, Any]) -> str:
+    if output["output_type"] == "stream":
+        return f"```text\n{''.join(output['text']).rstrip()}\n```"
+    data = output["data"]
+    if "image/png" in data:
+        return f'<img alt="figure of the cell above" src="data:image/png;base64,{data["image/png"]}">'
+    if "text/html" in data:
+        return "".join(data["text/html"])
+    return f"```text\n{''.join(data['text/plain'])}\n```"
 
 
 def unverified_values() -> list[str]:
     """Return the lines of a list: every value marked as not verified, with its place."""
     if str(_SOURCES) not in sys.path:
         sys.path.insert(0, str(_SOURCES))
-    from digital_twins.pharmacology import drug_library
+    from digital_twins.pharmacology import antibody_library, drug_library
 
-    lines = [f"- {name}: {', '.join(drug.unverified)}" for name, drug in sorted(drug_library().items())]
+    lines = [
+        f"- {name}: {', '.join(drug.unverified)}"
+        for library in (drug_library(), antibody_library())
+        for name, drug in sorted(library.items())
+        if drug.unverified
+    ]
     for path in sorted(_SOURCES.rglob("*.py")):
         text = path.read_text(encoding="utf-8")
         if "[verify]" not in text:

@@ -5,11 +5,14 @@ set -euo pipefail
 
 bin=${1:?usage: install-peers.sh VENV_BIN}
 root=$(cd "$(dirname "$0")/.." && pwd)
-debian=(dcmtk dicom3tools poppler-utils chromium nodejs npm)
-node=(axe-core@4.14.1 fhir-kit-client@2.0.3)
+debian=(dcmtk orthanc orthanc-dicomweb dicom3tools poppler-utils chromium nodejs npm curl)
+node=(axe-core@4.14.1 fhir-kit-client@2.0.3 dcmjs-dimse@0.3.3)
 torch=torch==2.13.0
 monai=monai==1.6.1
 dcmqi=dcmqi==1.5.7 # independent reader of SR and SEG
+jax=jax==0.10.2 # the second implementation of the solver
+dicom3tools=dicom3tools==20260927 # a dciodvfy that knows label map segmentations; Debian's is older
+ohif=@ohif/app@3.13.2 # prebuilt viewer
 beside=logical-unification==0.4.7 # owns the import name 'unification': our wheel has to install beside it
 
 say() { printf 'peers: %s\n' "$*"; }
@@ -58,7 +61,7 @@ has_python() { "$bin/python" -c "from importlib.metadata import version as v; im
 install_python() {
   [ -x "$bin/pip" ] || fail "$bin/pip is missing: run make test first"
   # torch first and by itself: a plain pip call takes a CPU build where the index offers one.
-  for package in "$torch" "$monai" "$dcmqi"; do
+  for package in "$torch" "$monai" "$dcmqi" "$jax" "$dicom3tools"; do
     if has_python "$package"; then say "$package is there"; continue; fi
     say "installing $package"
     "$bin/pip" install --quiet "$package"
@@ -71,8 +74,18 @@ download_wheels() {
   "$bin/pip" download --quiet --dest "$root/.peers/wheels" "$beside"
 }
 
+unpack_ohif() {
+  local folder="$root/.peers/ohif"
+  if grep -q "\"version\": \"${ohif##*@}\"" "$folder/package.json" 2>/dev/null; then say "$ohif is there"; return; fi
+  say "unpacking $ohif"
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  (cd "$folder" && npm pack --silent "$ohif" >/dev/null && tar xzf ./*.tgz --strip-components=1 && rm ./*.tgz)
+}
+
 install_debian
 install_node
+unpack_ohif
 install_python
 download_wheels
 say "done"

@@ -43,9 +43,9 @@ class LoopThread:
 
 
 @contextmanager
-def listening(store: dicom.DicomStore, **options: Any) -> Iterator[dicom.Listener]:
+def listening(store: dicom.DicomStore, *, on_port: int = 0, **options: Any) -> Iterator[dicom.Listener]:
     thread = LoopThread()
-    listener = thread.run(dicom.start_listener(store, port=0, **options))
+    listener = thread.run(dicom.start_listener(store, port=on_port, **options))
     try:
         yield listener
     finally:
@@ -54,7 +54,8 @@ def listening(store: dicom.DicomStore, **options: Any) -> Iterator[dicom.Listene
 
 
 def audited(store: dicom.DicomStore) -> list[dict[str, Any]]:
-    """The audit events that wait in the outbox."""
+    """The audit events that wait in the outbox, after every write that was queued before this call."""
+    store.database.write(lambda _cursor: None)
     with store.database.read() as connection:
         return [
             json.loads(row[0]) for row in connection.execute("SELECT body FROM audit_outbox ORDER BY seq")
@@ -141,13 +142,13 @@ def file_bytes(ds: Dataset) -> bytes:
 
 
 @contextmanager
-def http_serving(routes: list[Any]) -> Iterator[str]:
-    """Serve routes under /dicom-web on a free port; yields the root."""
+def http_serving(routes: list[Any], root: str = "/dicom-web") -> Iterator[str]:
+    """Serve routes under ``root`` on a free port; yields its URL."""
     import uvicorn
     from starlette.applications import Starlette
     from starlette.routing import Mount
 
-    app = Starlette(routes=[Mount("/dicom-web", routes=routes)])
+    app = Starlette(routes=[Mount(root, routes=routes)])
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
     thread = LoopThread()
     task = asyncio.run_coroutine_threadsafe(server.serve(), thread.loop)
@@ -158,7 +159,7 @@ def http_serving(routes: list[Any]) -> Iterator[str]:
         return int(server.servers[0].sockets[0].getsockname()[1])
 
     try:
-        yield f"http://127.0.0.1:{thread.run(port())}/dicom-web"
+        yield f"http://127.0.0.1:{thread.run(port())}{root}"
     finally:
         server.should_exit = True
         task.result(10)

@@ -69,14 +69,14 @@ def follow_up(
     parameters = {**twin.snapshot.belief.values, **truth}
     course = [parse_treatment(treatment) for treatment in treatments]
     scans, volumes = [], []
-    for day, state in simulator.states(parameters, course, np.array([*days, *later])):
-        volume = simulator.volume_cm3(state)
+    for state in simulator.observed(parameters, course, np.array([*days, *later])):
+        day, volume = state.day, simulator.visible_cm3(state)
         volumes.append(volume)
         if day > days[-1]:
             continue
         seen = volume * np.exp(noise * rng.standard_normal())
         voxels = max(1, round(seen * 1000.0 / twin.domain.voxel_volume_mm3))
-        inner = state[1:-1, 1:-1, 1:-1]
+        inner = state.cells[1:-1, 1:-1, 1:-1]
         level = np.partition(inner.ravel(), -voxels)[-voxels]
         scans.append((day, replace(as_mask(twin.domain, inner >= level), patient_id=None)))
     return FollowUp(scans, np.array(volumes))

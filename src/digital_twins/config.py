@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import json
 import os
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from digital_twins._errors import InputError, NotFoundError
@@ -18,6 +19,60 @@ from digital_twins._logging import get_logger
 _PREFIX = "TWIN_"
 _FILE = "twin.toml"
 _LOG = get_logger(__name__)
+
+
+DicomService = Literal[
+    "echo", "store", "find", "move", "get", "worklist", "mpps", "commitment", "availability"
+]
+
+
+class DicomPeerSettings(BaseModel):
+    """One table ``[dicom_peers.AE_TITLE]``, read as `digital_twins.dicom.DicomPeer`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    host: str = ""
+    """Host name or address at which the peer listens."""
+
+    port: int = Field(default=0, ge=0, le=65535)
+    """Its DICOM port; 0: it is never called."""
+
+    addresses: tuple[str, ...] = ()
+    """Networks that it may call from, such as `10.1.2.0/24`; empty: any."""
+
+    services: tuple[DicomService, ...] = (
+        "echo",
+        "store",
+        "find",
+        "move",
+        "get",
+        "worklist",
+        "mpps",
+        "commitment",
+        "availability",
+    )
+    """What it may ask for."""
+
+    tls: bool = False
+    """It is called over TLS and must call over TLS."""
+
+    tls_1_2: bool = False
+    """TLS 1.2 with the cipher suites of BCP 195 will do; each such association is audited."""
+
+    certificate_sha256: str = ""
+    """SHA-256 of the only certificate that it may show."""
+
+    require_user: bool = False
+    """It must name a user of `dicom_users_file` with the right passcode."""
+
+    max_associations: int = Field(default=16, ge=1, le=4096)
+    """Its associations at a time."""
+
+    max_requests_per_s: float = Field(default=0.0, ge=0)
+    """Its requests are answered no faster; 0: no limit."""
+
+    fuzzy_names: bool = False
+    """Its name queries match by sound without being negotiated."""
 
 
 class Settings(BaseSettings):
@@ -65,8 +120,45 @@ class Settings(BaseSettings):
     max_pdu_bytes: int = Field(default=131072, ge=4096, le=4194304)
     """Longest DICOM protocol data unit that the listener accepts (PS3.8 annex D.1)."""
 
+    dicom_peers: dict[str, DicomPeerSettings] = {}
+    """Peers by AE title: who may call, what for, and where C-MOVE and reports go; see below."""
+
+    dicom_peers_only: bool = False
+    """Refuse every DICOM peer that is not in `dicom_peers`, and every call under another AE title than
+    ours."""
+
+    dicom_tls_port: int | None = Field(default=None, ge=0, le=65535)
+    """Second DICOM port that speaks TLS 1.3 and asks for certificates (2762 is registered for it); none: no
+    such port."""
+
+    dicom_tls_certificate: Path | None = None
+    """PEM file of our certificate for DICOM over TLS, with its chain."""
+
+    dicom_tls_key: Path | None = None
+    """PEM file of its private key."""
+
+    dicom_tls_authority: Path | None = None
+    """PEM file of the authorities whose certificates DICOM peers may show."""
+
+    dicom_plain_port: bool = True
+    """Open `dicom_port` without TLS; false leaves only `dicom_tls_port`."""
+
+    dicom_users_file: Path | None = None
+    """File of DICOM users, `name:hash` a line as `twin dicom user` prints it; none: user identities are not
+    checked."""
+
+    max_associations_per_minute: int = Field(default=6000, ge=1)
+    """New DICOM associations of one network address a minute; further ones are rejected as transient."""
+
     max_object_bytes: int = Field(default=2**30, ge=1024)
-    """Largest object or request body that is accepted, on DICOM and HTTP."""
+    """Largest object or request body that is accepted over HTTP."""
+
+    max_dicom_object_bytes: int = Field(default=2**32, ge=1024)
+    """Largest object that is accepted at the DICOM port; beyond 16 MiB it goes to disk while it arrives."""
+
+    dicomweb_cors_origins: tuple[str, ...] = ()
+    """Origins of web pages that may read and write DICOMweb, e.g. `["https://viewer.example.org"]`; none by
+    default, `["*"]` all."""
 
     allow_unauthenticated_network: bool = False
     """Listen on an address that other machines reach although nobody has to sign in. Only for a network
@@ -90,10 +182,39 @@ class Settings(BaseSettings):
             raise ValueError("must be 1 to 16 printable ASCII characters without a backslash")
         return title
 
+    @field_validator("dicom_peers", mode="before")
+    @classmethod
+    def _peers_from_json(cls, value: object) -> object:
+        """An environment variable holds the table as JSON."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except ValueError:
+            raise ValueError("must be a JSON object by AE title") from None
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check_dicom_tls(self) -> Settings:
+        files = (self.dicom_tls_certificate, self.dicom_tls_key, self.dicom_tls_authority)
+        needed = self.dicom_tls_port is not None or any(peer.tls for peer in self.dicom_peers.values())
+        if (needed or any(files)) and not all(files):
+            raise InputError(
+                "DICOM over TLS cannot be used.",
+                "It needs dicom_tls_certificate, dicom_tls_key and dicom_tls_authority.",
+                "Set all three, or none of them and no TLS port and no peer with tls = true.",
+            )
+        if self.dicom_tls_port is None and not self.dicom_plain_port:
+            raise InputError(
+                "The node would have no DICOM port.",
+                "dicom_plain_port is false and dicom_tls_port is not set.",
+                "Set dicom_tls_port.",
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_network(self) -> Settings:

@@ -44,5 +44,5 @@ def test_python_pages_show_the_lazy_names(site: Path) -> None:
 def test_unverified_values_are_listed(site: Path) -> None:
     page = (site / "regulatory" / "intended-use" / "index.html").read_text(encoding="utf-8")
     assert "temozolomide: absorption_per_h" in page
-    assert "held fixed (not verified)" in page
+    assert "alpha/beta the usual value (not verified)" in page
     assert "<!-- list of unverified values -->" not in page

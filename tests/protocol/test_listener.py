@@ -20,6 +20,8 @@ from digital_twins.dicom import _pdu
 from digital_twins.dicom._dimse import Tag
 from digital_twins.dicom._part10 import split_file
 
+ONLY_CT1 = dicom.Access(peers=dicom.PeerTable.only("CT1"))
+
 
 def test_echo(tmp_path: Path) -> None:
     with open_store(tmp_path) as store, listening(store) as node:
@@ -253,7 +255,10 @@ def test_names_in_any_script(tmp_path: Path, name: str, query: str, text: str) -
 
 
 def test_calling_and_called_titles_can_be_restricted(tmp_path: Path) -> None:
-    with open_store(tmp_path) as store, listening(store, calling_ae_titles={"CT1"}) as node:
+    with (
+        open_store(tmp_path) as store,
+        listening(store, access=ONLY_CT1) as node,
+    ):
         dicom.echo(dicom.Remote("127.0.0.1", node.port, called_ae="TWIN", calling_ae="CT1"))
         for called, calling in (("OTHER", "CT1"), ("TWIN", "CT2")):
             with pytest.raises(dicom.DimseFailedError, match="The peer rejected the association"):
@@ -265,7 +270,7 @@ def test_a_rejected_peer_is_the_one_to_close_until_artim_ends(tmp_path: Path) ->
     limits = dicom.Limits(artim_s=1.0)
     with open_store(tmp_path) as store:
         for granted, closes in ((dicom.Limits(), False), (limits, True)):
-            with listening(store, limits=granted, calling_ae_titles={"CT1"}) as node:
+            with listening(store, limits=granted, access=ONLY_CT1) as node:
                 with socket.create_connection(("127.0.0.1", node.port), timeout=10) as connection:
                     connection.sendall(request)
                     assert connection.recv(100)[:1] == b"\x03"

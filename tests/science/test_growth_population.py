@@ -62,6 +62,39 @@ def test_forecast_intervals_cover_even_where_the_rate_is_hardly_identified() -> 
         assert np.mean(np.abs(scaled) < z) == pytest.approx(level, abs=0.06)
 
 
+def test_importance_samples_take_most_of_the_laplace_bias_away() -> None:
+    """Sparse, wandering series: the mean log rate, truly 0.3, comes out near 1 by Laplace's approximation."""
+    series, _, _ = _cohort(320, 1)
+    laplace = fit_population(CURVE, series, GUESS, freedom=0.0)
+    refined = fit_population(CURVE, series, GUESS, freedom=0.0, draws=48)
+    assert abs(refined.mean[1] - 0.3) < 0.5 * abs(laplace.mean[1] - 0.3)
+    np.testing.assert_allclose(refined.mean, [-5.0, 0.3, -4.0], atol=0.35)
+    np.testing.assert_allclose(np.sqrt(np.diag(refined.covariance)), [1.0, 0.5, 1.0], atol=0.2)
+    assert refined.noise_variance == pytest.approx(0.01, rel=0.4)
+
+
+def test_importance_samples_leave_a_linear_model_where_it_is() -> None:
+    """Laplace is exact there, so the refined fit must agree with it, and with the closed form's variance."""
+    rng = np.random.default_rng(2)
+    levels = rng.normal(1.0, 0.7, 300)
+    days = np.tile(np.arange(5.0), (300, 1))
+    series = SeriesBatch(days, levels[:, None] + 0.3 * rng.normal(size=days.shape), np.full(300, 5))
+    guess = Population(np.array([0.0]), np.array([[1.0]]), 0.0, 0.1)
+
+    def level(theta: np.ndarray, since: np.ndarray) -> np.ndarray:
+        return theta + 0.0 * since
+
+    one, two = (
+        fit_population(level, series, guess, wander=False, freedom=0.0, iterations=60, draws=draws)
+        for draws in (0, 64)
+    )
+    assert two.wander_variance_per_day == 0.0
+    assert two.mean[0] == pytest.approx(one.mean[0], abs=0.005)
+    assert two.covariance[0, 0] == pytest.approx(one.covariance[0, 0], rel=0.03)
+    between = series.values.mean(axis=1).var() - series.values.var(axis=1, ddof=1).mean() / 5
+    assert two.covariance[0, 0] == pytest.approx(between, rel=0.03)
+
+
 def test_linear_mixed_model_matches_its_closed_form() -> None:
     """A random level with noise only: the predictor is the shrunken mean (BLUP), in closed form."""
     days = np.tile(np.arange(4.0), (3, 1))

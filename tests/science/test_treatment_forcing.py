@@ -54,17 +54,11 @@ def test_horizon_drops_later_administrations() -> None:
     assert forcing_for([parse_treatment({"type": "observation"})], {}).jump_days.size == 0
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
-        {"type": "surgery", "day": 3},
-        {"drug": "pembrolizumab", "dose_mg": 200},
-        {"drug": "erlotinib", "dose_mg": 150},
-    ],
-)
-def test_kinds_that_are_not_modelled_are_refused(given: dict[str, object]) -> None:
-    with pytest.raises(InputError, match="cannot be simulated"):
-        forcing_for([parse_treatment(given)], PARAMETERS)
+def test_what_acts_by_place_or_size_needs_a_tumour() -> None:
+    with pytest.raises(InputError, match="no tumour in space"):
+        forcing_for([parse_treatment({"type": "surgery", "day": 3})], PARAMETERS)
+    with pytest.raises(InputError, match="before the tumour is known"):
+        forcing_for([parse_treatment({"drug": "nivolumab", "dose_mg": 240})], PARAMETERS)
 
 
 def test_missing_or_negative_parameters_are_refused() -> None:

@@ -61,7 +61,7 @@ def test_seed_calls(fresh: PatientTwin) -> None:
     assert chemo.treatment.doses[0].dose_mg == pytest.approx(175 * 1.9)
     assert not any("body surface" in words for words in chemo.assumptions)
     assert any("paclitaxel not calibrated" in words for words in chemo.assumptions)
-    assert any("Cremophor" in words for words in chemo.assumptions)
+    assert any("paclitaxel: not verified in a source" in words for words in chemo.assumptions)
     assert any("radiosensitivity not calibrated" in words for words in radiation.assumptions)
 
 
@@ -69,9 +69,12 @@ def test_treatments_are_compared_on_the_same_ensemble(fresh: PatientTwin) -> Non
     plans = [OBSERVATION, RADIATION, CHEMOTHERAPY, [RADIATION, CHEMOTHERAPY]]
     observed, radiation, chemo, both = TreatmentSimulator(fresh).compare(plans, 120, samples=16, seed=3)
     final = [r.prediction.samples_cm3[:, -1] for r in (observed, radiation, chemo, both)]
-    assert np.all(final[3] <= np.minimum(final[1], final[2]))
+    # what radiation kills stays visible for weeks, what a drug kills does not: so not final[3] <= final[2]
+    assert np.all(final[3] <= final[1])
     assert np.all(np.maximum(final[1], final[2]) <= final[0])
-    assert final[3].mean() < min(final[1].mean(), final[2].mean())
+    assert final[3].mean() < final[1].mean()
+    living = [r.prediction.density_at(120.0).array.sum() for r in (observed, radiation, chemo, both)]
+    assert living[3] < min(living[1:3]) < max(living[1:3]) < living[0]
     assert observed.volume_change_percent > 0.0 > both.volume_change_percent
     assert both.label.count("+") == 1
     np.testing.assert_array_equal(
@@ -110,9 +113,6 @@ def test_rano_uses_products_of_diameters(fresh: PatientTwin) -> None:
 @pytest.mark.parametrize(
     ("treatment", "match"),
     [
-        ({"type": "surgery"}, "cannot be simulated"),
-        ({"drug": "pembrolizumab", "dose_mg": 200}, "cannot be simulated|no kinetics"),
-        ({"drug": "erlotinib", "dose_mg": 150}, "cannot be simulated"),
         ({**RADIATION, "total_dose_gy": -60}, "greater than zero"),
         ({**CHEMOTHERAPY, "drug": "unobtainium"}, "not known"),
         ({**RADIATION, "day": -3}, "baseline"),

@@ -1,15 +1,17 @@
-"""Document 001, 'Quick Start' 1 and 2: a patient's twin and its responses, to the letter."""
+"""Document 001, 'Quick Start' 1 and 2, 'TumorTwin Integration': twin, responses, model, to the letter."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from seed_blocks import block
 
 import foreign
 from digital_twins.imaging import load_mask
+from mr_series import write_multi_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,3 +56,39 @@ def test_quick_start_1_and_2(
         )
         assert response.volume_change_low <= response.volume_change_percent <= response.volume_change_high
     assert namespace["radiation_response"].treatment.total_dose_gy == 60
+
+
+def test_tumortwin_integration(
+    seeds: Path, tmp_path: Path, run_block: Callable[[str, dict[str, Any], Path], str]
+) -> None:
+    """To the letter but for the module's name; the preamble is the files that it names, and SEGs beside.
+
+    The four files are multi-frame MR made of the bundled brain sample (real image and outline, contrast
+    simulated); the SEG files beside them hold the real outline and the sample's simulated follow-up on days
+    28, 56 and 84.
+    """
+    write_multi_frame(tmp_path)
+    source = block(seeds, "001", "1. Tumor Growth Modeling").with_substitutions(
+        {"from tumortwin import": "from digital_twins import"}
+    )
+    namespace: dict[str, Any] = {}
+    run_block(source, namespace, tmp_path)
+
+    patient, model, prediction = (namespace[name] for name in ("patient", "model", "prediction"))
+    assert set(patient.images) == {"t1", "t1ce", "t2", "flair"}
+    assert [visit.day for visit in patient.visits] == [0.0, 28.0, 56.0, 84.0]
+    assert {visit.lesion_from for visit in patient.visits} == {"DICOM Segmentation"}
+    twin = model.twin
+    assert [visit.day for visit in twin.visits] == [28.0, 56.0]
+    assert twin.origin_day == 56.0
+    assert prediction.days[-1] == 56.0 + 180.0
+    assert np.diff(prediction.days[prediction.days >= 56.0])[:-1] == pytest.approx(7.0)
+    assert (prediction.low_cm3 <= prediction.volume_cm3).all()
+    assert (prediction.volume_cm3 <= prediction.high_cm3).all()
+    # the visit of day 84 was not used: its volume is a real test of the forecast
+    (unseen,) = [visit.lesion.volume_cm3 for visit in patient.visits if visit.day == 84.0]
+    at = int(np.searchsorted(prediction.days, 84.0))
+    assert prediction.low_cm3[at] < unseen < prediction.high_cm3[at]
+    estimate = twin.parameters["proliferation_per_day"]
+    assert estimate.source == "calibrated"
+    assert estimate.low < estimate.value < estimate.high

@@ -130,7 +130,7 @@ def test_a_scan_or_treatment_of_the_wrong_form_is_wrong_use(capsys, tmp_path):
     for treatment, says in (
         ("{bad", "not JSON"),
         ("none.json", "readable file"),
-        ("list.json", "one JSON object"),
+        ("list.json", "a JSON object or a list of them"),
     ):
         code, _, err = run(capsys, "simulate", "f.twin", "--treatment", treatment)
         assert code == 2

@@ -31,8 +31,17 @@ def test_it_prints_the_table(table: Path, capsys: pytest.CaptureFixture[str]) ->
     models = [row["model"] for row in answer["models"]]
     assert models == ["last_value", "gompertz_unpooled", "logistic"]
     assert answer["default"] in models
-    wanted = {"mean_absolute_error", "pinball", "coverage_50", "coverage_80", "coverage_95", "seconds"}
-    assert all(wanted <= set(row) for row in answer["models"])
+    wanted = {
+        "model",
+        "mean_absolute_error",
+        "pinball",
+        "coverage_50",
+        "coverage_80",
+        "coverage_95",
+        "seconds",
+    }
+    assert set(answer) == {"default", "models"}
+    assert all(set(row) == wanted for row in answer["models"])
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from digital_twins import InputError
-from digital_twins.models import Domain, Forcing, ReactionDiffusionModel, lq_log_survival
+from digital_twins.models import (
+    Direction,
+    Domain,
+    Forcing,
+    GradientOptions,
+    ReactionDiffusionModel,
+    SpatialGrowthModel,
+    density_gradient,
+    density_tangents,
+    lq_log_survival,
+)
 
 BOX = np.ones((3, 3, 3), dtype=bool)
 
@@ -39,7 +49,14 @@ def test_domain() -> None:
 
 
 def test_model_and_start() -> None:
-    for arguments in ((-1.0, 0.1), (0.1, np.nan), (0.1, 0.1, 0.0)):
+    for arguments in (
+        (-1.0, 0.1),
+        (0.1, np.nan),
+        (0.1, 0.1, 0.0),
+        (2.0e3, 0.1),
+        (0.1, 60.0),
+        (0.1, -60.0),
+    ):
         with pytest.raises(InputError):
             ReactionDiffusionModel(*arguments)
     domain, model = Domain(BOX, (1, 1, 1)), ReactionDiffusionModel(0.1, 0.1)
@@ -49,9 +66,31 @@ def test_model_and_start() -> None:
         (np.full((3, 3, 3), np.nan), [1.0]),
         (np.ones((3, 3, 3)), [2.0, 1.0]),
         (np.ones((3, 3, 3)), [-1.0]),
+        (np.ones((3, 3, 3)), [np.nan]),
+        (np.ones((3, 3, 3)), [[1.0]]),
+        (np.ones((3, 3, 3)), [1.0e9]),
+        (np.full((3, 3, 3), 2.0e5), [1.0]),
     ):
         with pytest.raises(InputError):
             model.solve(density, domain, days)
+
+
+@pytest.mark.parametrize(
+    "asked", [{"tolerance": 0.0}, {"tolerance": -1.0}, {"tolerance": np.nan}, {"precision": "float16"}]
+)
+def test_accuracy(asked: dict) -> None:
+    domain, density = Domain(BOX, (1, 1, 1)), np.ones((3, 3, 3))
+    options = GradientOptions(**asked)
+    given = {"output_days": [1.0], "options": options}
+    model = ReactionDiffusionModel(0.1, 0.1)
+    for solve in (
+        lambda: model.solve(density, domain, [1.0], **asked),
+        lambda: SpatialGrowthModel(0.1, 0.1).solve(density, domain, [1.0], **asked),
+        lambda: list(density_tangents(model, density, domain, directions=[Direction(1.0)], **given)),
+        lambda: density_gradient(model, density, domain, functional=lambda _, n: (0.0, n), **given),
+    ):
+        with pytest.raises(InputError, match="accuracy"):
+            solve()
 
 
 def test_linear_quadratic_law() -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import zipfile
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from digital_twins import InputError, NotFoundError, StorageError
 from digital_twins.imaging import as_mask, save_nifti
+from digital_twins.models import _jax_solver
 from digital_twins.patient_modeling import PatientTwin, TumorTwinPipeline
 from digital_twins.records import Treatment
+from foreign import python_package
 from tumour_phantom import ball, follow_up, new_twin
 
 BASELINE = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
@@ -37,10 +41,40 @@ def test_unknown_model_or_solver(options: dict) -> None:
     assert caught.value.fix
 
 
-def test_gpu_request_runs_on_the_cpu_and_says_so() -> None:
+def test_gpu_request_without_a_gpu_runs_on_the_cpu_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_jax_solver, "accelerator_missing", lambda: "jax finds no GPU")
     image, mask = ball()
     twin = TumorTwinPipeline(solver="gpu_parallel").create_twin("P", {"ct": image}, mask)
-    assert any("CPU" in note for note in twin.provenance.notes)
+    assert any("CPU" in note and "jax finds no GPU" in note for note in twin.provenance.notes)
+
+
+@pytest.mark.peers
+def test_gpu_request_reaches_jax_and_is_kept_with_the_twin(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    python_package("jax")
+    monkeypatch.setattr(_jax_solver, "accelerator_missing", lambda: None)
+    image, mask = ball()
+    plain, twin = (
+        TumorTwinPipeline(solver=solver).create_twin("P", {"ct": image}, mask)
+        for solver in ("cpu", "gpu_parallel")
+    )
+    assert any("JAX" in note for note in twin.provenance.notes)
+    twin.save(tmp_path / "twin.dtwin")
+    calls: list[float] = []
+    states = _jax_solver.jax_states
+
+    def counted(*arguments: object, **named: object) -> object:
+        calls.append(1.0)
+        return states(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(_jax_solver, "jax_states", counted)
+    opened = PatientTwin.open(tmp_path / "twin.dtwin")
+    found = opened.predict(horizon_days=30, samples=8)
+    assert len(calls) == 8
+    np.testing.assert_allclose(
+        found.samples_cm3, plain.predict(horizon_days=30, samples=8).samples_cm3, rtol=1e-3
+    )
 
 
 def test_unusable_inputs() -> None:
@@ -169,7 +203,7 @@ def test_predictions_that_cannot_be_made(twin: PatientTwin) -> None:
         {"horizon_days": 900, "output_interval_days": 0.1},
         {"horizon_days": 90, "treatments": [{"drug": "paclitaxel", "dose_mg": -1, "day": 0}]},
         {"horizon_days": 90, "treatments": [{"drug": "moonshine", "dose_mg": 1, "day": 0}]},
-        {"horizon_days": 90, "treatments": [Treatment("surgery", "resection", day=1.0)]},
+        {"horizon_days": 90, "treatments": [Treatment("hyperthermia", "heat", day=1.0)]},
     ):
         with pytest.raises(InputError):
             twin.predict(**options)
@@ -195,7 +229,7 @@ def test_failed_calibration_leaves_the_twin_as_it_was() -> None:
     with pytest.raises(InputError):
         twin.calibrate(scans, [{"drug": "moonshine", "dose_mg": 1, "day": 0}])
     with pytest.raises(InputError, match="cannot be simulated"):
-        twin.calibrate(scans, [{"type": "surgery", "day": 3}])
+        twin.calibrate(scans, [Treatment("hyperthermia", "heat", day=3.0)])
     assert twin.version == 1
     assert twin.visits == ()
 
@@ -227,11 +261,15 @@ def test_pickled_arrays_are_refused(twin: PatientTwin, tmp_path) -> None:
     np.save(evil, np.array([{"a": 1}], dtype=object), allow_pickle=True)
     changed = io.BytesIO()
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(changed, "w") as new:
-        for info in old.infolist():
-            content = evil.getvalue() if info.filename == "distance_mm.npy" else old.read(info)
-            new.writestr(info.filename, content)
+        members = {name: old.read(name) for name in old.namelist() if name != "SHA256SUMS"}
+        members["distance_mm.npy"] = evil.getvalue()
+        members["SHA256SUMS"] = "".join(
+            f"{hashlib.sha256(members[name]).hexdigest()}  {name}\n" for name in sorted(members)
+        ).encode()
+        for name, content in members.items():
+            new.writestr(name, content)
     path.write_bytes(changed.getvalue())
-    with pytest.raises(InputError, match="not a readable twin"):
+    with pytest.raises(InputError, match="ValueError"):
         PatientTwin.open(path)
 
 

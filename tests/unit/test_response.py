@@ -111,3 +111,30 @@ def test_no_tumour_to_assess_is_refused() -> None:
     empty = _spheres([20.0, 20.0], [[0.0, 0.0]])
     with pytest.raises(InputError, match="no tumour"):
         response_of(empty, OBSERVATION, criteria="recist_1_1", assumptions=())
+
+
+@pytest.mark.parametrize(("lost", "category"), [(0.5, "stable_disease"), (0.66, "partial_response")])
+def test_a_sphere_that_loses_volume_through_the_whole_response(lost: float, category: str) -> None:
+    radius = 24.0
+    prediction = _spheres([radius, radius * (1.0 - lost) ** (1 / 3)], [[1.0, 1.0]] * 3)
+    response = response_of(prediction, OBSERVATION, criteria="recist_1_1", assumptions=())
+    assert response.volume_change_percent == pytest.approx(-100 * lost)
+    assert response.response_category.value == category
+    assert response.criteria_label == "RECIST 1.1, predicted, target lesions only"
+    assert response.to_dict()["criteria_label"] == response.criteria_label
+
+
+def test_volumetric_rano_follows_the_members_volumes() -> None:
+    factors = [[1.0, 0.34], [1.0, 0.36], [1.0, 1.41]]
+    response = response_of(_spheres([20.0, 20.0], factors), OBSERVATION, criteria="rano_2_0", assumptions=())
+    assert response.response_probability == pytest.approx(1 / 3)
+    assert response.category_probabilities[ResponseCategory.PROGRESSIVE_DISEASE] == pytest.approx(1 / 3)
+    assert response.size_now == pytest.approx(4 / 3 * np.pi * 8.0, rel=0.02)
+
+
+def test_time_to_progression_is_that_of_the_assessments() -> None:
+    factors = [[1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 2.5, 2.5], [1.0, 0.3, 0.3, 1.0]]
+    response = response_of(_spheres([20.0] * 4, factors), OBSERVATION, criteria="recist_1_1", assumptions=())
+    np.testing.assert_array_equal(response.time_to_progression.days, [np.nan, 84.0, 126.0])
+    assert response.time_to_progression.median == 126.0
+    assert response.time_to_progression.probability_by(90.0) == pytest.approx(1 / 3)

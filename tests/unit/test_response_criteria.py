@@ -14,6 +14,7 @@ from digital_twins.treatment_simulation._criteria import (
     category_probabilities,
     most_probable,
 )
+from digital_twins.treatment_simulation._sizes import axial
 
 CR, PR, SD, PD = ORDER
 
@@ -93,3 +94,50 @@ def test_bidimensional_product_of_an_ellipse() -> None:
     mask = Mask(array, affine)
     assert bidimensional_product_mm2(mask) == pytest.approx(40.0 * 20.0, rel=0.06)
     assert bidimensional_product_mm2(Mask(np.zeros((2, 3, 3), dtype=bool), affine)) == 0.0
+
+
+def ball(radius_mm: float, *, sagittal: bool = False) -> Mask:
+    """A ball with a rod along the patient's long axis, slices axial or sagittal."""
+    z, y, x = np.mgrid[:61, :61, :61] - 30.0
+    inside = z**2 + y**2 + x**2 <= radius_mm**2
+    inside |= (np.abs(y) <= 1) & (np.abs(x) <= 1)
+    affine = np.eye(4)[:, [2, 1, 0, 3]]
+    if sagittal:
+        inside, affine = inside.transpose(2, 0, 1), affine[:, [2, 0, 1, 3]]
+    return Mask(np.ascontiguousarray(inside), affine)
+
+
+def test_sphere_that_loses_half_is_stable_and_two_thirds_a_partial_response() -> None:
+    """The longest diameter goes with the cube root of the volume: -20.6 % and -30.2 %."""
+    diameters = 40.0 * np.cbrt(1.0 - np.array([0.0, 0.5]))
+    assert last(list(diameters)) is SD
+    diameters = 40.0 * np.cbrt(1.0 - np.array([0.0, 0.66]))
+    assert last(list(diameters)) is PR
+
+
+@pytest.mark.parametrize(
+    ("volumes", "expected"),
+    [
+        ([10.0, 3.5], PR),
+        ([10.0, 3.6], SD),
+        ([10.0, 13.9], SD),
+        ([10.0, 14.0], PD),
+        ([10.0, 5.0, 7.0], PD),
+        ([10.0, 5.0, 6.9], SD),
+        ([10.0, 0.0], CR),
+    ],
+)
+def test_volumetric_rano_2(volumes: list[float], expected: ResponseCategory) -> None:
+    """65 % below the baseline, 40 % above the nadir (Wen et al. 2023, doi:10.1200/JCO.23.01059)."""
+    assert last(volumes, "rano_2_0") is expected
+
+
+def test_diameters_are_axial_whatever_plane_was_scanned() -> None:
+    """The rod along the body is 61 mm long, but no axial diameter."""
+    for mask in (ball(10.0), ball(10.0, sagittal=True)):
+        assert axial(mask).longest_diameter_mm() == pytest.approx(21.0, abs=0.8)
+        assert bidimensional_product_mm2(axial(mask)) == pytest.approx(21.0**2, rel=0.1)
+    assert ball(10.0, sagittal=True).longest_diameter_mm() > 60.0
+    np.testing.assert_allclose(
+        ball(10.0).centroid_mm, axial(ball(10.0, sagittal=True)).centroid_mm, atol=1e-9
+    )

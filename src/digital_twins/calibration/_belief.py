@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from digital_twins._errors import InputError
+from digital_twins.calibration._filters import systematic_resample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 FloatArray = NDArray[np.float64]
 
@@ -54,6 +55,23 @@ class Prior:
         """Whether the parameter is not uncertain."""
         return self.log_sd == 0.0
 
+    def bounded(self, low: float, high: float) -> Prior:
+        """Return the prior within narrower bounds, its median moved inside them.
+
+        Raises
+        ------
+        InputError
+            When the bounds contradict each other or the prior's own.
+        """
+        least, most = max(low, self.low), min(high, self.high)
+        if not (0.0 < low <= high < math.inf and least <= most):
+            raise InputError(
+                f"The bounds of '{self.name}' contradict each other.",
+                f"Asked was {low:g} to {high:g} {self.unit}; the prior allows {self.low:g} to {self.high:g}.",
+                "Give a positive lower bound below the upper one, and both within the prior's.",
+            )
+        return replace(self, low=least, high=most, median=min(most, max(least, self.median)))
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -83,8 +101,42 @@ class Estimate:
 
 
 @dataclass(frozen=True, eq=False)
+class Particles:
+    """Weighted samples of some parameters' logarithms.
+
+    Attributes
+    ----------
+    names
+        Of the columns of ``logs``.
+    logs
+        [particle, parameter].
+    weights
+        One a particle, summing to 1.
+    """
+
+    names: tuple[str, ...]
+    logs: FloatArray
+    weights: FloatArray
+
+    def quantile(self, name: str, levels: Sequence[float]) -> FloatArray:
+        """Weighted quantiles of a parameter's logarithm."""
+        column = self.logs[:, self.names.index(name)]
+        order = np.argsort(column, kind="stable")
+        share = np.cumsum(self.weights[order]) - 0.5 * self.weights[order]
+        return np.asarray(np.interp(levels, share, column[order]))
+
+    def drawn(self, count: int, *, seed: int) -> FloatArray:
+        """Return ``count`` rows in proportion to the weights, spread evenly along the widest direction."""
+        apart = self.logs - self.weights @ self.logs
+        _, vector = np.linalg.eigh((self.weights[:, None] * apart).T @ apart)
+        order = np.argsort(apart @ vector[:, -1], kind="stable")
+        picked = order[systematic_resample(self.weights[order], count, seed=seed)]
+        return np.asarray(self.logs[np.random.default_rng(seed).permutation(picked)])
+
+
+@dataclass(frozen=True, eq=False)
 class Belief:
-    """Joint log-normal belief over parameters: a mean and covariance of their logarithms.
+    """Joint belief over positive parameters: a mean and covariance of their logarithms, or samples.
 
     Attributes
     ----------
@@ -94,12 +146,16 @@ class Belief:
         Of the natural logarithms.
     calibrated
         Names that data have informed.
+    particles
+        Weighted samples of the calibrated parameters where a sampler gave them: intervals and draws then
+        come from these instead of from the normal with the same mean and covariance.
     """
 
     priors: tuple[Prior, ...]
     log_mean: FloatArray
     log_covariance: FloatArray
     calibrated: frozenset[str] = frozenset()
+    particles: Particles | None = None
 
     @classmethod
     def from_priors(cls, priors: Iterable[Prior]) -> Belief:
@@ -121,15 +177,19 @@ class Belief:
     def estimates(self, *, interval: float = 0.95) -> dict[str, Estimate]:
         """Return every parameter with its interval."""
         z = NormalDist().inv_cdf(0.5 + interval / 2.0)
-        result = {}
+        tails = (0.5 - interval / 2.0, 0.5 + interval / 2.0)
+        values, result = self.values, {}
         for i, prior in enumerate(self.priors):
             mean, spread = self.log_mean[i], math.sqrt(max(self.log_covariance[i, i], 0.0))
-            value = self._named(self.log_mean)[prior.name]
+            value = values[prior.name]
+            low, high = mean - z * spread, mean + z * spread
+            if self.particles is not None and prior.name in self.particles.names:
+                low, high = self.particles.quantile(prior.name, tails)
             result[prior.name] = Estimate(
                 value=value,
                 standard_deviation=value * spread,
-                low=max(prior.low, math.exp(mean - z * spread)) if spread else value,
-                high=min(prior.high, math.exp(mean + z * spread)) if spread else value,
+                low=min(prior.high, max(prior.low, math.exp(low))) if spread else value,
+                high=max(prior.low, min(prior.high, math.exp(high))) if spread else value,
                 unit=prior.unit,
                 fixed=prior.fixed,
                 source="calibrated" if prior.name in self.calibrated else prior.source,
@@ -141,7 +201,7 @@ class Belief:
 
         Latin hypercube draws with their mirror images, so that a small ensemble is centred on the mode and
         fills the range of every principal direction evenly (McKay, Beckman & Conover 1979,
-        doi:10.2307/1268522).
+        doi:10.2307/1268522). Parameters that have particles are drawn from these instead.
         """
         eigenvalue, vector = np.linalg.eigh(self.log_covariance)
         root = vector * np.sqrt(np.clip(eigenvalue, 0.0, None))
@@ -150,10 +210,14 @@ class Belief:
         strata = np.stack([rng.permutation(half) for _ in range(self.log_mean.size)], axis=1)
         normal = ndtri((strata + rng.random(strata.shape)) / half)
         mirrored = np.stack([normal, -normal], axis=1).reshape(-1, self.log_mean.size)
-        return [self._named(self.log_mean + root @ row) for row in mirrored[:count]]
+        logs = self.log_mean + mirrored[:count] @ root.T
+        if self.particles is not None:
+            columns = [self.names.index(name) for name in self.particles.names]
+            logs[:, columns] = self.particles.drawn(count, seed=seed)
+        return [self._named(row) for row in logs]
 
     def updated(self, names: tuple[str, ...], log_mean: FloatArray, log_covariance: FloatArray) -> Belief:
-        """Return the belief with the named block replaced and its other correlations removed."""
+        """Return the belief with the named block replaced by a normal; its other correlations are removed."""
         where = [self.names.index(name) for name in names]
         mean, covariance = self.log_mean.copy(), self.log_covariance.copy()
         covariance[where, :] = 0.0
@@ -161,8 +225,19 @@ class Belief:
         mean[where] = log_mean
         covariance[np.ix_(where, where)] = log_covariance
         return replace(
-            self, log_mean=mean, log_covariance=covariance, calibrated=self.calibrated | frozenset(names)
+            self,
+            log_mean=mean,
+            log_covariance=covariance,
+            calibrated=self.calibrated | frozenset(names),
+            particles=None,
         )
+
+    def sampled(self, particles: Particles) -> Belief:
+        """Return the belief with the particles' parameters replaced by these samples."""
+        mean = particles.weights @ particles.logs
+        apart = particles.logs - mean
+        covariance = (particles.weights[:, None] * apart).T @ apart
+        return replace(self.updated(particles.names, mean, covariance), particles=particles)
 
     def with_prior(self, prior: Prior) -> Belief:
         """Return the belief with one more, independent parameter; unchanged if the name is known."""

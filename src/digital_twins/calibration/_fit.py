@@ -1,4 +1,4 @@
-"""Maximum a posteriori fit by Levenberg-Marquardt, with Laplace covariance and what the data do not tell."""
+"""Least squares by Levenberg-Marquardt, with Laplace covariance and what the data do not tell."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digital_twins._errors import InputError
+from digital_twins.calibration._identifiability import Identifiability, identifiability
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +22,7 @@ FloatArray = NDArray[np.float64]
 
 _FORWARD_STEP = 0.02
 _CENTRAL_STEP = 0.1
-_LEARNED = 0.5
-_CONFOUNDED = 0.95
+_MISSED = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ class Fit:
         How often the model was run.
     converged, message
         Whether the search ended at a mode; otherwise the message names the remedy.
-    notes
-        What the data do not determine: parameters that only the prior holds, and confounded pairs.
+    identifiability
+        What the data determine against the priors (of full weight, also where the fit gave them less).
     """
 
     names: tuple[str, ...]
@@ -56,16 +56,24 @@ class Fit:
     evaluations: int
     converged: bool
     message: str
-    notes: tuple[str, ...]
+    identifiability: Identifiability
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the data do not determine, in words."""
+        return self.identifiability.words
 
 
 class _Problem:
     """Residuals over z = (log p - log median) / log_sd, in which the prior is a unit normal."""
 
     def __init__(
-        self, residuals: Callable[[Mapping[str, float]], FloatArray], priors: Sequence[Prior]
+        self,
+        residuals: Callable[[Mapping[str, float]], FloatArray],
+        priors: Sequence[Prior],
+        prior_weight: float,
     ) -> None:
-        self._residuals = residuals
+        self._residuals, self.weight = residuals, prior_weight
         self.priors = tuple(priors)
         self.spread = np.array([p.log_sd for p in priors])
         self.centre = np.log([p.median for p in priors])
@@ -81,7 +89,7 @@ class _Problem:
         return np.asarray(self._residuals(named), dtype=np.float64)
 
     def cost(self, data: FloatArray, z: FloatArray) -> float:
-        value = 0.5 * float(data @ data + z @ z)
+        value = 0.5 * float(data @ data + self.weight * (z @ z))
         return value if math.isfinite(value) else math.inf
 
     def jacobian(self, z: FloatArray, data: FloatArray) -> FloatArray:
@@ -109,13 +117,15 @@ def fit_least_squares(
     residuals: Callable[[Mapping[str, float]], FloatArray],
     priors: Sequence[Prior],
     *,
+    prior_weight: float = 1.0,
+    more_starts: int = 24,
     max_iterations: int = 30,
     progress: Callable[[float, str], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Fit:
     """Find the posterior mode of positive parameters and its Laplace covariance.
 
-    Minimises ``|r(p)|^2/2 + |z|^2/2`` with ``z = (log p - log median)/log_sd`` by Levenberg-Marquardt
+    Minimises ``|r(p)|^2/2 + w |z|^2/2`` with ``z = (log p - log median)/log_sd`` by Levenberg-Marquardt
     (Marquardt 1963, doi:10.1137/0111030) with finite differences, projected on the bounds.
 
     Parameters
@@ -124,6 +134,13 @@ def fit_least_squares(
         Parameter values by name -> data residuals over their standard deviation.
     priors
         The free parameters, none of them fixed.
+    prior_weight
+        w, above 0: 1 gives the posterior mode, 0.01 the likelihood with priors ten times as wide, that only
+        keep the search from running away.
+    more_starts
+        When the mode misses the data by more than three standard deviations (the search may have stopped on a
+        plateau, as where a tumour dies out), so many draws from the priors are tried, and the search begins
+        anew from the best of them.
     progress
         Called with a fraction in 0..1 and a text after every iteration.
     cancelled
@@ -142,7 +159,13 @@ def fit_least_squares(
             "A fixed parameter has no uncertainty that data could reduce.",
             "Pass priors with log_sd > 0 only.",
         )
-    problem = _Problem(residuals, priors)
+    if not prior_weight > 0.0:
+        raise InputError(
+            "The weight of the priors cannot be used.",
+            f"It is {prior_weight:g}; without any, directions that the data do not determine have no end.",
+            "Use 1, or a small positive weight.",
+        )
+    problem = _Problem(residuals, priors, prior_weight)
     z = np.zeros(len(priors))
     data = problem.data(z)
     if data.size == 0 or not np.all(np.isfinite(data)):
@@ -152,9 +175,17 @@ def fit_least_squares(
             "Check the observations and the priors.",
         )
     z, data, converged = _search(problem, z, data, (max_iterations, progress, cancelled))
+    if more_starts and _misfit(data) > _MISSED:
+        again = _best_draw(problem, more_starts, cancelled)
+        if again is not None:
+            tell = None if progress is None else lambda _share, text: progress(1.0, f"second start, {text}")
+            other = _search(problem, *again, (max_iterations, tell, cancelled))
+            if problem.cost(other[1], other[0]) < problem.cost(data, z):
+                z, data, converged = other
     jacobian = problem.central_jacobian(z)
     information = jacobian.T @ jacobian
-    covariance = np.asarray(np.linalg.inv(information + np.eye(z.size)), dtype=np.float64)
+    covariance = _inverse(information + prior_weight * np.eye(z.size))
+    full = _inverse(information + np.eye(z.size)) * np.outer(problem.spread, problem.spread)
     names = tuple(p.name for p in priors)
     return Fit(
         names=names,
@@ -166,8 +197,31 @@ def fit_least_squares(
         evaluations=problem.evaluations,
         converged=converged,
         message=_message(problem, z, data, converged=converged),
-        notes=_notes(names, covariance),
+        identifiability=identifiability(names, full, problem.spread),
     )
+
+
+def _best_draw(
+    problem: _Problem, count: int, cancelled: Callable[[], bool] | None
+) -> tuple[FloatArray, FloatArray] | None:
+    """Return the draw from the priors with the lowest cost and its residuals; None if none can be run."""
+    rng = np.random.default_rng(0)
+    best, best_cost = None, math.inf
+    for z in np.clip(rng.standard_normal((count, problem.spread.size)), problem.low, problem.high):
+        if cancelled is not None and cancelled():
+            raise CancelledError("the calibration was cancelled")
+        data = problem.data(z)
+        if (cost := problem.cost(data, z)) < best_cost:
+            best, best_cost = (z, data), cost
+    return best
+
+
+def _misfit(data: FloatArray) -> float:
+    return float(np.sqrt(np.mean(data**2)))
+
+
+def _inverse(matrix: FloatArray) -> FloatArray:
+    return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
 
 
 def _search(
@@ -183,8 +237,8 @@ def _search(
         if cancelled is not None and cancelled():
             raise CancelledError("the calibration was cancelled")
         jacobian = problem.jacobian(z, data)
-        gradient = jacobian.T @ data + z
-        hessian = jacobian.T @ jacobian + np.eye(z.size)
+        gradient = jacobian.T @ data + problem.weight * z
+        hessian = jacobian.T @ jacobian + problem.weight * np.eye(z.size)
         accepted = False
         while not accepted and damping < 1e6:
             step = -np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), gradient)
@@ -214,30 +268,10 @@ def _message(problem: _Problem, z: FloatArray, data: FloatArray, *, converged: b
     ]
     if at_bound:
         return f"A mode was found with {', '.join(at_bound)} at its bound: check the visits and treatments."
-    misfit = float(np.sqrt(np.mean(data**2)))
-    if misfit > 3.0:
+    misfit = _misfit(data)
+    if misfit > _MISSED:
         return (
             f"A mode was found, but the model misses the data by {misfit:.1f} standard deviations: check the "
             "segmentations, the days and the treatment history."
         )
     return "A mode was found."
-
-
-def _notes(names: tuple[str, ...], covariance: FloatArray) -> tuple[str, ...]:
-    """Say which parameters the prior holds, and which pairs the data cannot tell apart."""
-    notes = [
-        f"{name}: its interval is mostly the prior's; the data reduce its variance by only "
-        f"{100.0 * (1.0 - covariance[i, i]):.0f} %."
-        for i, name in enumerate(names)
-        if covariance[i, i] > _LEARNED
-    ]
-    spread = np.sqrt(np.diag(covariance))
-    correlation = covariance / np.outer(spread, spread)
-    notes += [
-        f"{names[j]} and {names[i]} are confounded (correlation {correlation[i, j]:+.2f}): only a "
-        "combination of them is determined."
-        for i in range(len(names))
-        for j in range(i)
-        if abs(correlation[i, j]) > _CONFOUNDED
-    ]
-    return tuple(notes)

@@ -1,7 +1,7 @@
 """`twin build`: from images to a twin in one file."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -35,24 +35,36 @@ def build(  # noqa: PLR0913  (each parameter is an option)
     domain: Annotated[
         Path | None, typer.Option(help="Mask of the tissue that the tumour can invade.", show_default=False)
     ] = None,
+    method: Annotated[
+        Literal["map", "lm", "bayesian"], typer.Option(help="How to calibrate on the follow-up masks.")
+    ] = "map",
+    export: Annotated[
+        Path | None,
+        typer.Option(help="Folder for tables, images and a page of the twin.", show_default=False),
+    ] = None,
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("patient.twin"),
     seed: Annotated[int, typer.Option(help="Seed of every random step.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Build a patient twin from an image and a tumour mask, and calibrate it on follow-up masks."""
     scans = [_dated(text) for text in scan or ()]
-    history = [read_treatment(text) for text in given or ()]
+    history = [treatment for text in given or () for treatment in read_treatment(text)]
 
     from digital_twins.cli import _output
+    from digital_twins.cli._export import export_twin
     from digital_twins.patient_modeling import TumorTwinPipeline
 
-    _output.write_progress("building the twin ...")
-    twin = TumorTwinPipeline().create_twin(patient_id, image, mask, domain=domain, seed=seed)
-    if scans:
-        _output.write_progress(f"calibrating on {len(scans)} follow-up scans ...")
-        twin.calibrate(scans, history, seed=seed)
-    twin.save(out)
-    described = describe(twin) | {"file": str(out)}
+    with _output.steps() as step:
+        with step("twin from image and mask"):
+            twin = TumorTwinPipeline().create_twin(patient_id, image, mask, domain=domain, seed=seed)
+        if scans:
+            with step(f"calibration ({method}) on {len(scans)} follow-up scans") as progress:
+                twin.calibrate(scans, history, method=method, seed=seed, progress=progress)
+        twin.save(out)
+        described = describe(twin) | {"file": str(out)}
+        if export is not None:
+            with step("export"):
+                described["exported"] = [str(path) for path in export_twin(twin, export)]
     if as_json:
         _output.write_json(described)
         return

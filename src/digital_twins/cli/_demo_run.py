@@ -211,7 +211,7 @@ def _interval(value: dict[str, Any]) -> dict[str, float]:
     return {name: value[name] for name in ("value", "low", "high")}
 
 
-def xenograft_forecast(unseen: str = "medium", neighbour: str = "low") -> dict[str, Any]:
+def xenograft_forecast(unseen: str = "high", neighbour: str = "medium") -> dict[str, Any]:
     """Calibrate on the other arms of the erlotinib xenografts; score the forecast of the unseen arm.
 
     Real measurements (Eigenmann 2016); the score is the CRPS in cm3 beside the CRPS of the median curve of

@@ -10,6 +10,10 @@ import typer
 from digital_twins._errors import InputError
 from digital_twins.cli._options import Json
 
+_JSON_KEYS = (
+    "model", "mean_absolute_error", "pinball", "coverage_50", "coverage_80", "coverage_95", "seconds",
+)  # fmt: skip
+
 
 def register(app: typer.Typer) -> None:
     """Add the command and its parts."""
@@ -52,7 +56,9 @@ def fit(  # noqa: PLR0913  (one parameter an option)
     )
     rows = [asdict(score) for score in result.scores]
     if as_json:
-        _output.write_json({"default": result.default, "patients": result.patients, "models": rows})
+        # Other programs read these names: nothing more, nothing less.
+        scores = [{key: row[key] for key in _JSON_KEYS} for row in rows]
+        _output.write_json({"default": result.default, "models": scores})
         return
     _output.write_table(list(rows[0]), [list(row.values()) for row in rows])
     _output.write_lines([f"default: {result.default} (chosen on the readings before the hold-out)"])

@@ -14,8 +14,10 @@ from digital_twins._errors import DigitalTwinError
 from digital_twins.cli import (
     _audit,
     _build,
+    _cite,
     _config,
     _demo,
+    _dicom,
     _doctor,
     _fhir,
     _growth,
@@ -43,7 +45,11 @@ def build_app() -> typer.Typer:
         add_completion=False,
         no_args_is_help=True,
     )
-    for room in (_demo, _serve, _doctor, _config, _sample, _build, _simulate, _growth, _fhir, _audit):
+    rooms = (
+        *(_demo, _serve, _doctor, _config, _sample, _build, _simulate, _cite),
+        *(_growth, _dicom, _fhir, _audit),
+    )
+    for room in rooms:
         room.register(app)
     app.callback(invoke_without_command=True)(_root)
     return app

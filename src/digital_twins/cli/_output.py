@@ -112,4 +112,6 @@ def _plain(value: Any) -> Any:
         return value
     if hasattr(value, "tolist"):  # numpy arrays and scalars, without loading numpy
         return _plain(value.tolist())
+    if hasattr(value, "model_dump"):  # a group of settings
+        return _plain(value.model_dump())
     raise TypeError(f"{type(value).__name__} has no JSON form here")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
     from digital_twins.clinical_integration._twin import ClinicalTwin
-    from digital_twins.dicom import DicomWebClient
+    from digital_twins.dicom import DicomWebClient, DownloadedStudy, Progress
     from digital_twins.fhir import FHIRClient
     from digital_twins.records import PatientRecord
 
@@ -182,9 +182,26 @@ class ClinicalConnector:
     def _has_body_part(self, study: ImagingStudy, body_part: str) -> bool:
         return bool(self.pacs.search_series(study.id, BodyPartExamined=body_part))
 
-    def download_study(self, study_id: str) -> list[Dataset]:
-        """Download every instance of a study by WADO-RS."""
-        return list(self.pacs.retrieve_study(study_id))
+    def download_study(
+        self,
+        study_id: str,
+        *,
+        folder: str | Path | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> DownloadedStudy:
+        """Download every instance of a study by WADO-RS into files.
+
+        What is returned is a sequence of data sets, each read from its file when it is asked for: a study of
+        many gigabytes is never in memory.
+
+        Parameters
+        ----------
+        folder
+            Where the files go and stay; by default a temporary folder that lives as long as the result.
+        progress
+            Called as the bytes arrive.
+        """
+        return self.pacs.download_study(study_id, folder, progress=progress)
 
     def create_digital_twin(
         self,

@@ -5,29 +5,63 @@ from typing import TYPE_CHECKING
 from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
-    from digital_twins.dicom._association import Limits as Limits
     from digital_twins.dicom._attributes import Level as Level
+    from digital_twins.dicom._availability import (
+        availability_notice as availability_notice,
+        notify_availability as notify_availability,
+    )
+    from digital_twins.dicom._channel import Limits as Limits
+    from digital_twins.dicom._commitment import (
+        CommitmentResult as CommitmentResult,
+        commitment_result as commitment_result,
+        request_commitment as request_commitment,
+    )
     from digital_twins.dicom._documents import DocumentIdentity as DocumentIdentity, Software as Software
     from digital_twins.dicom._encapsulated import encapsulate_pdf as encapsulate_pdf
     from digital_twins.dicom._handler import DICOMHandler as DICOMHandler
     from digital_twins.dicom._header import ObjectRefusedError as ObjectRefusedError
     from digital_twins.dicom._json import build_pending as build_pending
-    from digital_twins.dicom._listener import Listener as Listener, start_listener as start_listener
+    from digital_twins.dicom._key_objects import (
+        KeyObjects as KeyObjects,
+        key_object_selection as key_object_selection,
+        read_key_objects as read_key_objects,
+    )
+    from digital_twins.dicom._listener import (
+        Access as Access,
+        Events as Events,
+        Listener as Listener,
+        start_listener as start_listener,
+    )
     from digital_twins.dicom._measurement_report import (
         MeasurementGroup as MeasurementGroup,
         SegmentReference as SegmentReference,
         measurement_report as measurement_report,
     )
+    from digital_twins.dicom._mpps import (
+        create_performed_step as create_performed_step,
+        performed_step as performed_step,
+        set_performed_step as set_performed_step,
+    )
+    from digital_twins.dicom._peers import (
+        DicomPeer as DicomPeer,
+        PeerTable as PeerTable,
+        Service as Service,
+    )
     from digital_twins.dicom._query import Query as Query
+    from digital_twins.dicom._requestor import DimseFailedError as DimseFailedError, Remote as Remote
     from digital_twins.dicom._schema import MIGRATIONS as MIGRATIONS
     from digital_twins.dicom._scu import (
-        DimseFailedError as DimseFailedError,
-        Remote as Remote,
+        Transfer as Transfer,
         echo as echo,
         find as find,
+        get as get,
+        move as move,
         send as send,
+        worklist as worklist,
     )
+    from digital_twins.dicom._secondary_capture import secondary_capture as secondary_capture
     from digital_twins.dicom._store import DicomStore as DicomStore, Instance as Instance, Stored as Stored
+    from digital_twins.dicom._tls import Tls as Tls
     from digital_twins.dicom._twin_codes import (
         DATA_STATUS as DATA_STATUS,
         GROWTH_RATE as GROWTH_RATE,
@@ -44,36 +78,53 @@ if TYPE_CHECKING:
         VOLUME as VOLUME,
         response_code as response_code,
     )
+    from digital_twins.dicom._users import UserTable as UserTable, hash_passcode as hash_passcode
     from digital_twins.dicom._web import dicomweb_routes as dicomweb_routes
-    from digital_twins.dicom._web_client import (
-        AsyncDicomWebClient as AsyncDicomWebClient,
-        DicomWebClient as DicomWebClient,
-        DicomWebError as DicomWebError,
-    )
+    from digital_twins.dicom._web_base import SignInRequiredError as SignInRequiredError
+    from digital_twins.dicom._web_client import DicomWebClient as DicomWebClient
+    from digital_twins.dicom._web_client_async import AsyncDicomWebClient as AsyncDicomWebClient
+    from digital_twins.dicom._web_download import DownloadedStudy as DownloadedStudy, Progress as Progress
+    from digital_twins.dicom._web_requests import DicomWebError as DicomWebError
+    from digital_twins.dicom._worklist import Worklist as Worklist, WorklistItem as WorklistItem
 
 _WHERE = {
-    "AsyncDicomWebClient": "digital_twins.dicom._web_client",
+    "AsyncDicomWebClient": "digital_twins.dicom._web_client_async",
     "DicomStore": "digital_twins.dicom._store",
     "DicomWebClient": "digital_twins.dicom._web_client",
-    "DicomWebError": "digital_twins.dicom._web_client",
-    "DimseFailedError": "digital_twins.dicom._scu",
+    "DicomWebError": "digital_twins.dicom._web_requests",
     "Instance": "digital_twins.dicom._store",
     "Level": "digital_twins.dicom._attributes",
-    "Limits": "digital_twins.dicom._association",
-    "Listener": "digital_twins.dicom._listener",
+    "Limits": "digital_twins.dicom._channel",
     "MIGRATIONS": "digital_twins.dicom._schema",
     "ObjectRefusedError": "digital_twins.dicom._header",
     "Query": "digital_twins.dicom._query",
-    "Remote": "digital_twins.dicom._scu",
+    "SignInRequiredError": "digital_twins.dicom._web_base",
+    **dict.fromkeys(("DownloadedStudy", "Progress"), "digital_twins.dicom._web_download"),
     "Stored": "digital_twins.dicom._store",
     "build_pending": "digital_twins.dicom._json",
     "dicomweb_routes": "digital_twins.dicom._web",
-    "echo": "digital_twins.dicom._scu",
-    "find": "digital_twins.dicom._scu",
-    "send": "digital_twins.dicom._scu",
-    "start_listener": "digital_twins.dicom._listener",
+    **dict.fromkeys(("Access", "Events", "Listener", "start_listener"), "digital_twins.dicom._listener"),
+    **dict.fromkeys(("DicomPeer", "PeerTable", "Service"), "digital_twins.dicom._peers"),
+    **dict.fromkeys(("DimseFailedError", "Remote"), "digital_twins.dicom._requestor"),
+    **dict.fromkeys(
+        ("Transfer", "echo", "find", "get", "move", "send", "worklist"), "digital_twins.dicom._scu"
+    ),
+    **dict.fromkeys(("availability_notice", "notify_availability"), "digital_twins.dicom._availability"),
+    **dict.fromkeys(
+        ("CommitmentResult", "commitment_result", "request_commitment"), "digital_twins.dicom._commitment"
+    ),
+    **dict.fromkeys(
+        ("create_performed_step", "performed_step", "set_performed_step"), "digital_twins.dicom._mpps"
+    ),
+    **dict.fromkeys(("Worklist", "WorklistItem"), "digital_twins.dicom._worklist"),
+    "Tls": "digital_twins.dicom._tls",
+    **dict.fromkeys(("UserTable", "hash_passcode"), "digital_twins.dicom._users"),
     **dict.fromkeys(("DocumentIdentity", "Software"), "digital_twins.dicom._documents"),
     **dict.fromkeys(("encapsulate_pdf",), "digital_twins.dicom._encapsulated"),
+    **dict.fromkeys(
+        ("KeyObjects", "key_object_selection", "read_key_objects"), "digital_twins.dicom._key_objects"
+    ),
+    "secondary_capture": "digital_twins.dicom._secondary_capture",
     **dict.fromkeys(("DICOMHandler",), "digital_twins.dicom._handler"),
     **dict.fromkeys(
         ("MeasurementGroup", "SegmentReference", "measurement_report"),

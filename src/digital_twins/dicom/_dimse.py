@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _ELEMENT = Struct("<HHI")
 _US = Struct("<H")
+_NUMBER = Struct("<HHIH")
 _UL = Struct("<I")
 NO_DATASET = 0x0101
 MAX_COMMAND_BYTES = 65536
@@ -74,8 +75,19 @@ class Status(IntEnum):
     OUT_OF_RESOURCES = 0xA700
     DOES_NOT_MATCH = 0xA900
     CANNOT_UNDERSTAND = 0xC000
+    UNABLE_TO_COUNT = 0xA701
+    UNABLE_TO_PERFORM = 0xA702
+    MOVE_DESTINATION_UNKNOWN = 0xA801
+    SUBOPERATIONS_WARNING = 0xB000
+    INVALID_ATTRIBUTE_VALUE = 0x0106
     PROCESSING_FAILURE = 0x0110
+    DUPLICATE_INSTANCE = 0x0111
+    NO_SUCH_INSTANCE = 0x0112
+    NO_SUCH_EVENT = 0x0113
+    MISSING_ATTRIBUTE = 0x0120
     SOP_CLASS_NOT_SUPPORTED = 0x0122
+    NO_SUCH_ACTION = 0x0123
+    NOT_AUTHORISED = 0x0124
     UNRECOGNIZED_OPERATION = 0x0211
 
 
@@ -88,6 +100,8 @@ _US_TAGS = frozenset(
     | {0x1031}
 )
 _UI_TAGS = frozenset({0x0002, 0x0003, 0x1000, 0x1001})
+_PENDING = frozenset({Status.PENDING, Status.PENDING_OPTIONAL_KEYS})
+RESPONSE = 0x8000
 _REQUIRED = (Tag.COMMAND_FIELD, Tag.DATASET_TYPE)
 
 
@@ -126,15 +140,29 @@ def encode_command(command: Mapping[int, Value]) -> bytes:
     for element in sorted(command):
         value = command[element]
         if isinstance(value, int):
-            raw = _US.pack(value)
-        else:
-            raw = value.encode("ascii", "replace")
-            if element == Tag.ERROR_COMMENT:
-                raw = raw[:_MAX_COMMENT]
-            if len(raw) % 2:
-                raw += b"\0" if element in _UI_TAGS else b" "
+            body += _NUMBER.pack(0, element, 2, value)
+            continue
+        raw = value.encode("ascii", "replace")
+        if element == Tag.ERROR_COMMENT:
+            raw = raw[:_MAX_COMMENT]
+        if len(raw) % 2:
+            raw += b"\0" if element in _UI_TAGS else b" "
         body += _ELEMENT.pack(0, element, len(raw)) + raw
     return _ELEMENT.pack(0, 0, 4) + _UL.pack(len(body)) + bytes(body)
+
+
+def is_pending(command: Mapping[int, Value]) -> bool:
+    """Whether further responses follow this one."""
+    return command.get(Tag.STATUS) in _PENDING
+
+
+def request(field: CommandField, sop_class_uid: str, *, dataset: bool) -> Command:
+    """Return a request of a C service or N-EVENT-REPORT and N-CREATE, without its message id."""
+    return {
+        Tag.AFFECTED_SOP_CLASS: sop_class_uid,
+        Tag.COMMAND_FIELD: field,
+        Tag.DATASET_TYPE: 0x0001 if dataset else NO_DATASET,
+    }
 
 
 def response(
@@ -143,12 +171,21 @@ def response(
     """Return the response command that belongs to ``request``."""
     field = request[Tag.COMMAND_FIELD]
     answer: Command = {
-        Tag.COMMAND_FIELD: int(field) | 0x8000,
+        Tag.COMMAND_FIELD: int(field) | RESPONSE,
         Tag.RESPONDED_MESSAGE_ID: request.get(Tag.MESSAGE_ID, 0),
         Tag.DATASET_TYPE: 0x0001 if dataset else NO_DATASET,
         Tag.STATUS: status,
     }
     for tag in (Tag.AFFECTED_SOP_CLASS, Tag.AFFECTED_SOP_INSTANCE):
+        if tag in request:
+            answer[tag] = request[tag]
+    for asked, affected in (
+        (Tag.REQUESTED_SOP_CLASS, Tag.AFFECTED_SOP_CLASS),
+        (Tag.REQUESTED_SOP_INSTANCE, Tag.AFFECTED_SOP_INSTANCE),
+    ):
+        if asked in request:
+            answer[affected] = request[asked]
+    for tag in (Tag.EVENT_TYPE_ID, Tag.ACTION_TYPE_ID):
         if tag in request:
             answer[tag] = request[tag]
     if comment:

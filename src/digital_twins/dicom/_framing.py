@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,12 +13,19 @@ if TYPE_CHECKING:
 
     from digital_twins.dicom._contexts import AcceptedContext
     from digital_twins.dicom._dimse import Command
+    from digital_twins.dicom._spooling import SpoolWriter
 
 MAX_ASSOCIATE_BYTES = 2**20
 _FIRST_BUFFER_BYTES = 4096
-_DATA_BUFFER_BYTES = 2**18
+_DATA_BUFFER_BYTES = 2**18 + 4096
+"""Room for two PDUs of the length that is announced."""
+
 _FIRST_OBJECT_BYTES = 2**16
 _KEPT_BUFFER_BYTES = 2**24
+SPOOL_BYTES = 2**24
+"""Data sets beyond this go to disk while they arrive."""
+
+_SPOOL_PIECE_BYTES = 2**21
 
 
 class Framer:
@@ -48,7 +54,8 @@ class Framer:
         if self._end == len(self._buffer):
             if self._start:
                 kept = self._end - self._start
-                self._buffer[:kept] = self._buffer[self._start : self._end]
+                view = memoryview(self._buffer)  # moves in place, where a slice would be copied first
+                view[:kept] = view[self._start : self._end]
                 self._start, self._end = 0, kept
             else:
                 grown = bytearray(min(len(self._buffer) * 2, max(self._needed, _DATA_BUFFER_BYTES)))
@@ -103,6 +110,23 @@ class Budget:
         self.used_bytes -= count
 
 
+class Cancelled:
+    """Whether the peer has cancelled a request; an asyncio.Event costs more than all else here."""
+
+    __slots__ = ("_set",)
+
+    def __init__(self) -> None:
+        self._set = False
+
+    def set(self) -> None:
+        """Note the cancel."""
+        self._set = True
+
+    def is_set(self) -> bool:
+        """Whether it was noted."""
+        return self._set
+
+
 @dataclass(slots=True)
 class Message:
     """One DIMSE request as it came: command, presentation context, data set bytes.
@@ -114,6 +138,8 @@ class Message:
         is recycled.
     prefix_bytes
         Length of that prefix.
+    spool
+        Where prefix and data set went instead when they were too large for memory.
     refused
         Why the data set was dropped while it arrived (too big), or ''.
     """
@@ -122,8 +148,9 @@ class Message:
     context: AcceptedContext
     file: memoryview = field(default_factory=lambda: memoryview(b""))
     prefix_bytes: int = 0
+    spool: SpoolWriter | None = None
     refused: str = ""
-    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: Cancelled = field(default_factory=Cancelled)
 
     @property
     def dataset(self) -> memoryview:
@@ -131,9 +158,16 @@ class Message:
         return self.file[self.prefix_bytes :]
 
 
-def _no_prefix(command: Command, context: AcceptedContext) -> bytes:
+def no_prefix(command: Command, context: AcceptedContext) -> bytes:
+    """Put nothing before a data set."""
     del command, context
     return b""
+
+
+def no_spool(message: Message) -> SpoolWriter | None:
+    """Keep every data set in memory."""
+    del message
+    return None
 
 
 class Assembler:
@@ -149,6 +183,8 @@ class Assembler:
         Shared with all associations; a data set that it cannot hold is dropped in the same way.
     prefix
         Bytes to put before the data set of a message, so that a file need not be copied together later.
+    spool
+        Opens a file for a data set that has grown beyond `SPOOL_BYTES`; None keeps it in memory.
     """
 
     def __init__(
@@ -156,7 +192,9 @@ class Assembler:
         contexts: Mapping[int, AcceptedContext],
         max_object_bytes: int,
         budget: Budget,
-        prefix: Callable[[Command, AcceptedContext], bytes] = _no_prefix,
+        prefix: Callable[[Command, AcceptedContext], bytes] = no_prefix,
+        *,
+        spool: Callable[[Message], SpoolWriter | None] = no_spool,
     ) -> None:
         self._contexts = contexts
         self._max_object_bytes = max_object_bytes
@@ -165,6 +203,8 @@ class Assembler:
         self._context_id: int | None = None
         self._open: Message | None = None
         self._prefix = prefix
+        self._spool = spool
+        self._spooled = 0
         self._buffer = bytearray()
         self._length = 0
 
@@ -191,6 +231,11 @@ class Assembler:
                 self._context_id = None
                 yield message
 
+    @property
+    def spooling(self) -> SpoolWriter | None:
+        """Where the message that is arriving goes to disk, if it does."""
+        return self._open.spool if self._open is not None else None
+
     def drop(self) -> None:
         """Give the bytes of an unfinished message back to the budget."""
         if self._open is not None:
@@ -199,6 +244,9 @@ class Assembler:
 
     def recycle(self, message: Message) -> None:
         """Take back the memory of an answered message: touching new pages costs as much as the copying."""
+        if message.spool is not None:
+            message.spool.discard()
+            return
         self._budget.give(len(message.dataset))
         buffer = message.file.obj
         message.file = memoryview(b"")
@@ -221,6 +269,7 @@ class Assembler:
         self._open = message
         prefix = self._prefix(command, message.context)
         message.prefix_bytes = self._length = len(prefix)
+        self._spooled = 0
         if len(self._buffer) < self._length:
             self._buffer = bytearray(_FIRST_OBJECT_BYTES)
         self._buffer[: self._length] = prefix
@@ -235,16 +284,18 @@ class Assembler:
         if not last:
             return None
         self._open = None
-        if not message.refused:
+        if message.spool is not None:
+            self._feed(message.spool)
+        elif not message.refused:
             message.file = memoryview(self._buffer)[: self._length]
             self._buffer = bytearray()
         return message
 
     def _keep(self, message: Message, fragment: memoryview) -> None:
         end = self._length + len(fragment)
-        if end - message.prefix_bytes > self._max_object_bytes:
+        if end + self._spooled - message.prefix_bytes > self._max_object_bytes:
             message.refused = f"object is larger than {self._max_object_bytes} bytes"
-        elif not self._budget.take(len(fragment)):
+        elif message.spool is None and not self._budget.take(len(fragment)):
             message.refused = "the node's receive memory is in use, send again later"
         else:
             if end > len(self._buffer):
@@ -253,11 +304,35 @@ class Assembler:
                 self._buffer = grown
             self._buffer[self._length : end] = fragment
             self._length = end
+            self._go_to_disk(message)
             return
         self._drop_dataset(message)
 
+    def _go_to_disk(self, message: Message) -> None:
+        """Hand what is in memory to the disk once it is too much."""
+        if message.spool is None:
+            if self._length < SPOOL_BYTES:
+                return
+            message.spool = self._spool(message)
+            if message.refused:
+                self._drop_dataset(message)
+            if message.spool is None:
+                return
+            self._budget.give(self._length - message.prefix_bytes)
+            self._feed(message.spool)
+        elif self._length >= _SPOOL_PIECE_BYTES:
+            self._feed(message.spool)
+
+    def _feed(self, spool: SpoolWriter) -> None:
+        spool.feed(memoryview(self._buffer)[: self._length])
+        self._spooled += self._length
+        self._buffer, self._length = bytearray(), 0
+
     def _drop_dataset(self, message: Message) -> None:
-        if self._length > message.prefix_bytes:
+        if message.spool is not None:
+            message.spool.discard()
+            message.spool = None
+        elif self._length > message.prefix_bytes:
             self._budget.give(self._length - message.prefix_bytes)
         self._length = message.prefix_bytes
         self._buffer = bytearray()

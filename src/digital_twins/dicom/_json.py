@@ -24,7 +24,7 @@ BASE_MARK = b"@@dicomweb-base@@"
 _log = get_logger(__name__)
 _BULK_BYTES = 4096
 _BINARY = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
-_PIXELS = 0x7FE00010
+_PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
 _ZLIB_LEVEL = 1
 _PAGE = 100
 
@@ -59,10 +59,18 @@ def build_json(store: DicomStore, instance: Instance) -> bytes:
     model = {tag: value for tag, value in model.items() if not tag.endswith("0000")}
     model.update(bulk)
     if instance.pixel_length is not None or instance.pixel_offset is not None or instance.rows:
-        native = instance.bits_allocated > 8 and instance.pixel_length is not None
-        model["7FE00010"] = {"vr": "OW" if native else "OB", "BulkDataURI": f"{url}/bulkdata/7FE00010"}
+        tag, vr = _pixel_element(instance)
+        model[tag] = {"vr": vr, "BulkDataURI": f"{url}/bulkdata/{tag}"}
     model["00083002"] = {"vr": "UI", "Value": [instance.transfer_syntax]}
     return orjson.dumps(model, option=orjson.OPT_SORT_KEYS)
+
+
+def _pixel_element(instance: Instance) -> tuple[str, str]:
+    """Return tag and VR of the pixels: parametric maps may hold floating point numbers (PS3.3 A.75)."""
+    if instance.sop_class_uid == _PARAMETRIC_MAP and instance.bits_allocated > 16:
+        return ("7FE00008", "OF") if instance.bits_allocated == 32 else ("7FE00009", "OD")
+    native = instance.bits_allocated > 8 and instance.pixel_length is not None
+    return "7FE00010", "OW" if native else "OB"
 
 
 def _take_bulk(dataset: Dataset, url: str) -> dict[str, Any]:

@@ -4,19 +4,34 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from digital_twins._errors import InputError, StorageError
 from digital_twins._logging import get_logger
-from digital_twins.dicom._association import Association, Limits, Node
+from digital_twins.dicom._admission import Doorkeeper
+from digital_twins.dicom._association import Association, Node
+from digital_twins.dicom._availability import availability_handlers
+from digital_twins.dicom._channel import Limits, Setup
+from digital_twins.dicom._commitment import Reporter, commitment_handlers
+from digital_twins.dicom._contexts import storage_classes, transfer_syntaxes
 from digital_twins.dicom._framing import Budget
-from digital_twins.dicom._scp import Services, received_header
+from digital_twins.dicom._mpps import mpps_handlers
+from digital_twins.dicom._peers import PeerTable
+from digital_twins.dicom._scp import Keepers, Services, received_header
+from digital_twins.dicom._text import python_encodings
+from digital_twins.dicom._worklist import worklist_handlers
 
 if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
 
+    from pydicom.dataset import Dataset
+
+    from digital_twins.dicom._commitment import CommitmentResult
     from digital_twins.dicom._store import DicomStore, Stored
+    from digital_twins.dicom._tls import Tls
+    from digital_twins.dicom._users import UserTable
+    from digital_twins.storage import JobQueue
 
 _log = get_logger(__name__)
 _THREADS = 8
@@ -31,10 +46,20 @@ class Listener:
         The TCP port that it listens on.
     """
 
-    def __init__(self, server: asyncio.Server, node: Node, executor: ThreadPoolExecutor) -> None:
+    def __init__(
+        self,
+        server: asyncio.Server,
+        node: Node,
+        executor: ThreadPoolExecutor,
+        keepers: Keepers,
+        *,
+        reporter: Reporter | None,
+    ) -> None:
         self._server = server
         self._node = node
         self._executor = executor
+        self._reporter = reporter
+        self._keepers = keepers
         self.port = int(server.sockets[0].getsockname()[1])
 
     @property
@@ -50,11 +75,13 @@ class Listener:
     @property
     def buffered_bytes(self) -> int:
         """Bytes of objects that are arriving or being stored."""
-        return self._node.budget.used_bytes
+        return self._node.setup.budget.used_bytes
 
     async def close(self, *, grace_s: float = 10.0) -> None:
         """Stop listening, answer what is being processed within ``grace_s`` seconds, abort the rest."""
         self._server.close()
+        if self._reporter is not None:
+            await self._reporter.close()
         open_now = [*self._node.established, *self._node.half_open]
         if open_now:
             tasks = [asyncio.ensure_future(association.finish()) for association in open_now]
@@ -64,7 +91,58 @@ class Listener:
         for association in (*self._node.established, *self._node.half_open):
             association.drop()
         await asyncio.sleep(0)
-        await asyncio.get_running_loop().run_in_executor(None, self._executor.shutdown)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self._keepers.close)
+        await loop.run_in_executor(None, self._executor.shutdown)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may call a DICOM port, and how.
+
+    Attributes
+    ----------
+    peers
+        The peers table.
+    tls
+        Our certificate; with it peers that want TLS can be called, and the port speaks TLS only.
+    tls_port
+        False leaves the port itself without TLS, though there is a certificate.
+    users
+        Whose passcodes are accepted (user identity types 1 and 2).
+    verify_token
+        Turns a JSON web token (user identity type 5) into a user name, or None; without it such an identity
+        is not accepted.
+    """
+
+    peers: PeerTable = PeerTable({})  # noqa: RUF009  (frozen)
+    tls: Tls | None = None
+    users: UserTable | None = None
+    verify_token: Callable[[bytes], str | None] | None = None
+    tls_port: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """What a DICOM port tells the rest of the node, each in a thread of the port.
+
+    Attributes
+    ----------
+    jobs
+        The queue of storage commitment reports; without it they go out on the association of the request,
+        once.
+    reports
+        Whether this port delivers the queued reports; one port on a queue does.
+    on_commitment
+        Called when a peer has answered a commitment request of ours.
+    on_available
+        Called with each instance availability notice of a peer.
+    """
+
+    jobs: JobQueue | None = None
+    reports: bool = True
+    on_commitment: Callable[[CommitmentResult], None] | None = None
+    on_available: Callable[[Dataset], None] | None = None
 
 
 async def start_listener(
@@ -74,11 +152,11 @@ async def start_listener(
     port: int = 11112,
     ae_title: str = "TWIN",
     on_stored: Callable[[Stored], None] | None = None,
+    events: Events | None = None,
     limits: Limits | None = None,
-    calling_ae_titles: Collection[str] | None = None,
-    tls: ssl.SSLContext | None = None,
+    access: Access | None = None,
 ) -> Listener:
-    """Open the DICOM port: C-ECHO, C-STORE and C-FIND on the running event loop (asyncio or uvloop).
+    """Open the DICOM port on the running event loop (asyncio or uvloop).
 
     Parameters
     ----------
@@ -87,20 +165,20 @@ async def start_listener(
     port
         TCP port; 0 takes a free one.
     ae_title
-        Our title; with ``calling_ae_titles`` given, others are rejected as 'called AE not recognised'.
+        Our title; with a strict peers table, others are rejected as 'called AE not recognised'.
     on_stored
         Called in the event loop for every object on disk, repeated ones too; must not block.
+    events
+        What else is to be told, and the queue of reports that must not be lost.
     limits
         What peers are granted.
-    calling_ae_titles
-        The AE titles that may call; None lets every one call, under any called title.
-    tls
-        Server context for TLS.
+    access
+        Who may call, and how; default: anybody, without TLS.
 
     Raises
     ------
     InputError
-        The AE title is empty or longer than 16 characters.
+        The AE title is empty or longer than 16 characters, or a certificate cannot be used.
     StorageError
         The port is occupied or may not be opened.
     """
@@ -109,30 +187,84 @@ async def start_listener(
             "The AE title cannot be used.", "It must have 1 to 16 characters.", "Choose a shorter AE title."
         )
     granted = limits or Limits()
+    access = access or Access()
     executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="dicom")
-    services = Services(store, ae_title, executor, on_stored)
-    allowed = None if calling_ae_titles is None else frozenset(calling_ae_titles)
-    node = Node(
-        limits=granted,
-        budget=Budget(granted.max_buffered_bytes),
-        handlers=services.handlers(),
-        accepts_called=lambda title: allowed is None or title == ae_title,
-        accepts_calling=lambda title: allowed is None or title in allowed,
-        prefix=received_header,
-        half_open={},
-        established={},
+    services = _services(
+        store, ae_title, executor, access=access, events=events or Events(), on_stored=on_stored
     )
+    established: dict[Association, None] = {}
+    node = Node(
+        setup=Setup(
+            granted,
+            Budget(granted.max_buffered_bytes),
+            services.handlers(),
+            received_header,
+            new_spool=store.blobs.spool,
+        ),
+        doorkeeper=Doorkeeper(
+            table=access.peers,
+            ae_title=ae_title,
+            executor=executor,
+            associations_of=lambda title: sum(each.calling_ae == title for each in established),
+            record=store.record,
+            users=access.users,
+            verify_token=access.verify_token,
+            max_per_minute=granted.max_associations_per_minute,
+        ),
+        half_open={},
+        established=established,
+    )
+    await asyncio.get_running_loop().run_in_executor(executor, _warm_up)
     try:
         server = await asyncio.get_running_loop().create_server(
-            lambda: Association(node), host, port, ssl=tls, backlog=512
+            lambda: Association(node),
+            host,
+            port,
+            ssl=access.tls.server() if access.tls is not None and access.tls_port else None,
+            backlog=512,
         )
     except OSError as error:
+        services.keepers.close()
         executor.shutdown()
         raise StorageError(
             f"The DICOM port {port} could not be opened.",
             error.strerror or type(error).__name__,
             "Stop the program that uses the port, or choose another with --dicom-port.",
         ) from error
-    listener = Listener(server, node, executor)
+    jobs = events.jobs if events is not None and events.reports else None
+    reporter = None if jobs is None else Reporter(store, jobs, executor, remote=services.remote)
+    listener = Listener(server, node, executor, services.keepers, reporter=reporter)
     _log.info("dicom.listener.started", port=listener.port)
     return listener
+
+
+def _warm_up() -> None:
+    """Load what the first object needs, so that its sender does not wait for imports."""
+    python_encodings(b"ISO_IR 100")
+    storage_classes()
+    transfer_syntaxes()
+
+
+def _services(
+    store: DicomStore,
+    ae_title: str,
+    executor: ThreadPoolExecutor,
+    *,
+    access: Access,
+    events: Events,
+    on_stored: Callable[[Stored], None] | None,
+) -> Services:
+    table = access.peers
+
+    def reachable(title: str) -> bool:
+        return title in table.peers and table.peers[title].port > 0
+
+    others = {
+        **worklist_handlers(store, executor),
+        **mpps_handlers(store, executor),
+        **commitment_handlers(
+            store, executor, reachable=reachable, jobs=events.jobs, on_result=events.on_commitment
+        ),
+        **availability_handlers(store, executor, on_available=events.on_available),
+    }
+    return Services(store, ae_title, executor, Keepers(_THREADS), table, access.tls, on_stored, others)

@@ -6,7 +6,7 @@ import zlib
 from dataclasses import dataclass
 from struct import Struct, error
 
-from digital_twins.dicom._association import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
+from digital_twins.dicom._channel import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from digital_twins.dicom._contexts import DEFLATED
 from digital_twins.dicom._walk import LayoutError
 

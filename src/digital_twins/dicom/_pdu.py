@@ -91,6 +91,14 @@ class RoleSelection:
 
 
 @dataclass(frozen=True, slots=True)
+class ExtendedNegotiation:
+    """Service class application information of one SOP class (PS3.7 section D.3.3.5)."""
+
+    sop_class_uid: str
+    information: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class UserIdentity:
     """User identity negotiation (PS3.7 section D.3.3.7): type 1 name, 2 name and passcode, 3-5 tokens."""
 
@@ -114,11 +122,12 @@ class AssociateRequest:
     identity: UserIdentity | None = None
     application_context: str = APPLICATION_CONTEXT
     protocol_version: int = 1
+    extended: tuple[ExtendedNegotiation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class AssociateAccept:
-    """A-ASSOCIATE-AC (PS3.8 section 9.3.3)."""
+    """A-ASSOCIATE-AC (PS3.8 section 9.3.3); ``identity_response`` is None when none is sent."""
 
     called_ae: str
     calling_ae: str
@@ -127,6 +136,34 @@ class AssociateAccept:
     implementation_class_uid: str
     implementation_version: str = ""
     roles: tuple[RoleSelection, ...] = ()
+    extended: tuple[ExtendedNegotiation, ...] = ()
+    identity_response: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
+
+    result: int
+    source: int
+    reason: int
+
+    @property
+    def text(self) -> str:
+        """The reason in words."""
+        return _REJECTIONS.get((self.source, self.reason), f"source {self.source}, reason {self.reason}")
+
+
+_REJECTIONS = {
+    (1, 1): "no reason given",
+    (1, 2): "application context name not supported",
+    (1, 3): "calling AE title not recognised",
+    (1, 7): "called AE title not recognised",
+    (2, 1): "no reason given",
+    (2, 2): "protocol version not supported",
+    (3, 1): "temporary congestion",
+    (3, 2): "local limit exceeded",
+}
 
 
 def _ae(raw: bytes) -> str:
@@ -195,13 +232,29 @@ def _identity(data: memoryview) -> UserIdentity:
     )
 
 
+def _extended(data: memoryview) -> ExtendedNegotiation:
+    length = _U16.unpack_from(data)[0] if len(data) >= 2 else -1
+    if length < 0 or len(data) < length + 2:
+        raise PduError("an extended negotiation is cut off")
+    return ExtendedNegotiation(_uid(data[2 : 2 + length]), bytes(data[2 + length :]))
+
+
+def _identity_response(data: memoryview) -> bytes:
+    length = _U16.unpack_from(data)[0] if len(data) >= 2 else -1
+    if length < 0 or len(data) < length + 2:
+        raise PduError("the answer to a user identity is cut off")
+    return bytes(data[2 : 2 + length])
+
+
 @dataclass(slots=True)
 class _UserInformation:
     max_pdu_bytes: int = 0
     implementation_class_uid: str = ""
     implementation_version: str = ""
     roles: list[RoleSelection] = field(default_factory=list)
+    extended: list[ExtendedNegotiation] = field(default_factory=list)
     identity: UserIdentity | None = None
+    identity_response: bytes | None = None
 
 
 def _user_information(data: memoryview) -> _UserInformation:
@@ -217,8 +270,12 @@ def _user_information(data: memoryview) -> _UserInformation:
             found.roles.append(_role(value))
         elif kind == 0x55:
             found.implementation_version = _ae(bytes(value))
+        elif kind == 0x56:
+            found.extended.append(_extended(value))
         elif kind == 0x58:
             found.identity = _identity(value)
+        elif kind == 0x59:
+            found.identity_response = _identity_response(value)
     return found
 
 
@@ -252,6 +309,7 @@ def decode_associate(body: bytes | memoryview) -> AssociateRequest:
         implementation_class_uid=user.implementation_class_uid,
         implementation_version=user.implementation_version,
         roles=tuple(user.roles),
+        extended=tuple(user.extended),
         identity=user.identity,
         application_context=application,
         protocol_version=_U16.unpack_from(data)[0],
@@ -278,7 +336,16 @@ def decode_accept(body: bytes | memoryview) -> AssociateAccept:
         implementation_class_uid=user.implementation_class_uid,
         implementation_version=user.implementation_version,
         roles=tuple(user.roles),
+        extended=tuple(user.extended),
+        identity_response=user.identity_response,
     )
+
+
+def decode_reject(body: bytes | memoryview) -> Rejection:
+    """Read the body of an A-ASSOCIATE-RJ; raises `PduError` when it is too short."""
+    if len(body) < 4:
+        raise PduError("the association rejection is too short")
+    return Rejection(body[1], body[2], body[3])
 
 
 def _item(kind: int, value: bytes) -> bytes:
@@ -292,15 +359,26 @@ def _encode_associate(kind: PduType, pdu: AssociateRequest | AssociateAccept, co
         user += _item(0x54, _U16.pack(len(uid)) + uid + bytes((role.scu, role.scp)))
     if pdu.implementation_version:
         user += _item(0x55, pdu.implementation_version.encode())
-    identity = getattr(pdu, "identity", None)
-    if isinstance(identity, UserIdentity):
-        first = _U16.pack(len(identity.primary)) + identity.primary
-        second = _U16.pack(len(identity.secondary)) + identity.secondary
-        user += _item(0x58, bytes((identity.kind, identity.response_requested)) + first + second)
+    for each in pdu.extended:
+        uid = each.sop_class_uid.encode()
+        user += _item(0x56, _U16.pack(len(uid)) + uid + each.information)
+    user += _encode_identity(pdu)
     names = pdu.called_ae.encode().ljust(16)[:16] + pdu.calling_ae.encode().ljust(16)[:16]
     body = _U16.pack(1) + b"\0\0" + names + bytes(32)
     body += _item(0x10, APPLICATION_CONTEXT.encode()) + contexts + _item(0x50, user)
     return HEADER.pack(kind, len(body)) + body
+
+
+def _encode_identity(pdu: AssociateRequest | AssociateAccept) -> bytes:
+    if isinstance(pdu, AssociateAccept):
+        answer = pdu.identity_response
+        return b"" if answer is None else _item(0x59, _U16.pack(len(answer)) + answer)
+    identity = pdu.identity
+    if identity is None:
+        return b""
+    first = _U16.pack(len(identity.primary)) + identity.primary
+    second = _U16.pack(len(identity.secondary)) + identity.secondary
+    return _item(0x58, bytes((identity.kind, identity.response_requested)) + first + second)
 
 
 def encode_associate(pdu: AssociateRequest) -> bytes:
@@ -329,6 +407,11 @@ def encode_accept(pdu: AssociateAccept) -> bytes:
 def encode_reject(result: int, source: int, reason: int) -> bytes:
     """Write an A-ASSOCIATE-RJ; the three numbers are those of PS3.8 table 9-21."""
     return HEADER.pack(PduType.ASSOCIATE_RJ, 4) + bytes((0, result, source, reason))
+
+
+def encode_release_request() -> bytes:
+    """Write an A-RELEASE-RQ."""
+    return HEADER.pack(PduType.RELEASE_RQ, 4) + bytes(4)
 
 
 def encode_release_reply() -> bytes:
@@ -360,7 +443,9 @@ def pdvs(body: memoryview) -> Iterator[tuple[int, int, memoryview]]:
         position = stop
 
 
-def encode_data(context_id: int, payload: bytes, *, command: bool, max_pdu_bytes: int) -> Iterator[bytes]:
+def encode_data(
+    context_id: int, payload: bytes | memoryview, *, command: bool, max_pdu_bytes: int
+) -> Iterator[bytes]:
     """Yield P-DATA-TF PDUs of at most ``max_pdu_bytes`` (0: as large as 1 MiB) that carry ``payload``."""
     room = (max_pdu_bytes or 2**20) - PDV_HEADER.size
     if room < 1:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from digital_twins.dicom._store import DicomStore
 
 MAX_RESULTS = 5000
+_EMPTY = '""'
+_SWITCHES = frozenset({"fuzzymatching", "emptyvaluematching", "multiplevaluematching"})
 _TAG = re.compile(r"[0-9A-Fa-f]{8}")
 
 
@@ -54,6 +56,7 @@ def parse_search(level: Level, path: Mapping[str, str], parameters: Iterable[tup
     search = Search(Query(level))
     conditions: dict[str, str] = dict(path)
     fields: set[str] = set()
+    switches: set[str] = set()
     for name, value in parameters:
         if name == "includefield":
             fields.update(item.strip() for item in value.split(",") if item.strip())
@@ -61,9 +64,11 @@ def parse_search(level: Level, path: Mapping[str, str], parameters: Iterable[tup
             if not re.fullmatch(r"\d{1,9}", value):
                 raise _bad(f"'{name}' is no whole number")
             setattr(search, name, int(value))
-        elif name == "fuzzymatching":
+        elif name in _SWITCHES:
+            if value.lower() not in {"true", "false"}:
+                raise _bad(f"'{name}' is true or false")
             if value.lower() == "true":
-                search.ignored.append(name)
+                switches.add(name)
         else:
             keyword = _keyword(name)
             if keyword in supported(level):
@@ -75,12 +80,17 @@ def parse_search(level: Level, path: Mapping[str, str], parameters: Iterable[tup
     named = {_keyword(item) for item in fields - {"all"}}
     search.extra_tags = frozenset(_tag(keyword) for keyword in named if keyword not in by_keyword())
     computed = {a.keyword for a in ATTRIBUTES if a.computed and (a.default or search.everything)} | named
-    search.query = Query(level, conditions, frozenset(computed))
+    if "emptyvaluematching" not in switches:
+        conditions = {key: "" if value == _EMPTY else value for key, value in conditions.items()}
+    search.query = Query(level, conditions, frozenset(computed), fuzzy_names="fuzzymatching" in switches)
     return search
 
 
-def run_search(store: DicomStore, search: Search) -> list[dict[str, Any]]:
-    """Return the matches as DICOM JSON objects whose URLs start with the mark for the DICOMweb root."""
+def run_search(store: DicomStore, search: Search) -> tuple[list[dict[str, Any]], bool]:
+    """Return matches as DICOM JSON objects whose URLs start with the mark for the DICOMweb root.
+
+    The second value says whether there are further matches behind the limit.
+    """
     level = search.query.level
     shown = [
         a
@@ -89,7 +99,8 @@ def run_search(store: DicomStore, search: Search) -> list[dict[str, Any]]:
     ]
     tags = [(f"{a.tag:08X}", a.keyword, a.vr) for a in shown]
     answers: list[dict[str, Any]] = []
-    for match in find(store.database, search.query, limit=search.limit, offset=search.offset):
+    matches = find(store.database, search.query, limit=search.limit + 1, offset=search.offset)
+    for match in matches[: search.limit]:
         model: dict[str, Any] = {tag: element(vr, match[keyword]) for tag, keyword, vr in tags}
         model["00080005"] = {"vr": "CS", "Value": ["ISO_IR 192"]}
         model["00081190"] = {"vr": "UR", "Value": [_url(level, match)]}
@@ -97,7 +108,7 @@ def run_search(store: DicomStore, search: Search) -> list[dict[str, Any]]:
         if search.extra_tags or (search.everything and level is Level.INSTANCE):
             _add_from_object(store, search, match, model)
         answers.append(model)
-    return answers
+    return answers, len(matches) > search.limit
 
 
 def element(vr: str, value: str | int | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from digital_twins._errors import InputError
 from digital_twins.dicom._attributes import ATTRIBUTES, NUMBERS, TABLES, Level, by_keyword
-from digital_twins.dicom._text import glob, has_wildcard, name_groups, name_key
+from digital_twins.dicom._text import glob, has_wildcard, name_groups, name_key, sounds_like
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,8 +26,16 @@ _FROM = {
     Level.INSTANCE: "dicom_instance i JOIN dicom_series e ON e.id = i.series"
     " JOIN dicom_study s ON s.id = e.study JOIN dicom_patient p ON p.id = s.patient",
 }
+_MOMENTS = (
+    ("StudyDate", "StudyTime"),
+    ("SeriesDate", "SeriesTime"),
+    ("PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime"),
+    ("ContentDate", "ContentTime"),
+    ("AcquisitionDate", "AcquisitionTime"),
+)
 _PAGE = 200
 _MAX_VALUES = 1000
+_EMPTY = '""'
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +49,21 @@ class Query:
     conditions
         Keyword to matching value as DICOM writes it: wildcards, ``a-b`` ranges of dates and times, values
         separated by a backslash; '' and '*' match all. Keywords below `level` or not indexed raise.
+        ``""`` (two quotes) matches an empty value.
     returning
         Computed attributes to work out (`ModalitiesInStudy`, `NumberOfStudyRelatedInstances`, ...); the
         columns of the level and of those above it come anyway.
+    fuzzy_names
+        Names match when every word of the value sounds like, or begins, a word of the name, in any order.
+    combined_times
+        A date range and the time range of the same event are one range of moments (PS3.4 C.2.2.2.5.4).
     """
 
     level: Level
     conditions: Mapping[str, str] = field(default_factory=dict)
     returning: frozenset[str] = frozenset()
+    fuzzy_names: bool = False
+    combined_times: bool = False
 
 
 def supported(level: Level) -> frozenset[str]:
@@ -89,11 +104,9 @@ def _page(
     ]
     where = [f"{key} > ?"]
     values: list[str | int] = [after]
-    for keyword, value in query.conditions.items():
-        clause, parameters = _condition(keyword, value, query.level)
-        if clause:
-            where.append(clause)
-            values += parameters
+    for clause, parameters in _clauses(query):
+        where.append(clause)
+        values += parameters
     chosen = ", ".join([key, *(_expression(a) for a in columns)])
     sql = (
         f"SELECT {chosen} FROM {_FROM[query.level]} WHERE {' AND '.join(where)}"  # noqa: S608  (own names; values bound)
@@ -101,6 +114,8 @@ def _page(
     )
     names = [a.keyword for a in columns]
     with database.read() as connection:
+        if query.fuzzy_names:
+            connection.create_scalar_function("dicom_sounds_like", sounds_like, 2, deterministic=True)
         rows: list[Any] = connection.execute(sql, (*values, limit, offset)).fetchall()
     return [(row[0], dict(zip(names, row[1:], strict=True))) for row in rows]
 
@@ -109,13 +124,46 @@ def _expression(attribute: Attribute) -> str:
     return attribute.sql if attribute.computed else f"{_ALIAS[attribute.level]}.{attribute.sql}"
 
 
-def _condition(keyword: str, value: str, level: Level) -> tuple[str, list[str | int]]:
+def _clauses(query: Query) -> Iterator[tuple[str, list[str | int]]]:
+    conditions = dict(query.conditions)
+    if query.combined_times:
+        for date, time in _MOMENTS:
+            if "-" in conditions.get(date, "") and "-" in conditions.get(time, ""):
+                yield _moments(query.level, (date, conditions.pop(date)), (time, conditions.pop(time)))
+    for keyword, value in conditions.items():
+        clause, parameters = _condition(keyword, value, query.level, fuzzy=query.fuzzy_names)
+        if clause:
+            yield clause, parameters
+
+
+def _moments(level: Level, date: tuple[str, str], time: tuple[str, str]) -> tuple[str, list[str | int]]:
+    for keyword, _value in (date, time):
+        _check_supported(keyword, level)
+    day, hour = by_keyword()[date[0]], by_keyword()[time[0]]
+    first_day, last_day = _ends(day, date[1])
+    first_hour, last_hour = _ends(hour, time[1])
+    moment = f"{_expression(day)} || {_expression(hour)}"
+    clauses, values = [f"{_expression(day)} <> ''"], []
+    if first_day:
+        clauses.append(f"{moment} >= ?")
+        values.append(first_day + first_hour)
+    if last_day:
+        clauses.append(f"{moment} <= ?")
+        values.append(last_day + last_hour + "~")
+    return f"({' AND '.join(clauses)})", list(values)
+
+
+def _check_supported(keyword: str, level: Level) -> None:
     if keyword not in supported(level):
         raise InputError(
             f"The query cannot match on {keyword}.",
             f"It is not indexed at the {level.name.lower()} level.",
             "Leave this key out or query a level below.",
         )
+
+
+def _condition(keyword: str, value: str, level: Level, *, fuzzy: bool = False) -> tuple[str, list[str | int]]:
+    _check_supported(keyword, level)
     attribute = by_keyword()[keyword]
     parts = [part.strip(" \0") for part in value.split("\\")]
     if all(part in {"", "*"} for part in parts):
@@ -126,7 +174,11 @@ def _condition(keyword: str, value: str, level: Level) -> tuple[str, list[str | 
         clause, parameters = _any_of("x.modality", parts)
         return f"EXISTS (SELECT 1 FROM dicom_series x WHERE x.study = s.id AND {clause})", parameters  # noqa: S608
     column = _expression(attribute)
+    if value == _EMPTY:
+        return f"coalesce({column}, '') = ''", []
     if attribute.vr == "PN":
+        if fuzzy and not has_wildcard(value.rstrip("*")):
+            return f"dicom_sounds_like(?, {column})", [name_key(value)]
         return _name(column, value)
     if attribute.vr in {"DA", "TM"}:
         clauses = [_range(attribute, column, part) for part in parts]
@@ -162,16 +214,7 @@ def _name(column: str, value: str) -> tuple[str, list[str | int]]:
 
 def _range(attribute: Attribute, column: str, value: str) -> tuple[str, list[str | int]]:
     """Single value or range; an open end is open, and a time stands for all times of its precision."""
-    shape = (
-        r"\d{8}|\d{4}\.\d{2}\.\d{2}" if attribute.vr == "DA" else r"\d{2}(?:\d{2}(?:\d{2}(?:\.\d{1,6})?)?)?"
-    )
-    match = re.fullmatch(rf"({shape})?\s*(-)?\s*({shape})?", value.replace(":", ""))
-    if match is None or not (match[1] or match[3]):
-        raise _malformed(attribute)
-    low, dash, high = (match[1] or "").replace(".", "" if attribute.vr == "DA" else "."), match[2], match[3]
-    high = low if dash is None else (high or "")
-    if attribute.vr == "DA":
-        high = high.replace(".", "")
+    low, high = _ends(attribute, value)
     clauses, values = [f"{column} <> ''"], []
     if low:
         clauses.append(f"{column} >= ?")
@@ -180,6 +223,22 @@ def _range(attribute: Attribute, column: str, value: str) -> tuple[str, list[str
         clauses.append(f"{column} <= ?")
         values.append(high if attribute.vr == "DA" else high + "~")
     return f"({' AND '.join(clauses)})", list(values)
+
+
+def _ends(attribute: Attribute, value: str) -> tuple[str, str]:
+    """Return both ends of a single date or time or a range, '' for an open one."""
+    is_date = attribute.vr == "DA"
+    shape = r"\d{8}|\d{4}\.\d{2}\.\d{2}" if is_date else r"\d{2}(?:\d{2}(?:\d{2}(?:\.\d{1,6})?)?)?"
+    match = re.fullmatch(rf"({shape})?\s*(-)?\s*({shape})?", value.replace(":", ""))
+    if match is None or not (match[1] or match[3]):
+        raise _malformed(attribute)
+    low, high = match[1] or "", match[3] or ""
+    if match[2] is None:
+        high = low
+    if is_date:
+        return low.replace(".", ""), high.replace(".", "")
+    # 0930 is kept as it came and means 09:30:00 too, so a lower end must not be longer than it need be.
+    return re.sub(r"(?<=\d\d)(00){1,2}(\.0*)?$", "", low), high
 
 
 def _join(clauses: list[str]) -> str:

@@ -94,4 +94,72 @@ CREATE TABLE dicom_json (
 );
 """,
     ),
+    Migration(
+        "dicom-2-services",
+        """
+CREATE TABLE dicom_worklist (
+    study_uid TEXT NOT NULL,
+    step_id TEXT NOT NULL,
+    start_date TEXT NOT NULL,
+    modality TEXT NOT NULL,
+    station TEXT NOT NULL,
+    patient_id TEXT NOT NULL,
+    status TEXT NOT NULL,
+    item TEXT NOT NULL,         -- JSON of the whole item
+    updated_utc TEXT NOT NULL,
+    PRIMARY KEY (study_uid, step_id)
+);
+CREATE INDEX dicom_worklist_start ON dicom_worklist (status, start_date);
+CREATE TABLE dicom_performed_step (
+    sop_uid TEXT PRIMARY KEY,
+    status TEXT NOT NULL,
+    attributes TEXT NOT NULL,   -- DICOM JSON
+    updated_utc TEXT NOT NULL
+);
+CREATE TABLE dicom_commitment ( -- requests of this node to its peers
+    transaction_uid TEXT PRIMARY KEY,
+    peer TEXT NOT NULL,
+    state TEXT NOT NULL,
+    failed TEXT NOT NULL,       -- JSON: SOP Instance UID to failure reason
+    requested_utc TEXT NOT NULL
+);
+CREATE TABLE dicom_availability ( -- notices of peers
+    sop_uid TEXT NOT NULL,
+    study_uid TEXT NOT NULL,
+    peer TEXT NOT NULL,
+    notice TEXT NOT NULL,       -- DICOM JSON
+    received_utc TEXT NOT NULL
+);
+CREATE INDEX dicom_availability_study ON dicom_availability (study_uid);
+""",
+    ),
+    Migration(
+        "dicom-ups-1",
+        """
+CREATE TABLE dicom_workitem (
+    id INTEGER PRIMARY KEY,
+    uid TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL,
+    transaction_uid TEXT NOT NULL,  -- of who claimed it, '' before; never shown
+    model BLOB NOT NULL             -- DICOM JSON model
+);
+CREATE TABLE dicom_workitem_global (
+    subscriber TEXT PRIMARY KEY,    -- AE title
+    deletion_lock INTEGER NOT NULL,
+    conditions TEXT NOT NULL        -- JSON list of [path, value]
+) WITHOUT ROWID;
+CREATE TABLE dicom_workitem_subscriber (
+    workitem TEXT NOT NULL,
+    subscriber TEXT NOT NULL,
+    deletion_lock INTEGER NOT NULL,
+    PRIMARY KEY (workitem, subscriber)
+) WITHOUT ROWID;
+CREATE TABLE dicom_workitem_event (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    subscriber TEXT NOT NULL,
+    body BLOB NOT NULL
+);
+CREATE INDEX dicom_workitem_event_subscriber ON dicom_workitem_event (subscriber, id);
+""",
+    ),
 )

@@ -1,77 +1,94 @@
-"""The services behind the listener: Verification, Storage and Query (PS3.4 annexes A, B and C)."""
+"""The services behind the listener: Verification, Storage, Query/Retrieve, and the dispatch to all others."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
-from io import BytesIO
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from digital_twins._errors import DigitalTwinError, InputError, StorageError
+from digital_twins._errors import DigitalTwinError, StorageError
 from digital_twins.audit import AuditEvent
-from digital_twins.dicom._attributes import NUMBERS, Level, by_keyword
-from digital_twins.dicom._contexts import (
-    IMPLICIT_LE,
-    PATIENT_ROOT_FIND,
-    STUDY_ROOT_FIND,
-    VERIFICATION,
-    storage_classes,
-)
+from digital_twins.dicom._contexts import SERVICES, VERIFICATION, is_storage, service_of
 from digital_twins.dicom._dimse import CommandField, Status, Tag, response
+from digital_twins.dicom._find import Search
 from digital_twins.dicom._header import ObjectRefusedError
 from digital_twins.dicom._part10 import file_header
-from digital_twins.dicom._query import Query, find_all, supported
-from digital_twins.dicom._text import quiet_pydicom
+from digital_twins.dicom._peers import Service
+from digital_twins.dicom._requestor import Remote
+from digital_twins.dicom._retrieve import Retrieval
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Mapping
     from concurrent.futures import Executor
 
-    from pydicom.dataset import Dataset
-
-    from digital_twins.dicom._association import Peer
+    from digital_twins.dicom._channel import Handler, Peer
     from digital_twins.dicom._contexts import AcceptedContext
     from digital_twins.dicom._dimse import Command
     from digital_twins.dicom._framing import Message
-    from digital_twins.dicom._query import Match
+    from digital_twins.dicom._peers import PeerTable
     from digital_twins.dicom._store import DicomStore, Prepared, Stored
-
-_LEVELS = {"PATIENT": Level.PATIENT, "STUDY": Level.STUDY, "SERIES": Level.SERIES, "IMAGE": Level.INSTANCE}
-_CONTROL = frozenset({"SpecificCharacterSet", "QueryRetrieveLevel", "TimezoneOffsetFromUTC"})
-_BATCH = 50
+    from digital_twins.dicom._tls import Tls
 
 
+@dataclass(frozen=True, slots=True)
 class Services:
     """Handlers of one listener.
 
-    Parameters
+    Attributes
     ----------
     store
         Where objects go and queries are answered from.
     ae_title
-        Named in C-FIND answers as RetrieveAETitle.
-    executor
-        Threads for parsing, hashing and file syncs.
+        Named in C-FIND answers as RetrieveAETitle, and our calling title in C-MOVE sub-operations.
+    executor, keepers
+        Threads for queries and retrievals, and for parsing, hashing and file syncs of what arrives.
+    table, tls
+        Where C-MOVE destinations are found, and our certificate for those that want TLS.
     on_stored
         Called in the event loop for every object that came to be on disk, before its response is sent.
+    others
+        Handlers of other services by command field and SOP class of the presentation context.
     """
 
-    def __init__(
-        self, store: DicomStore, ae_title: str, executor: Executor, on_stored: Callable[[Stored], None] | None
-    ) -> None:
-        self._store = store
-        self._ae_title = ae_title
-        self._executor = executor
-        self._on_stored = on_stored
+    store: DicomStore
+    ae_title: str
+    executor: Executor
+    keepers: Keepers
+    table: PeerTable
+    tls: Tls | None = None
+    on_stored: Callable[[Stored], None] | None = None
+    others: Mapping[tuple[int, str], Handler] = field(default_factory=dict)
 
-    def handlers(self) -> dict[int, Callable[[Message, Peer], AsyncIterator[tuple[Command, bytes | None]]]]:
+    def handlers(self) -> dict[int, Handler]:
         """Return the handler of each command field."""
         return {
             CommandField.C_ECHO_RQ: self.echo,
-            CommandField.C_STORE_RQ: self.store,
+            CommandField.C_STORE_RQ: self.keep,
             CommandField.C_FIND_RQ: self.find,
+            CommandField.C_MOVE_RQ: self.move,
+            CommandField.C_GET_RQ: self.get,
+            **dict.fromkeys(
+                (number for number, _ in self.others if number != CommandField.C_FIND_RQ), self.other
+            ),
         }
+
+    def remote(self, ae_title: str) -> Remote | None:
+        """Return how to call a peer, or None when the table does not say where it listens."""
+        rule = self.table.peers.get(ae_title)
+        if rule is None or not rule.port or (rule.tls and self.tls is None):
+            return None
+        return Remote(
+            rule.host,
+            rule.port,
+            called_ae=rule.ae_title,
+            calling_ae=self.ae_title,
+            tls=self.tls.for_peer(allow_1_2=rule.tls_1_2) if rule.tls and self.tls is not None else None,
+        )
 
     async def echo(self, message: Message, peer: Peer) -> AsyncIterator[tuple[Command, bytes | None]]:
         """C-ECHO (PS3.7 section 9.1.5)."""
@@ -79,80 +96,128 @@ class Services:
         known = message.context.abstract_syntax == VERIFICATION
         yield response(message.command, Status.SUCCESS if known else Status.SOP_CLASS_NOT_SUPPORTED), None
 
-    async def store(self, message: Message, peer: Peer) -> AsyncIterator[tuple[Command, bytes | None]]:
+    async def other(self, message: Message, peer: Peer) -> AsyncIterator[tuple[Command, bytes | None]]:
+        """Pass a request to the service of its presentation context."""
+        number = int(message.command[Tag.COMMAND_FIELD])
+        handler = self.others.get((number, message.context.abstract_syntax))
+        if handler is None:
+            yield response(message.command, Status.SOP_CLASS_NOT_SUPPORTED), None
+            return
+        async for answer in handler(message, peer):
+            yield answer
+
+    async def keep(self, message: Message, peer: Peer) -> AsyncIterator[tuple[Command, bytes | None]]:
         """C-STORE (PS3.4 annex B): success only when file and index rows are on disk."""
         request, context = message.command, message.context
         expected = (
             str(request.get(Tag.AFFECTED_SOP_CLASS, "")),
             str(request.get(Tag.AFFECTED_SOP_INSTANCE, "")),
         )
-        if context.abstract_syntax not in storage_classes() or expected[0] != context.abstract_syntax:
+        if not is_storage(context.abstract_syntax) or expected[0] != context.abstract_syntax:
             yield response(request, Status.SOP_CLASS_NOT_SUPPORTED), None
             return
+        if peer.rule is not None and Service.STORE not in peer.rule.services:
+            await self._record_refusal(peer, expected[1], Status.NOT_AUTHORISED, "not allowed to this peer")
+            yield response(request, Status.NOT_AUTHORISED, comment="this peer may not store"), None
+            return
         try:
-            stored = await asyncio.wrap_future(self._keep(message, expected, peer.calling_ae))
+            stored = await self._keep(message, expected, peer.agent)
         except ObjectRefusedError as error:
             await self._record_refusal(peer, expected[1], error.status, error.why)
             yield response(request, error.status, comment=error.why), None
         except StorageError as error:
             yield response(request, Status.OUT_OF_RESOURCES, comment=error.why), None
         else:
-            if self._on_stored is not None:
-                self._on_stored(stored)
+            if self.on_stored is not None:
+                self.on_stored(stored)
             yield response(request, Status.SUCCESS), None
 
     async def find(self, message: Message, peer: Peer) -> AsyncIterator[tuple[Command, bytes | None]]:
         """C-FIND (PS3.4 section C.4.1) with C-CANCEL."""
-        request, context = message.command, message.context
-        if context.abstract_syntax not in {STUDY_ROOT_FIND, PATIENT_ROOT_FIND}:
+        request, model = message.command, message.context.abstract_syntax
+        if (CommandField.C_FIND_RQ, model) in self.others:
+            async for answer in self.others[(CommandField.C_FIND_RQ, model)](message, peer):
+                yield answer
+            return
+        if SERVICES.get(model) is not Service.FIND:
             yield response(request, Status.SOP_CLASS_NOT_SUPPORTED), None
             return
-        implicit = context.transfer_syntax == IMPLICIT_LE
         loop = asyncio.get_running_loop()
         try:
-            search = await loop.run_in_executor(
-                self._executor,
-                lambda: _Search.read(bytes(message.dataset), context.abstract_syntax, implicit=implicit),
-            )
-            batches = search.answers(self._store, self._ae_title)
+            search = await loop.run_in_executor(self.executor, Search, self.store, message, peer)
+            batches = search.answers(self.ae_title)
             matches = 0
-            while batch := await loop.run_in_executor(self._executor, lambda: next(batches, None)):
+            while batch := await loop.run_in_executor(self.executor, lambda: next(batches, None)):
                 for identifier in batch:
                     if message.cancelled.is_set():
-                        yield response(request, Status.CANCELLED), None
-                        return
+                        break
                     matches += 1
                     yield response(request, search.pending, dataset=True), identifier
                 # Lets a C-CANCEL that waits in the socket be read between two batches.
                 await asyncio.sleep(0)
+                if message.cancelled.is_set():
+                    break
         except DigitalTwinError as error:
             status = Status.OUT_OF_RESOURCES if isinstance(error, StorageError) else Status.DOES_NOT_MATCH
             yield response(request, status, comment=error.what), None
             return
-        self._store.record(
+        self.store.record(
             AuditEvent(
                 action="E",
                 kind="dicom.find",
                 outcome="success",
-                agent=peer.calling_ae,
+                agent=peer.agent,
                 detail={"level": search.query.level.name.lower(), "matches": matches},
             )
         )
-        yield response(request, Status.SUCCESS), None
+        yield response(request, Status.CANCELLED if message.cancelled.is_set() else Status.SUCCESS), None
 
-    def _keep(self, message: Message, expected: tuple[str, str], source: str) -> Future[Stored]:
+    async def move(self, message: Message, peer: Peer) -> AsyncIterator[tuple[Command, bytes | None]]:
+        """C-MOVE (PS3.4 section C.4.2) to a destination of the peers table."""
+        request = message.command
+        if service_of(message.context.abstract_syntax) is not Service.MOVE:
+            yield response(request, Status.SOP_CLASS_NOT_SUPPORTED), None
+            return
+        remote = self.remote(str(request.get(Tag.MOVE_DESTINATION, "")))
+        if remote is None:
+            event = AuditEvent(
+                action="R",
+                kind="dicom.move",
+                outcome="refused",
+                agent=peer.agent,
+                detail={"why": "unknown destination"},
+            )
+            await asyncio.wrap_future(self.store.record(event))
+            yield response(request, Status.MOVE_DESTINATION_UNKNOWN, comment="unknown move destination"), None
+            return
+        retrieval = Retrieval(self.store, self.executor, message, peer=peer, verb="move")
+        async for answer in retrieval.to_peer(remote):
+            yield answer
+
+    async def get(self, message: Message, peer: Peer) -> AsyncIterator[tuple[Command, bytes | None]]:
+        """C-GET (PS3.4 section C.4.3) over the association of the request."""
+        if service_of(message.context.abstract_syntax) is not Service.GET or peer.channel is None:
+            yield response(message.command, Status.SOP_CLASS_NOT_SUPPORTED), None
+            return
+        retrieval = Retrieval(self.store, self.executor, message, peer=peer, verb="get")
+        async for answer in retrieval.here(peer.channel):
+            yield answer
+
+    def _keep(self, message: Message, expected: tuple[str, str], source: str) -> asyncio.Future[Stored]:
         """Prepare in a thread that also hands over to the writer: the event loop wakes once, at the end."""
-        answer: Future[Stored] = Future()
-        answer.set_running_or_notify_cancel()
-        prepare = partial(
-            self._store.prepare_received,
-            message.file,
-            message.prefix_bytes,
-            message.context.transfer_syntax,
-            expected=expected,
-            source=source,
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Stored] = loop.create_future()
+        details = message.prefix_bytes, message.context.transfer_syntax
+        prepare = (
+            partial(self.store.prepare_received, message.file, *details, expected=expected, source=source)
+            if message.spool is None
+            else partial(
+                self.store.prepare_spooled, message.spool, *details, expected=expected, source=source
+            )
         )
-        self._executor.submit(_prepare_and_commit, answer, prepare, self._store.commit)
+        self.keepers.put(
+            partial(_prepare_and_commit, loop, answer, prepare=prepare, commit=self.store.commit)
+        )
         return answer
 
     async def _record_refusal(self, peer: Peer, sop_uid: str, status: int, why: str) -> None:
@@ -160,26 +225,67 @@ class Services:
             action="C",
             kind="dicom.store",
             outcome="refused",
-            agent=peer.calling_ae,
+            agent=peer.agent,
             entity=sop_uid,
             detail={"status": f"{status:04X}", "why": why},
         )
-        await asyncio.wrap_future(self._store.record(event))
+        await asyncio.wrap_future(self.store.record(event))
+
+
+class Keepers:
+    """Threads that prepare objects; a plain queue wakes them at a fraction of an executor's cost."""
+
+    def __init__(self, count: int) -> None:
+        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._run, name=f"keep-{number}", daemon=True) for number in range(count)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def put(self, work: Callable[[], None]) -> None:
+        """Queue a piece of work, which must not raise."""
+        self._queue.put(work)
+
+    def close(self) -> None:
+        """Finish what is queued and end the threads."""
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        while (work := self._queue.get()) is not None:
+            work()
+            del work  # holds the bytes of the object
 
 
 def _prepare_and_commit(
-    answer: Future[Stored],
+    loop: asyncio.AbstractEventLoop,
+    answer: asyncio.Future[Stored],
+    *,
     prepare: Callable[[], Prepared],
     commit: Callable[[Prepared], Future[Stored]],
 ) -> None:
     try:
-        commit(prepare()).add_done_callback(partial(_pass_on, answer))
+        commit(prepare()).add_done_callback(partial(_pass_on, loop, answer))
     except Exception as error:  # noqa: BLE001  (edge of a thread: whatever it is goes to the waiter)
-        answer.set_exception(error)
-        del answer  # or the error would hold itself, and through its frames an open cursor, alive
+        failed: Future[Stored] = Future()
+        failed.set_exception(error)
+        _pass_on(loop, answer, failed)
+        del failed  # or the error would hold itself, and through its frames an open cursor, alive
 
 
-def _pass_on(answer: Future[Stored], committed: Future[Stored]) -> None:
+def _pass_on(
+    loop: asyncio.AbstractEventLoop, answer: asyncio.Future[Stored], committed: Future[Stored]
+) -> None:
+    with suppress(RuntimeError):  # the loop may have ended meanwhile
+        loop.call_soon_threadsafe(_settle, answer, committed)
+
+
+def _settle(answer: asyncio.Future[Stored], committed: Future[Stored]) -> None:
+    if answer.done():
+        return
     error = committed.exception()
     if error is None:
         answer.set_result(committed.result())
@@ -193,116 +299,3 @@ def received_header(command: Command, context: AcceptedContext) -> bytes:
         return b""
     uids = (command.get(Tag.AFFECTED_SOP_CLASS, ""), command.get(Tag.AFFECTED_SOP_INSTANCE, ""))
     return file_header(str(uids[0]), str(uids[1]), context.transfer_syntax)
-
-
-class _Search:
-    """A C-FIND identifier turned into a query, and matches turned into identifiers."""
-
-    def __init__(self, query: Query, level_name: str, keywords: frozenset[str], *, implicit: bool) -> None:
-        self.query = query
-        self._level_name = level_name
-        self._keywords = keywords
-        self._implicit = implicit
-        unsupported = keywords - supported(query.level) - query.returning - {"RetrieveAETitle"}
-        self.pending = Status.PENDING_OPTIONAL_KEYS if unsupported else Status.PENDING
-
-    @classmethod
-    def read(cls, data: bytes, root: str, *, implicit: bool) -> _Search:
-        """Read the identifier of a request; raises InputError."""
-        identifier = _decode(data, implicit=implicit)
-        level_name = str(identifier.get("QueryRetrieveLevel", "")).strip()
-        if level_name not in _LEVELS or (level_name == "PATIENT" and root != PATIENT_ROOT_FIND):
-            raise InputError(
-                "Query/Retrieve level is missing or wrong.",
-                "This information model has no such level.",
-                "Set (0008,0052) to PATIENT (patient root only), STUDY, SERIES or IMAGE.",
-            )
-        level = _LEVELS[level_name]
-        values = {element.keyword: _text(element.value) for element in identifier if element.keyword}
-        keywords = frozenset(values) - _CONTROL
-        conditions = {k: v for k, v in values.items() if k in supported(level) and v}
-        computed = frozenset(k for k in keywords if k in by_keyword() and by_keyword()[k].level <= level)
-        return cls(Query(level, conditions, computed), level_name, keywords, implicit=implicit)
-
-    def answers(self, store: DicomStore, ae_title: str) -> Iterator[list[bytes]]:
-        """Yield encoded identifiers in batches."""
-        batch: list[bytes] = []
-        for match in find_all(store.database, self.query):
-            batch.append(self._encode(match, ae_title))
-            if len(batch) >= _BATCH:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
-
-    def _encode(self, match: Match, ae_title: str) -> bytes:
-        from pydicom.dataset import Dataset
-        from pydicom.filebase import DicomBytesIO
-        from pydicom.filewriter import write_dataset
-
-        with quiet_pydicom():
-            answer = Dataset()
-            answer.SpecificCharacterSet = "ISO_IR 192"
-            answer.QueryRetrieveLevel = self._level_name
-            answer.RetrieveAETitle = ae_title
-            # Unique keys of the level and those above it come even when they were not asked for.
-            for keyword in self._keywords | _UNIQUE[self.query.level]:
-                value = match.get(keyword)
-                if keyword in by_keyword():
-                    setattr(answer, keyword, _dicom_value(keyword, value))
-                elif keyword != "RetrieveAETitle":
-                    setattr(answer, keyword, [] if _is_sequence(keyword) else None)
-            buffer = DicomBytesIO()
-            buffer.is_little_endian, buffer.is_implicit_VR = True, self._implicit
-            write_dataset(buffer, answer, parent_encoding="utf-8")
-            return bytes(buffer.getvalue())
-
-
-_UNIQUE = {
-    Level.PATIENT: frozenset({"PatientID"}),
-    Level.STUDY: frozenset({"StudyInstanceUID"}),
-    Level.SERIES: frozenset({"StudyInstanceUID", "SeriesInstanceUID"}),
-    Level.INSTANCE: frozenset({"StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"}),
-}
-
-
-def _dicom_value(keyword: str, value: str | int | None) -> object:
-    if value is None:
-        return None
-    if by_keyword()[keyword].vr in NUMBERS:
-        return int(value)
-    text = str(value)
-    return text.split("\\") if "\\" in text else text
-
-
-def _is_sequence(keyword: str) -> bool:
-    from pydicom.datadict import dictionary_VR
-
-    return dictionary_VR(keyword) == "SQ"
-
-
-def _text(value: object) -> str:
-    from pydicom.multival import MultiValue
-    from pydicom.sequence import Sequence
-
-    if value is None or isinstance(value, Sequence):
-        return ""
-    return "\\".join(str(v) for v in value) if isinstance(value, MultiValue) else str(value)
-
-
-def _decode(data: bytes, *, implicit: bool) -> Dataset:
-    from pydicom.filereader import read_dataset
-
-    try:
-        with quiet_pydicom():
-            identifier = read_dataset(BytesIO(data), implicit, True)  # noqa: FBT003  (pydicom's signature)
-            identifier.decode()
-            for element in identifier:
-                str(element.value)
-    except Exception as error:  # noqa: BLE001  (edge: pydicom raises many kinds on foreign bytes)
-        raise InputError(
-            "The identifier of the query cannot be read.",
-            f"pydicom raised {type(error).__name__}.",
-            "Send a data set in the negotiated transfer syntax.",
-        ) from None
-    return identifier

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from digital_twins.dicom._header import Family, Header, Row
     from digital_twins.dicom._query import Match, Query
+    from digital_twins.dicom._spooling import SpoolWriter
     from digital_twins.storage import BlobStore, Database
 
 NEW, IDENTICAL, DIFFERENT = "new", "identical", "different"
@@ -194,6 +195,22 @@ class DicomStore:
         return _Checked(header, cast("bytes", file), dataset_offset).prepared(
             self.blobs.put(cast("bytes", file)), source
         )
+
+    def prepare_spooled(
+        self,
+        writer: SpoolWriter,
+        dataset_offset: int,
+        transfer_syntax: str,
+        *,
+        expected: tuple[str, str],
+        source: str,
+    ) -> Prepared:
+        """Check and keep an object that went to disk while it arrived; raises as `prepare` does."""
+        spool = writer.finish()
+        with writer.mapped() as file:
+            header = self._header(file[dataset_offset:], transfer_syntax, expected, None)
+        size = spool.size_bytes
+        return Prepared(header, self.blobs.put_spooled(spool), dataset_offset, size, source)
 
     def commit(self, prepared: Prepared) -> Future[Stored]:
         """Write the index rows and the audit event; the future resolves when they are on disk.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from digital_twins._errors import InputError, StorageError
@@ -9,13 +10,26 @@ from digital_twins.audit import AuditEvent
 from digital_twins.dicom._dimse import Status
 from digital_twins.dicom._header import ObjectRefusedError
 from digital_twins.dicom._json import BASE_MARK
-from digital_twins.dicom._multipart import MultipartReader, media_type
+from digital_twins.dicom._multipart import MultipartReader, Part, media_type
+from digital_twins.dicom._part10 import split_file
+from digital_twins.dicom._stow_parts import BulkParts
+from digital_twins.dicom._walk import LayoutError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from digital_twins.dicom._multipart import Part
     from digital_twins.dicom._store import DicomStore, Stored
+
+_FILE, _JSON = "application/dicom", "application/dicom+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An object that was not stored, and the reason (PS3.4 table B.2-1 statuses serve as reasons)."""
+
+    sop_class_uid: str
+    sop_uid: str
+    reason: int
 
 
 class Inbox:
@@ -34,30 +48,36 @@ class Inbox:
         self._study_uid = study_uid
         self._agent = agent
         self.stored: list[Stored] = []
-        self.failures: list[int] = []
+        self.failures: list[Failure] = []
 
     async def receive(self, content_type: str, body: AsyncIterator[bytes], *, max_object_bytes: int) -> None:
-        """Read the body and store every part; one part is in memory at a time.
+        """Read the body and store every part.
+
+        Of DICOM files one is in memory at a time; metadata and bulk data are gathered until the body ends.
 
         Raises
         ------
         InputError
-            The body is no multipart/related of DICOM files.
+            The body is no multipart/related of DICOM files, or of metadata and bulk data.
         """
         from anyio.to_thread import run_sync
 
         name, parameters = media_type(content_type)
-        if name != "multipart/related" or parameters.get("type", "application/dicom") != "application/dicom":
+        kind = parameters.get("type", _FILE).lower() if name == "multipart/related" else name
+        if kind not in {_FILE, _JSON}:
             raise UnsupportedMediaError(
                 "The objects cannot be stored.",
-                "Only multipart/related with parts of application/dicom is taken.",
+                "Only DICOM files, and DICOM JSON with its bulk data, are taken.",
                 'Send Content-Type: multipart/related; type="application/dicom"; boundary=...',
             )
-        reader = MultipartReader(content_type, max_part_bytes=max_object_bytes)
-        async for chunk in body:
-            for part in reader.feed(chunk):
-                await run_sync(self._keep, part)
-        reader.finish()
+        gathered = BulkParts(max_object_bytes) if kind == _JSON else None
+        async for part in _parts(content_type, body, max_object_bytes, alone=name != "multipart/related"):
+            if gathered is not None:
+                gathered.add(part)
+            else:
+                await run_sync(self._keep, part.body)
+        if gathered is not None:
+            await run_sync(self._keep_gathered, gathered)
 
     @property
     def status(self) -> int:
@@ -74,30 +94,71 @@ class Inbox:
         if len(studies) == 1:
             answer["00081190"] = {"vr": "UR", "Value": [f"{base}/studies/{studies[0]}"]}
         if self.failures:
-            items = [{"00081197": {"vr": "US", "Value": [reason]}} for reason in self.failures]
-            answer["00081198"] = {"vr": "SQ", "Value": items}
+            answer["00081198"] = {"vr": "SQ", "Value": [_failed(failure) for failure in self.failures]}
         if self.stored:
             answer["00081199"] = {"vr": "SQ", "Value": [_reference(base, s) for s in self.stored]}
         return answer
 
-    def _keep(self, part: Part) -> None:
+    def _keep_gathered(self, gathered: BulkParts) -> None:
+        for class_uid, sop_uid, file in gathered.files():
+            if isinstance(file, ObjectRefusedError):
+                self._refuse(file, class_uid, sop_uid)
+            else:
+                self._keep(file)
+
+    def _keep(self, file: bytes) -> None:
         try:
-            stored = self._store.ingest(part.body, source=self._agent, study_uid=self._study_uid)
+            stored = self._store.ingest(file, source=self._agent, study_uid=self._study_uid)
         except ObjectRefusedError as error:
-            self.failures.append(error.status)
-            self._store.record(
-                AuditEvent(
-                    action="C",
-                    kind="dicom.store",
-                    outcome="refused",
-                    agent=self._agent,
-                    detail={"status": f"{error.status:04X}", "why": error.why},
-                )
-            )
+            self._refuse(error, *_identity(file))
         except StorageError:
-            self.failures.append(Status.OUT_OF_RESOURCES)
+            self.failures.append(Failure(*_identity(file), Status.OUT_OF_RESOURCES))
         else:
             self.stored.append(stored)
+
+    def _refuse(self, error: ObjectRefusedError, class_uid: str, sop_uid: str) -> None:
+        self.failures.append(Failure(class_uid, sop_uid, error.status))
+        self._store.record(
+            AuditEvent(
+                action="C",
+                kind="dicom.store",
+                outcome="refused",
+                agent=self._agent,
+                detail={"status": f"{error.status:04X}", "why": error.why},
+            )
+        )
+
+
+async def _parts(
+    content_type: str, body: AsyncIterator[bytes], max_part_bytes: int, *, alone: bool
+) -> AsyncIterator[Part]:
+    """Yield the parts of a body; a body that is not multipart is its only part."""
+    if not alone:
+        reader = MultipartReader(content_type, max_part_bytes=max_part_bytes)
+        async for chunk in body:
+            for part in reader.feed(chunk):
+                yield part
+        reader.finish()
+        return
+    whole = bytearray()
+    async for chunk in body:
+        whole += chunk
+        if len(whole) > max_part_bytes:
+            raise InputError(
+                "The object cannot be stored.",
+                f"It is longer than {max_part_bytes} bytes.",
+                "Raise max_object_bytes, or send smaller objects.",
+            )
+    yield Part({"content-type": content_type}, bytes(whole))
+
+
+def _identity(file: bytes) -> tuple[str, str]:
+    """Return SOP class and instance UID of a file that was refused, as far as it tells them."""
+    try:
+        head = split_file(file)
+    except LayoutError:
+        return "", ""
+    return head.sop_class_uid, head.sop_instance_uid
 
 
 class UnsupportedMediaError(InputError):
@@ -113,3 +174,12 @@ def _reference(base: str, stored: Stored) -> dict[str, Any]:
         "00081155": {"vr": "UI", "Value": [stored.sop_uid]},
         "00081190": {"vr": "UR", "Value": [url]},
     }
+
+
+def _failed(failure: Failure) -> dict[str, Any]:
+    item: dict[str, Any] = {"00081197": {"vr": "US", "Value": [failure.reason]}}
+    if failure.sop_class_uid:
+        item["00081150"] = {"vr": "UI", "Value": [failure.sop_class_uid]}
+    if failure.sop_uid:
+        item["00081155"] = {"vr": "UI", "Value": [failure.sop_uid]}
+    return item

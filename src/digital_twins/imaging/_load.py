@@ -13,6 +13,7 @@ from digital_twins.imaging._checks import foreign, refuse_not_finite
 from digital_twins.imaging._dicom_files import existing, is_image, read_dicom, read_folder
 from digital_twins.imaging._files import ITK_SUFFIXES, NIFTI_SUFFIXES, from_array_like, load_itk, load_nifti
 from digital_twins.imaging._resample import refuse_other_frame, resample
+from digital_twins.imaging._rt_structures import load_structures, mask_from_structures
 from digital_twins.imaging._seg import masks_from_seg, segment_names
 from digital_twins.imaging._series import volume_from_series, with_patient_of
 from digital_twins.imaging._volume import Mask, Volume, as_mask
@@ -70,13 +71,14 @@ def load_mask(source: Any, *, like: Volume | None = None, segment: int | str | N
     Parameters
     ----------
     source
-        As for :func:`load_volume`, holding labels instead of an image, or a DICOM SEG (file, data set, or
-        folder with one SEG in it).
+        As for :func:`load_volume`, holding labels instead of an image, or a DICOM SEG or RTSTRUCT (file,
+        data set, or folder with one of them in it; a SEG comes first). Contours without ``like`` are filled
+        on squares of 1 mm in their planes.
     like
         The image it belongs to. The mask comes back on its grid, by nearest neighbour where the grids differ.
     segment
-        Segment number or label of a SEG, or label value of a label map. It may be left out when there is only
-        one.
+        Segment number or label of a SEG, ROI number or name of an RTSTRUCT, or label value of a label map. It
+        may be left out when there is only one, or one RTSTRUCT structure of type GTV.
 
     Raises
     ------
@@ -87,6 +89,8 @@ def load_mask(source: Any, *, like: Volume | None = None, segment: int | str | N
     dataset = _seg_dataset(source)
     if isinstance(source, Mask):
         mask = source
+    elif dataset is not None and str(dataset.get("Modality")) == "RTSTRUCT":
+        mask = mask_from_structures(load_structures(dataset), segment, like)
     elif dataset is not None:
         mask = _segment(dataset, segment)
     else:
@@ -143,7 +147,7 @@ def _one_series(datasets: Sequence[Dataset], series_uid: str | None) -> list[Dat
 
 
 def _seg_dataset(source: Any) -> Dataset | None:
-    """Return the one SEG in a source, or None when it holds something else."""
+    """Return the one SEG in a source, else the one RTSTRUCT, or None when it holds something else."""
     candidates: list[Dataset] = []
     if _is_dataset(source):
         candidates = [source]
@@ -156,7 +160,9 @@ def _seg_dataset(source: Any) -> Dataset | None:
         elif not path.name.lower().endswith((*NIFTI_SUFFIXES, *ITK_SUFFIXES)):
             candidates = [read_dicom(path)]
     with foreign("DICOM object"):
-        segs = [d for d in candidates if str(d.get("Modality")) == "SEG"]
+        kinds = [str(d.get("Modality")) for d in candidates]
+        wanted = "SEG" if "SEG" in kinds else "RTSTRUCT"
+        segs = [d for d, kind in zip(candidates, kinds, strict=True) if kind == wanted]
     if len(segs) > 1:
         raise InputError(
             what=f"There are {len(segs)} segmentations to choose from.",

@@ -51,19 +51,22 @@ def masks_from_seg(
         return _masks(dataset, threshold, segment_numbers)
 
 
-def _masks(dataset: Dataset, threshold: float, wanted: Collection[int] | None) -> list[Mask]:
+def refuse_no_seg(dataset: Dataset, kinds: Collection[str]) -> Sequence[Dataset]:
+    """Return the segments of a segmentation of one of these types; raises InputError for anything else."""
     kind = str(dataset.get("SegmentationType") or "")
-    segments = dataset.get("SegmentSequence") or []
-    if (
-        str(dataset.get("Modality")) != "SEG"
-        or kind not in ("BINARY", "FRACTIONAL", "LABELMAP")
-        or not segments
-    ):
+    segments: Sequence[Dataset] = dataset.get("SegmentSequence") or []
+    if str(dataset.get("Modality")) != "SEG" or kind not in kinds or not segments:
         raise InputError(
-            what="The object is not a DICOM Segmentation with segments.",
+            what=f"The object is not a DICOM Segmentation ({', '.join(kinds)}) with segments.",
             why="Modality, SegmentationType or SegmentSequence say otherwise.",
             fix="Pass a SEG object; use load_volume for images.",
         )
+    return segments
+
+
+def _masks(dataset: Dataset, threshold: float, wanted: Collection[int] | None) -> list[Mask]:
+    segments = refuse_no_seg(dataset, ("BINARY", "FRACTIONAL", "LABELMAP"))
+    kind = str(dataset.SegmentationType)
     planes = planes_of(dataset)
     affine, slices = seg_grid(planes)
     shape = (int(slices.max()) + 1, int(dataset.Rows), int(dataset.Columns))
@@ -76,7 +79,7 @@ def _masks(dataset: Dataset, threshold: float, wanted: Collection[int] | None) -
             fix="Export the segmentation again.",
         )
     limit = threshold * float(dataset.get("MaximumFractionalValue") or 255) if kind == "FRACTIONAL" else 0.5
-    numbers = None if kind == "LABELMAP" else _frame_segments(dataset)
+    numbers = None if kind == "LABELMAP" else frame_segments(dataset)
     masks = []
     for segment in sorted(segments, key=lambda item: int(item.SegmentNumber)):
         number = int(segment.SegmentNumber)
@@ -118,7 +121,8 @@ def seg_grid(planes: Sequence[Plane]) -> tuple[NDArray[np.float64], NDArray[np.i
     )
 
 
-def _frame_segments(dataset: Dataset) -> NDArray[np.intp]:
+def frame_segments(dataset: Dataset) -> NDArray[np.intp]:
+    """Return the segment number of each frame."""
     shared: Any = (dataset.get("SharedFunctionalGroupsSequence") or [{}])[0]
     numbers = []
     for frame in dataset.PerFrameFunctionalGroupsSequence:
@@ -136,11 +140,12 @@ def _mask(dataset: Dataset, segment: Dataset, array: NDArray[Any], affine: NDArr
         acquired=acquired_utc(dataset),
         source_uids=(str(dataset.SOPInstanceUID),),
         patient_id=str(dataset.get("PatientID") or "") or None,
-        meaning=_meaning(segment),
+        meaning=segment_meaning(segment),
     )
 
 
-def _meaning(segment: Dataset) -> Code:
+def segment_meaning(segment: Dataset) -> Code:
+    """Return what a segment shows; a neoplasm when it does not say."""
     sequence = segment.get("SegmentedPropertyTypeCodeSequence")
     if not sequence:
         return NEOPLASM

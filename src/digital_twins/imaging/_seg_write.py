@@ -14,16 +14,17 @@ from digital_twins._errors import InputError
 from digital_twins.imaging._files import to_highdicom
 from digital_twins.imaging._resample import resample
 from digital_twins.imaging._series import volume_from_series
+from digital_twins.imaging._volume import Volume
 from digital_twins.records import Code
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from numpy.typing import NDArray
     from pydicom.dataset import Dataset
 
-    from digital_twins.imaging._volume import Mask, Volume
+    from digital_twins.imaging._volume import Mask
 
 _MORPHOLOGY = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 
@@ -66,8 +67,9 @@ def seg_from_masks(
     series_description: str,
     series_number: int,
     details: SegDetails | None = None,
+    segmentation_type: Literal["BINARY", "LABELMAP"] = "BINARY",
 ) -> Dataset:
-    """Return a BINARY Segmentation with one segment for each mask, in the study of the images.
+    """Return a Segmentation with one segment for each mask, in the study of the images.
 
     Masks on the grid of the images refer to them frame by frame; masks on another grid of the same frame of
     reference (a model's grid) keep that grid. All masks share one grid. Empty frames are left out.
@@ -78,24 +80,50 @@ def seg_from_masks(
         At least one; an all-empty segmentation is refused.
     source_images
         Data sets of the one series that the masks belong to, or one multi-frame image.
+    segmentation_type
+        ``"LABELMAP"`` (Label Map Segmentation Storage, DICOM 2024d) holds each voxel once, which makes many
+        segments small; its masks must not overlap, and older archives do not know it.
 
     Raises
     ------
     InputError
-        No mask, empty masks, masks of several grids or of another frame of reference.
+        No mask, empty masks, masks of several grids or of another frame of reference, overlapping masks in a
+        label map.
     """
+    images = images_in_order(source_images)
+    pixels = stacked(masks, images, [mask.array.astype(np.uint8) for mask in masks])
+    if segmentation_type == "LABELMAP":
+        _refuse_overlap(masks)
+    return build_seg(
+        images,
+        pixels,
+        masks,
+        details=details or SegDetails(),
+        series=(series_number, series_description),
+        kind={"segmentation_type": segmentation_type},
+    )
+
+
+def build_seg(
+    images: Sequence[Dataset],
+    pixels: Any,
+    masks: Sequence[Mask],
+    *,
+    details: SegDetails,
+    series: tuple[int, str],
+    kind: Mapping[str, Any],
+) -> Dataset:
+    """Return the Segmentation of pixels that `stacked` made, of the kind that highdicom's words say."""
     import highdicom as hd
 
-    details = details or SegDetails()
-    images = _in_order(source_images)
-    pixels = _pixels(masks, images)
+    number, description = series
     seg = hd.seg.Segmentation(
         source_images=images,
         pixel_array=pixels,
-        segmentation_type="BINARY",
+        **kind,
         segment_descriptions=[_description(n, mask, details) for n, mask in enumerate(masks, 1)],
         series_instance_uid=details.series_uid or hd.UID(),
-        series_number=series_number,
+        series_number=number,
         sop_instance_uid=details.sop_uid or hd.UID(),
         instance_number=1,
         manufacturer="digital-twins",
@@ -103,20 +131,29 @@ def seg_from_masks(
         software_versions=__version__,
         device_serial_number="0",
         content_label=details.content_label,
-        content_description=details.content_description or series_description[:64],
+        content_description=details.content_description or description[:64],
         content_creator_name="digital-twins^",
-        series_description=series_description[:64],
+        series_description=description[:64],
     )
     _detach(seg, images[0])
     if details.created is not None:
-        _set_times(seg, details.created)
+        set_times(seg, details.created)
     if details.sop_uid is not None:
-        _derive_dimension_uid(seg, details.sop_uid)
+        derive_dimension_uid(seg, details.sop_uid)
     result: Dataset = seg
     return result
 
 
-def _in_order(source_images: Sequence[Dataset]) -> list[Dataset]:
+def _refuse_overlap(masks: Sequence[Mask]) -> None:
+    if int(np.sum([mask.array for mask in masks], axis=0).max()) > 1:
+        raise InputError(
+            what="The masks overlap.",
+            why="A label map holds one segment for each voxel.",
+            fix="Write them with segmentation_type='BINARY'.",
+        )
+
+
+def images_in_order(source_images: Sequence[Dataset]) -> list[Dataset]:
     """Sort the images as their volume is sorted, and mend an empty character set on copies."""
     volume = volume_from_series(source_images)
     by_uid = {str(d.SOPInstanceUID): d for d in source_images}
@@ -137,7 +174,14 @@ def _with_character_set(dataset: Dataset) -> Dataset:
     return dataset
 
 
-def _pixels(masks: Sequence[Mask], images: Sequence[Dataset]) -> Any:
+def stacked(masks: Sequence[Mask], images: Sequence[Dataset], values: Sequence[NDArray[Any]]) -> Any:
+    """Return the values of all segments on the grid of the images, or as highdicom's Volume on their own.
+
+    Raises
+    ------
+    InputError
+        No mask or only empty ones, masks of several grids or of another frame of reference.
+    """
     if not masks or all(mask.is_empty for mask in masks):
         raise InputError(
             what="There is nothing to segment.",
@@ -160,21 +204,20 @@ def _pixels(masks: Sequence[Mask], images: Sequence[Dataset]) -> Any:
                 fix="Pass the images that the mask was drawn on, or register first.",
             )
     if first.same_grid(source):
-        return _stack(masks)
+        return np.stack(values, axis=-1)
     if first.is_sheared:
-        return _stack([resample(mask, source, interpolation="nearest") for mask in masks])
+        return np.stack(
+            [resample(Volume(v, first.affine), source, interpolation="nearest").array for v in values],
+            axis=-1,
+        )
     grid = to_highdicom(first)
     return type(grid)(
-        _stack(masks),
+        np.stack(values, axis=-1),
         first.affine,
         coordinate_system="PATIENT",
         frame_of_reference_uid=source.frame_of_reference_uid,
         channels={"SegmentNumber": list(range(1, len(masks) + 1))},
     )
-
-
-def _stack(masks: Sequence[Volume]) -> NDArray[np.uint8]:
-    return np.stack([mask.array for mask in masks], axis=-1).astype(np.uint8)
 
 
 def _description(number: int, mask: Mask, details: SegDetails) -> Any:
@@ -211,7 +254,8 @@ def _detach(seg: Dataset, image: Dataset) -> None:
             seg[tag] = copy.deepcopy(seg[tag])
 
 
-def _set_times(seg: Dataset, created: datetime) -> None:
+def set_times(seg: Dataset, created: datetime) -> None:
+    """Write one time of creation everywhere."""
     day, time = created.strftime("%Y%m%d"), created.strftime("%H%M%S")
     for kind in ("Content", "Series", "InstanceCreation"):
         setattr(seg, f"{kind}Date", day)
@@ -220,7 +264,7 @@ def _set_times(seg: Dataset, created: datetime) -> None:
         equipment.ContributionDateTime = day + time
 
 
-def _derive_dimension_uid(seg: Dataset, sop_uid: str) -> None:
+def derive_dimension_uid(seg: Dataset, sop_uid: str) -> None:
     """Replace the random Dimension Organization UID by one that follows from the instance's."""
     uid = f"2.25.{uuid5(NAMESPACE_OID, sop_uid + '.dimensions').int}"
     for item in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):

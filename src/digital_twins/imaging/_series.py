@@ -77,7 +77,7 @@ def _volume(datasets: Sequence[Dataset], *, even_out: bool) -> Volume:
     order = np.argsort(where, kind="stable")
     array = _voxels(datasets, planes, shape)[order]
     ordered = [planes[i] for i in order]
-    affine, array = _grid(ordered, where[order], array, even_out=even_out)
+    affine, array = regular_grid(ordered, where[order], array, even_out=even_out)
     first = datasets[0]
     return Volume(
         array,
@@ -160,8 +160,8 @@ def decode(dataset: Dataset) -> NDArray[Any]:
         return np.asarray(dataset.pixel_array).reshape(frames, rows, columns)
 
 
-def _grid(
-    planes: Sequence[Plane], where: NDArray[np.float64], array: NDArray[Any], *, even_out: bool
+def regular_grid(
+    planes: Sequence[Plane], where: NDArray[np.float64], array: NDArray[Any], *, even_out: bool = False
 ) -> tuple[NDArray[np.float64], NDArray[Any]]:
     """Return the affine of ordered planes, and the array, interpolated only when asked and needed."""
     if len(planes) == 1:

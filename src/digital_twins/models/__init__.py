@@ -12,12 +12,27 @@ if TYPE_CHECKING:
         AgentTrajectory as AgentTrajectory,
     )
     from digital_twins.models._agents_parameters import AgentParameters as AgentParameters
+    from digital_twins.models._clearance import (
+        TumourState as TumourState,
+        trajectory_with_dead_cells as trajectory_with_dead_cells,
+    )
+    from digital_twins.models._clones import (
+        TwoCloneModel as TwoCloneModel,
+        clone_log_survival as clone_log_survival,
+        resistance_probability as resistance_probability,
+    )
     from digital_twins.models._closed_forms import (
         FisherWave as FisherWave,
         fisher_wave_check as fisher_wave_check,
         logistic_growth as logistic_growth,
     )
     from digital_twins.models._domain import Domain as Domain
+    from digital_twins.models._ensemble import (
+        EnsembleMember as EnsembleMember,
+        EnsembleSummary as EnsembleSummary,
+        ensemble_trajectories as ensemble_trajectories,
+        summarise_ensemble as summarise_ensemble,
+    )
     from digital_twins.models._forcing import Forcing as Forcing, SurvivalMap as SurvivalMap
     from digital_twins.models._gradient import (
         Gradient as Gradient,
@@ -43,13 +58,44 @@ if TYPE_CHECKING:
         GrowthLaw as GrowthLaw,
         growth_law as growth_law,
     )
+    from digital_twins.models._immune import (
+        KUZNETSOV_1994 as KUZNETSOV_1994,
+        CoupledState as CoupledState,
+        EffectorDynamics as EffectorDynamics,
+        ImmuneCourse as ImmuneCourse,
+        SplittingOptions as SplittingOptions,
+        TumourImmuneModel as TumourImmuneModel,
+        coupled_trajectory as coupled_trajectory,
+    )
+    from digital_twins.models._immune_four_cells import FourCellModel as FourCellModel
     from digital_twins.models._level import volume_above_mm3 as volume_above_mm3
-    from digital_twins.models._radiobiology import lq_log_survival as lq_log_survival
+    from digital_twins.models._outcome import (
+        COMPLICATIONS as COMPLICATIONS,
+        ComplicationModel as ComplicationModel,
+        complication_probability as complication_probability,
+        dose_response_tcp as dose_response_tcp,
+        generalised_eud_gy as generalised_eud_gy,
+        tumour_control_probability as tumour_control_probability,
+    )
+    from digital_twins.models._radiobiology import (
+        Radiosensitivity as Radiosensitivity,
+        bed_gy as bed_gy,
+        dose_lost_gy_per_day as dose_lost_gy_per_day,
+        eqd2_gy as eqd2_gy,
+        fraction_log_survival as fraction_log_survival,
+        lq_log_survival as lq_log_survival,
+        repopulation_log_growth as repopulation_log_growth,
+    )
     from digital_twins.models._reaction_diffusion import (
         ReactionDiffusionModel as ReactionDiffusionModel,
         Solution as Solution,
+        solver_fallback as solver_fallback,
     )
     from digital_twins.models._spatial_laws import SpatialGrowthModel as SpatialGrowthModel
+    from digital_twins.models._tangents import (
+        Direction as Direction,
+        density_tangents as density_tangents,
+    )
     from digital_twins.models._tensor import TensorDomain as TensorDomain
 
 _WHERE = {
@@ -58,7 +104,27 @@ _WHERE = {
     "AgentSnapshot": "digital_twins.models._agents",
     "AgentState": "digital_twins.models._agents",
     "AgentTrajectory": "digital_twins.models._agents",
+    **dict.fromkeys(
+        (
+            "KUZNETSOV_1994",
+            "CoupledState",
+            "EffectorDynamics",
+            "ImmuneCourse",
+            "SplittingOptions",
+            "TumourImmuneModel",
+            "coupled_trajectory",
+        ),
+        "digital_twins.models._immune",
+    ),
+    "FourCellModel": "digital_twins.models._immune_four_cells",
+    "TwoCloneModel": "digital_twins.models._clones",
+    "clone_log_survival": "digital_twins.models._clones",
+    "resistance_probability": "digital_twins.models._clones",
     "Domain": "digital_twins.models._domain",
+    "EnsembleMember": "digital_twins.models._ensemble",
+    "EnsembleSummary": "digital_twins.models._ensemble",
+    "ensemble_trajectories": "digital_twins.models._ensemble",
+    "summarise_ensemble": "digital_twins.models._ensemble",
     "FisherWave": "digital_twins.models._closed_forms",
     "Forcing": "digital_twins.models._forcing",
     "SurvivalMap": "digital_twins.models._forcing",
@@ -80,11 +146,38 @@ _WHERE = {
     "growth_law": "digital_twins.models._growth_laws",
     "ReactionDiffusionModel": "digital_twins.models._reaction_diffusion",
     "Solution": "digital_twins.models._reaction_diffusion",
+    "solver_fallback": "digital_twins.models._reaction_diffusion",
     "SpatialGrowthModel": "digital_twins.models._spatial_laws",
+    "Direction": "digital_twins.models._tangents",
+    "density_tangents": "digital_twins.models._tangents",
     "TensorDomain": "digital_twins.models._tensor",
     "fisher_wave_check": "digital_twins.models._closed_forms",
     "logistic_growth": "digital_twins.models._closed_forms",
-    "lq_log_survival": "digital_twins.models._radiobiology",
+    **dict.fromkeys(
+        (
+            "COMPLICATIONS",
+            "ComplicationModel",
+            "complication_probability",
+            "dose_response_tcp",
+            "generalised_eud_gy",
+            "tumour_control_probability",
+        ),
+        "digital_twins.models._outcome",
+    ),
+    **dict.fromkeys(
+        (
+            "Radiosensitivity",
+            "bed_gy",
+            "dose_lost_gy_per_day",
+            "eqd2_gy",
+            "fraction_log_survival",
+            "lq_log_survival",
+            "repopulation_log_growth",
+        ),
+        "digital_twins.models._radiobiology",
+    ),
+    "TumourState": "digital_twins.models._clearance",
+    "trajectory_with_dead_cells": "digital_twins.models._clearance",
     "volume_above_mm3": "digital_twins.models._level",
 }
 

@@ -12,7 +12,8 @@ from digital_twins._errors import InputError
 from digital_twins.models._domain import Domain
 from digital_twins.models._forcing import Forcing
 from digital_twins.models._kernels import moebius_maps
-from digital_twins.models._reaction_diffusion import ReactionDiffusionModel, event_arrays
+from digital_twins.models._reaction_diffusion import ReactionDiffusionModel
+from digital_twins.models._schedule import event_arrays
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
 Array = NDArray[Any]
+Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +51,55 @@ class Graph:
         """Return the arrays as the kernels take them."""
         voxels, start, neighbour, weight = self._compact
         return voxels, start, neighbour, weight if np.dtype(dtype) == np.float32 else self.weight
+
+    def within(self, shape: tuple[int, int, int], box: Box) -> Graph:
+        """Return the graph of the voxels in a box, without the edges that leave it.
+
+        ``shape`` is that of the whole field without padding, ``box`` the first and last + 1 voxel of each
+        axis; indices of the result are those of the box's own padded field.
+        """
+        padded = tuple(size + 2 for size in shape)
+        inside = np.zeros(padded, dtype=bool)
+        inside[tuple(slice(first + 1, last + 1) for first, last in box)] = True
+        cut = tuple(slice(first, last + 2) for first, last in box)
+        number = np.zeros(padded, dtype=np.int64)
+        number[cut] = np.arange(number[cut].size).reshape(number[cut].shape)
+        inside, number = inside.reshape(-1), number.reshape(-1)
+        rows = inside[self.voxels]
+        edges = inside[self.neighbour] & np.repeat(rows, np.diff(self.start))
+        before = np.concatenate([[0], np.cumsum(edges)])[self.start]
+        return Graph(
+            number[self.voxels[rows]],
+            np.append(before[:-1][rows], before[-1]),
+            number[self.neighbour[edges]],
+            self.weight[edges],
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Geometry:
+    """A domain, or a box of it, as the kernels take it.
+
+    Attributes
+    ----------
+    shape
+        Padded: slices, rows and columns + 2.
+    faces, spans, stride
+        Face conductances, each slice's range of flat indices and the distance between rows.
+    graph
+        Arrays of the graph where exchange is not through faces alone.
+    """
+
+    shape: tuple[int, int, int]
+    faces: Array
+    spans: NDArray[np.int64]
+    stride: int
+    graph: tuple[Array, Array, Array, Array] | None
+
+    @property
+    def arrays(self) -> tuple[Array, Array, int]:
+        """What the face kernels take."""
+        return self.faces, self.spans, self.stride
 
 
 class Domain:
@@ -138,14 +189,6 @@ class Domain:
     def _faces32(self) -> NDArray[np.float32]:
         return self._faces64.astype(np.float32)
 
-    def faces(self, dtype: DTypeLike) -> Array:
-        """Return face conductances in 1/mm2, shape (axis, slice + 2, (row + 2) * (column + 2)).
-
-        Entry ``[axis, z, y * (columns + 2) + x]`` lies between that padded voxel and the next along ``axis``.
-        """
-        faces = self._faces32 if np.dtype(dtype) == np.float32 else self._faces64
-        return faces.reshape(3, faces.shape[1], -1)
-
     @cached_property
     def largest_conductance_per_mm2(self) -> float:
         """Largest sum of a voxel's six face conductances in 1/mm2: what limits an explicit step."""
@@ -154,18 +197,65 @@ class Domain:
             np.moveaxis(total, axis, 0)[1:] += np.moveaxis(self._faces64[axis], axis, 0)[:-1]
         return float(total.max())
 
-    @cached_property
-    def spans(self) -> NDArray[np.int64]:
-        """First and last + 1 flat index of the mask in each padded slice (equal where a slice is empty)."""
-        padded = np.pad(self.mask, 1).reshape(self.mask.shape[0] + 2, -1)
-        spans = np.zeros((padded.shape[0], 2), dtype=np.int64)
-        for z, row in enumerate(padded):
-            inside = np.flatnonzero(row)
-            if inside.size:
-                spans[z] = inside[0], inside[-1] + 1
-        return spans
-
     @property
-    def stride(self) -> int:
-        """Distance between two rows in a flat padded slice."""
-        return int(self.mask.shape[2]) + 2
+    def whole(self) -> Box:
+        """The box of all voxels: first and last + 1 of each axis."""
+        slices, rows, columns = self.shape
+        return (0, slices), (0, rows), (0, columns)
+
+    def within(self, box: Box) -> Domain:
+        """Return a box of the domain with no flux through its sides; steps stay those of the whole domain."""
+        part = copy.copy(self)
+        cut = tuple(slice(first, last) for first, last in box)
+        stay = {name: value for name, value in vars(self).items() if name in {"spacing_mm", "_tensors"}}
+        vars(part).clear()
+        vars(part).update(stay, mask=self.mask[cut], _diffusivity=self._diffusivity[cut])
+        vars(part)["largest_conductance_per_mm2"] = self.largest_conductance_per_mm2
+        if self.graph is not None:
+            vars(part)["graph"] = self.graph.within(self.shape, box)
+        return part
+
+    def geometry(self, dtype: DTypeLike, box: Box | None = None) -> Geometry:
+        """Return what the kernels need of the whole domain or of a box with no flux through its sides.
+
+        Entry ``faces[axis, z, y * (columns + 2) + x]`` lies between that padded voxel and the next along
+        ``axis``. The whole one is kept.
+        """
+        if box is None or box == self.whole:
+            return self._geometry32 if np.dtype(dtype) == np.float32 else self._geometry64
+        return self._cut(np.dtype(dtype), box)
+
+    @cached_property
+    def _geometry32(self) -> Geometry:
+        return self._cut(np.dtype(np.float32), self.whole)
+
+    @cached_property
+    def _geometry64(self) -> Geometry:
+        return self._cut(np.dtype(np.float64), self.whole)
+
+    def _cut(self, dtype: np.dtype[Any], box: Box) -> Geometry:
+        shape = tuple(last - first + 2 for first, last in box)
+        graph = self.graph
+        if graph is not None:
+            graph = graph if box == self.whole else graph.within(self.shape, box)
+            none = np.zeros((3, 0, 0), dtype=dtype)
+            return Geometry(shape, none, np.zeros((0, 2), dtype=np.int64), 0, graph.arrays(dtype))  # type: ignore[arg-type]
+        stored = self._faces32 if dtype == np.float32 else self._faces64
+        faces = stored[(slice(None), *(slice(first, last + 2) for first, last in box))].copy()
+        for axis in range(3):
+            for face in range(3):
+                along = np.moveaxis(faces[face], axis, 0)
+                along[0] = 0.0
+                along[-2 if face == axis else -1 :] = 0.0
+        spans = _spans(self.mask[tuple(slice(first, last) for first, last in box)])
+        return Geometry(shape, faces.reshape(3, faces.shape[1], -1), spans, shape[2], None)  # type: ignore[arg-type]
+
+
+def _spans(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """First and last + 1 flat index of the mask in each padded slice (equal where a slice is empty)."""
+    padded = np.pad(mask, 1).reshape(mask.shape[0] + 2, -1)
+    spans = np.zeros((padded.shape[0], 2), dtype=np.int64)
+    filled = padded.any(axis=1)
+    spans[filled, 0] = np.argmax(padded[filled], axis=1)
+    spans[filled, 1] = padded.shape[1] - np.argmax(padded[filled, ::-1], axis=1)
+    return spans

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +30,9 @@ class SurvivalMap:
         Day on which the density is multiplied by ``survival``; an output on that day is the density before.
     survival
         Surviving fraction in 0..1, [slice, row, column] of the domain; for a dose map ``exp(-alpha d - beta
-        d^2)`` of each voxel's dose d.
+        d^2)`` of each voxel's dose d. A read-only float64 array is kept as it is, any other copied.
+    leaves_dead_cells
+        Whether the cells that do not survive stay in place, dead (radiation), or are gone (resection).
 
     Raises
     ------
@@ -40,10 +42,13 @@ class SurvivalMap:
 
     day: float
     survival: NDArray[np.float64]
+    leaves_dead_cells: bool = False
 
     def __post_init__(self) -> None:
-        values = np.array(self.survival, dtype=np.float64, copy=True)
-        values.setflags(write=False)
+        values = np.asarray(self.survival, dtype=np.float64)
+        if values.flags.writeable:
+            values = values.copy()
+            values.setflags(write=False)
         object.__setattr__(self, "survival", values)
         usable = (
             np.isfinite(self.day) and values.ndim == 3 and bool(np.all((values >= 0.0) & (values <= 1.0)))
@@ -152,7 +157,7 @@ class Forcing:
             self.dose_days + days,
             self.amplitude_per_day,
             self.decay_per_day,
-            tuple(SurvivalMap(jump.day + days, jump.survival) for jump in self.survival_maps),
+            tuple(replace(jump, day=jump.day + days) for jump in self.survival_maps),
         )
 
     def __add__(self, other: Forcing) -> Forcing:

@@ -10,14 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digital_twins._errors import InputError
+from digital_twins.models._active import left_by_maps
+from digital_twins.models._diffusion import apply_polynomial, diffuse, plan_diffusion, stage, work_for
 from digital_twins.models._forcing import Forcing
-from digital_twins.models._reaction_diffusion import (
-    diffuse,
+from digital_twins.models._march import Aim
+from digital_twins.models._reaction_diffusion import padded_density
+from digital_twins.models._schedule import (
     event_arrays,
-    padded_density,
     reaction_times,
+    refuse_unusable,
     schedules_for,
-    steps_within_limit,
     stops_between,
 )
 
@@ -26,8 +28,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
+    from digital_twins.models._diffusion import Diffusion
     from digital_twins.models._domain import Domain
-    from digital_twins.models._reaction_diffusion import ReactionDiffusionModel, Schedule, Stop
+    from digital_twins.models._reaction_diffusion import ReactionDiffusionModel
+    from digital_twins.models._schedule import Schedule, Stop
 
     Functional = Callable[[int, NDArray[Any]], tuple[float, ArrayLike]]
 
@@ -115,7 +119,15 @@ def density_gradient(
             "Give a small one, such as 1e-6 mm2/day.",
         )
     days = np.asarray(output_days, dtype=np.float64)
-    return _Sweep(model, domain, days, (forcing or Forcing(), options)).run(density, functional)
+    refuse_unusable(days, options.start_day, tolerance=options.tolerance, precision=options.precision)
+    forcing = forcing or Forcing()
+    if not options.everywhere:
+        from digital_twins.models._gradient_region import region_gradient
+
+        return region_gradient(model, density, domain, (forcing, options), (days, functional))
+    found = GradientSweep(model, domain, days, (forcing, options)).run(density, functional)
+    assert found is not None
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,42 +141,59 @@ class GradientOptions:
     memory_bytes
         While the tape of all steps is smaller, it is kept whole; beyond, about ``2 sqrt(steps)`` fields are
         kept and each step is solved once more.
+    everywhere
+        Whether the derivatives by each voxel of the initial density and of the survival maps are wanted
+        everywhere. If not, both sweeps stay in the region around the tumour that ``solve`` works in: faster
+        by as much, with the same derivatives by parameters, jumps and doses up to a part of the tolerance,
+        and those by voxels exact only where the tumour is (0 outside the region).
     """
 
     start_day: float = 0.0
     tolerance: float = 1.0e-4
     precision: str = "float64"
     memory_bytes: int = 1 << 30
+    everywhere: bool = True
 
 
 class _Tape:
     """The scheme as a chain of fields, one after each diffusion and one after each stop.
 
     Field i becomes field i + 1 by the reaction ``gain[i]``, ``saturation[i]`` (entry ``reaction[i]`` of the
-    exact maps, -1 for none) and then by a diffusion ``scale[i + 1]`` or, where that is 0, by ``stop[i + 1]``.
+    exact maps, -1 for none) and then by ``diffusion[i + 1]`` or, where that is None, by ``stop[i + 1]``. A
+    stabilised diffusion is one entry, of explicit ones each step.
     """
 
-    def __init__(self, schedules: Sequence[Schedule], stops: Sequence[Stop], largest: float) -> None:
-        self.scale: list[float] = [0.0]
+    def __init__(
+        self,
+        schedules: Sequence[Schedule],
+        stops: Sequence[Stop],
+        plan: Callable[[float, float], Diffusion],
+        start_day: float,
+    ) -> None:
+        self.diffusion: list[Diffusion | None] = [None]
         self.gain: list[float] = []
         self.saturation: list[float] = []
         self.reaction: list[int] = []
         self.stop: list[Stop | None] = [None]
-        at = 0
+        at, day = 0, start_day
         for schedule, stop in zip(schedules, stops, strict=True):
             self._react(*schedule.first, at)
-            repeats = steps_within_limit(largest * schedule.step_days) if schedule.step_days > 0.0 else 0
-            for index in range(schedule.gain.size):
-                for repeat in range(repeats):
-                    self.scale.append(schedule.step_days / repeats)
-                    self.stop.append(None)
-                    if repeat == repeats - 1:
-                        self._react(schedule.gain[index], schedule.saturation[index], at + 1 + index)
-                    else:
-                        self._react(1.0, 0.0, -1)
-            self.scale.append(0.0)
+            if schedule.step_days > 0.0:
+                self._steps(schedule, plan(schedule.step_days, day), at + 1)
+            self.diffusion.append(None)
             self.stop.append(stop)
             at += schedule.gain.size + 1
+            day = stop.day
+
+    def _steps(self, schedule: Schedule, diffusion: Diffusion, at: int) -> None:
+        for index in range(schedule.gain.size):
+            for repeat in range(diffusion.repeats):
+                self.diffusion.append(diffusion)
+                self.stop.append(None)
+                if repeat == diffusion.repeats - 1:
+                    self._react(schedule.gain[index], schedule.saturation[index], at + index)
+                else:
+                    self._react(1.0, 0.0, -1)
 
     def _react(self, gain: float, saturation: float, reaction: int) -> None:
         self.gain.append(float(gain))
@@ -181,7 +210,9 @@ class _Sums:
         self.survival: list[Array] = []
 
 
-class _Sweep:
+class GradientSweep:
+    """Forward and reverse sweep over one domain."""
+
     def __init__(
         self,
         model: ReactionDiffusionModel,
@@ -193,29 +224,59 @@ class _Sweep:
         self._model, self._domain, self._forcing = model, domain, forcing
         self._dtype = np.dtype(options.precision)
         self._memory = options.memory_bytes
-        stops = stops_between(options.start_day, days, forcing, domain)
-        until = np.array([stop.day for stop in stops])
+        self._options = options
+        self._stops = stops_between(options.start_day, days, forcing, domain)
+        until = np.array([stop.day for stop in self._stops])
         longest = model.longest_step_days(options.tolerance)
         self._times, _ = reaction_times(options.start_day, until, longest)
-        schedules = schedules_for(model.proliferation_rate, forcing, (options.start_day, until), longest)
-        largest = model.diffusion_coefficient * domain.largest_conductance_per_mm2
-        self._chain = _Tape(schedules, stops, largest)
-        slices, rows, columns = (size + 2 for size in domain.shape)
+        self._schedules = schedules_for(
+            model.proliferation_rate, forcing, (options.start_day, until), longest
+        )
+        self._end = float(until[-1]) if until.size else options.start_day
+        self._geometry = domain.geometry(self._dtype)
+        slices, rows, columns = self._geometry.shape
         self._shape = (slices, rows * columns)
-        self._scratch = np.zeros((4, self._shape[1]), dtype=self._dtype)
+        self._scratch = work_for(self._geometry, self._dtype)
 
-    def run(self, density: ArrayLike, functional: Functional) -> Gradient:
-        """Sweep forward, keeping fields, and back."""
+    def _lay_out(self, start: Array) -> _Tape:
+        """Choose each diffusion as :meth:`ReactionDiffusionModel.solve` does."""
+        model, options = self._model, self._options
+        span = (options.start_day, self._end)
+        steps = sum(schedule.gain.size for schedule in self._schedules)
+        left = left_by_maps(start[1:-1, 1:-1, 1:-1], self._forcing, span)
+        aim = Aim(options.tolerance, left=left, steps=steps)
+
+        def plan(step_days: float, day: float) -> Diffusion:
+            return plan_diffusion(
+                model.diffusion_coefficient * step_days,
+                self._domain.largest_conductance_per_mm2,
+                accuracy=aim.polynomial_accuracy(model.proliferation_rate, self._end - day, self._dtype),
+            )
+
+        return _Tape(self._schedules, self._stops, plan, options.start_day)
+
+    def run(
+        self,
+        density: ArrayLike,
+        functional: Functional,
+        *,
+        outruns: Callable[[Array], bool] | None = None,
+    ) -> Gradient | None:
+        """Sweep forward, keeping fields, and back; None as soon as a field ``outruns`` the domain."""
         start = padded_density(density, self._domain, self._dtype, self._model.carrying_capacity)
         flat = start.reshape(self._shape)
-        last = len(self._chain.scale) - 1
+        self._chain = self._lay_out(start)
+        last = len(self._chain.stop) - 1
         whole = (last + 1) * flat.nbytes <= self._memory
         length = max(1, last if whole else math.ceil(math.sqrt(last)))
         tape = np.empty((min(length, last) + 1, *self._shape), dtype=self._dtype)
         checkpoints = [flat]
         firsts = range(0, last, length)
         for first in firsts:
-            self._fill(tape, checkpoints[-1], (first, min(first + length, last)))
+            count = min(first + length, last) - first
+            self._fill(tape, checkpoints[-1], (first, first + count))
+            if outruns is not None and any(outruns(tape[at]) for at in {*range(8, count, 8), count}):
+                return None
             checkpoints.append(tape[-1].copy() if first + length < last else tape[-1])
         adjoint = np.zeros_like(flat)
         sums = _Sums(self._times.size - 1)
@@ -233,24 +294,24 @@ class _Sweep:
         kind = self._dtype.type
         return kind(self._chain.gain[index]), kind(self._chain.saturation[index])
 
-    def _scale(self, index: int) -> Any:
-        return self._dtype.type(self._model.diffusion_coefficient * self._chain.scale[index])
-
     def _fill(self, tape: Array, start: Array, ends: tuple[int, int]) -> None:
         """Solve the fields of a stretch of the chain from its first one."""
-        from digital_twins.models._adjoint_kernels import react
+        from digital_twins.models._adjoint_kernels import forward_step, react
 
-        none = np.ones(1, dtype=self._dtype), np.zeros(1, dtype=self._dtype)
+        none = {"gain": np.ones(1), "saturation": np.zeros(1)}
         tape[0] = start
         for index in range(ends[0] + 1, ends[1] + 1):
-            target = tape[index - ends[0]]
-            react(target, tape[index - ends[0] - 1], *self._reaction(index - 1))
-            stop = self._chain.stop[index]
-            if stop is None:
-                scale = np.full(1, self._scale(index), dtype=self._dtype)
-                once = np.ones(1, dtype=np.int64)
-                diffuse(target, self._scratch, self._domain, (scale, once, *none))
-            elif stop.survival is not None:
+            source, target = tape[index - ends[0] - 1], tape[index - ends[0]]
+            reaction = self._reaction(index - 1)
+            diffusion, stop = self._chain.diffusion[index], self._chain.stop[index]
+            if diffusion is not None and not diffusion.stabilised and self._geometry.graph is None:
+                scale = self._dtype.type(diffusion.scale)
+                forward_step(target, source, self._scratch, self._geometry.arrays, scale, reaction)
+                continue
+            react(target, source, *reaction)
+            if diffusion is not None:
+                diffuse(target, self._scratch, self._geometry, diffusion=diffusion.single(), **none)
+            elif stop is not None and stop.survival is not None:
                 target *= stop.survival.astype(self._dtype).reshape(self._shape)
 
     def _back(
@@ -263,9 +324,10 @@ class _Sweep:
         after, before = fields
         stop = self._chain.stop[index]
         reaction = self._reaction(index - 1)
-        if stop is None:
+        if self._chain.diffusion[index] is not None:
             sums.log_diffusion, *bars = self._back_diffusion(index, fields, adjoint, sums.log_diffusion)
         else:
+            assert stop is not None
             if stop.index is not None:
                 self._look(stop.index, after, adjoint, into)
             if stop.survival is not None:
@@ -284,25 +346,34 @@ class _Sweep:
         """Pull back through a diffusion and the reaction before it; return what they add to the sums."""
         from digital_twins.models._adjoint_kernels import react, reverse_reaction, reverse_step
 
-        scale, reaction = self._scale(index), self._reaction(index - 1)
-        graph = self._domain.graph
-        if graph is None:
-            geometry = (self._domain.faces(self._dtype), self._domain.spans, self._domain.stride)
-            bars = reverse_step(adjoint, self._scratch, geometry, scale, fields, reaction)
-            return log_diffusion + bars[0], bars[1], bars[2]
-        from digital_twins.models._graph_kernels import graph_stage
-
+        diffusion, reaction = self._chain.diffusion[index], self._reaction(index - 1)
+        assert diffusion is not None
         after, before = fields
+        if diffusion.stabilised:
+            log_diffusion += self._back_polynomial(after, adjoint, diffusion)
+            return log_diffusion, *reverse_reaction(adjoint, before, *reaction)
+        scale = self._dtype.type(diffusion.scale)
+        if self._geometry.graph is None:
+            arrays = self._geometry.arrays
+            bars = reverse_step(adjoint, self._scratch, arrays, scale, fields, reaction)
+            return log_diffusion + bars[0], bars[1], bars[2]
         entered = np.empty_like(before)
         react(entered, before, *reaction)
         first, second = adjoint.copy(), adjoint.copy()
-        arrays = graph.arrays(self._dtype)
-        graph_stage(first.reshape(-1), adjoint.reshape(-1), arrays, scale)
-        graph_stage(second.reshape(-1), first.reshape(-1), arrays, scale)
+        stage(first, adjoint, self._geometry, diffusion.scale)
+        stage(second, first, self._geometry, diffusion.scale)
         moved, flow = np.vdot(adjoint, after - entered), np.vdot(first - adjoint, entered)
         adjoint[...] = 0.5 * (adjoint + second)
-        bars = reverse_reaction(adjoint, before, *reaction)
-        return log_diffusion + float(2.0 * moved - flow), bars[0], bars[1]
+        return log_diffusion + float(2.0 * moved - flow), *reverse_reaction(adjoint, before, *reaction)
+
+    def _back_polynomial(self, after: Array, adjoint: Array, diffusion: Diffusion) -> float:
+        """Pull back through ``exp(A)``, which is its own adjoint; its derivative by log D is ``A exp(A)``."""
+        moved = after.copy()
+        stage(moved, after, self._geometry, diffusion.reach)
+        moved -= after
+        flow = float(np.vdot(adjoint, moved)) * diffusion.length / diffusion.reach
+        apply_polynomial(adjoint, np.zeros((3, *adjoint.shape), self._dtype), self._geometry, diffusion)
+        return flow
 
     def _look(self, index: int, state: Array, adjoint: Array, into: tuple[_Sums, Functional]) -> None:
         """Add the functional's value and derivative at an output."""
@@ -335,7 +406,7 @@ class _Sweep:
             jump_log_survival=by_jump,
             amplitude_per_day=by_dose,
             survival=self._by_map(sums.survival),
-            steps=sum(scale > 0.0 for scale in self._chain.scale),
+            steps=sum(diffusion is not None for diffusion in self._chain.diffusion),
             tape_bytes=tape_bytes,
         )
 

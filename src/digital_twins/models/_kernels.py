@@ -178,28 +178,3 @@ def moebius_maps(times, jump_day, jump_log, dose_day, dose_term, dose_rate, deca
             gain[k] *= a
             now = until
     return gain, saturation
-
-
-@_jit
-def level_volume(density, threshold, floor):  # type: ignore[no-untyped-def]
-    """Number of voxels (fractional) above ``threshold``: the share of a boundary voxel from its local slope.
-
-    A voxel of value N and per-axis central differences d_i lies above by the fraction
-    ``clip(1/2 + (N - threshold) / |d|, 0, 1)``, exact for a plane across one axis, so that the volume moves
-    smoothly while the front crosses the grid; a ball of radius R comes out too large by about h^2 / (2 R^2).
-    ``density`` is three-dimensional and padded by one voxel; ``floor`` keeps the slope above zero.
-    """
-    nz, ny, nx = density.shape
-    total = 0.0
-    for z in range(1, nz - 1):
-        for y in range(1, ny - 1):
-            for x in range(1, nx - 1):
-                v = density[z, y, x]
-                dz = density[z + 1, y, x] - density[z - 1, y, x]
-                dy = density[z, y + 1, x] - density[z, y - 1, x]
-                dx = density[z, y, x + 1] - density[z, y, x - 1]
-                slope = floor + 0.5 * np.sqrt(dz * dz + dy * dy + dx * dx)
-                share = 0.5 + (v - threshold) / slope
-                if v > 0.0:
-                    total += min(1.0, max(0.0, share))
-    return total

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_SLOPE_FLOOR = 1.0e-6
+SLOPE_FLOOR = 1.0e-6
 
 
 def volume_above_mm3(padded_density: NDArray[Any], threshold: float, *, voxel_volume_mm3: float) -> float:
@@ -24,6 +24,6 @@ def volume_above_mm3(padded_density: NDArray[Any], threshold: float, *, voxel_vo
     voxel_volume_mm3
         Volume of one voxel.
     """
-    from digital_twins.models._kernels import level_volume
+    from digital_twins.models._level_kernels import level_volume
 
-    return float(level_volume(padded_density, threshold, _SLOPE_FLOOR)) * voxel_volume_mm3
+    return float(level_volume(padded_density, threshold, SLOPE_FLOOR)) * voxel_volume_mm3

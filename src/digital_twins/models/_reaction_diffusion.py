@@ -10,7 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digital_twins._errors import InputError
+from digital_twins.models._active import left_by_maps
 from digital_twins.models._forcing import Forcing
+from digital_twins.models._march import Aim, March
+from digital_twins.models._schedule import refuse_unusable, schedules_for, stops_between
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,23 +21,15 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from digital_twins.models._domain import Domain
+    from digital_twins.models._schedule import Schedule, Stop
 
 Array = NDArray[Any]
+SOLVERS = ("cpu", "gpu_parallel")
 Precision = Literal["float32", "float64"]
 
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """Diffusion steps of one stretch between two outputs, with the reaction maps around them.
-
-    ``first`` maps the density before the first diffusion step; step ``i`` diffuses for ``step_days`` and then
-    applies ``gain[i]``, ``saturation[i]``.
-    """
-
-    step_days: float
-    first: tuple[float, float]
-    gain: NDArray[np.float64]
-    saturation: NDArray[np.float64]
+_MOST_DIFFUSION = 1.0e3
+_MOST_GROWTH = 50.0
+_MOST_DENSITY = 1.0e3
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +53,12 @@ class Solution:
 
 @dataclass(frozen=True, slots=True)
 class _Numerics:
-    """How to step; ``refine`` cuts each step of the tolerance's choice into so many."""
+    """How to step: steps ``coarsen`` times those of the tolerance's choice, each cut into ``refine``."""
 
     start_day: float
     tolerance: float
     precision: Precision
+    coarsen: int = 1
     refine: int = 1
 
 
@@ -87,16 +83,20 @@ class ReactionDiffusionModel:
         k in 1/day.
     carrying_capacity
         theta in the caller's unit of density, positive.
+    solver
+        ``"cpu"``, or ``"gpu_parallel"``: the same scheme in JAX where jax (extra ``gpu``) and an accelerator
+        are there, else on the CPU all the same; :func:`solver_fallback` says why.
 
     Raises
     ------
     InputError
-        When a parameter is out of range.
+        When a parameter is out of range, or the solver is not known.
     """
 
     diffusion_coefficient: float
     proliferation_rate: float
     carrying_capacity: float = 1.0
+    solver: str = "cpu"
 
     def __post_init__(self) -> None:
         numbers = (self.diffusion_coefficient, self.proliferation_rate, self.carrying_capacity)
@@ -106,6 +106,19 @@ class ReactionDiffusionModel:
                 "A model parameter is out of range.",
                 "Diffusion must be 0 mm2/day or more, the carrying capacity positive, all of them finite.",
                 "Check the parameters; calibrated ones always satisfy this.",
+            )
+        if self.diffusion_coefficient > _MOST_DIFFUSION or abs(self.proliferation_rate) > _MOST_GROWTH:
+            raise InputError(
+                "A model parameter is beyond what cells can do.",
+                f"Diffusion is at most {_MOST_DIFFUSION:g} mm2/day (water itself: about 260) and growth at "
+                f"most {_MOST_GROWTH:g} per day.",
+                "Check the units: mm2/day and 1/day.",
+            )
+        if self.solver not in SOLVERS:
+            raise InputError(
+                f"The solver '{self.solver}' is not known.",
+                f"This version has: {', '.join(SOLVERS)}.",
+                "Pass solver='cpu'.",
             )
 
     def trajectory(
@@ -167,24 +180,25 @@ class ReactionDiffusionModel:
         density, domain, output_days, forcing, start_day, tolerance, precision
             As for :meth:`trajectory`.
         estimate_error
-            Solve again with halved steps (about three times the work in all) and report the error of
-            the time discretisation by Richardson's rule in ``relative_error``. While it exceeds
-            ``tolerance``, the steps are halved again, up to four times.
+            Solve also with steps of twice the length (about one and a half times the work in all) and
+            report the error of the time discretisation by Richardson's rule in ``relative_error``. While
+            it exceeds ``tolerance``, solve again with steps that should meet it, up to four times.
         """
         days = np.asarray(output_days, dtype=np.float64)
         forcing, numerics = forcing or Forcing(), _Numerics(start_day, tolerance, precision)
-        solved = self._kept(density, domain, days, forcing, numerics)
         if not estimate_error or not days.size:
-            return Solution(days, solved)
-        for refine in _REFINEMENTS:
-            finer = self._kept(density, domain, days, forcing, replace(numerics, refine=refine))
-            apart = _relative_l2(solved, finer)
-            if 4.0 / 3.0 * apart.max() <= tolerance:
-                return Solution(days, solved, 4.0 / 3.0 * apart)
-            solved = finer
-            if apart.max() / 3.0 <= tolerance:
+            return Solution(days, self._kept(density, domain, days, forcing, numerics))
+        refine, finer = 1, 2
+        solved = self._kept(density, domain, days, forcing, replace(numerics, coarsen=2))
+        for _ in range(_MOST_REFINEMENTS):
+            better = self._kept(density, domain, days, forcing, replace(numerics, coarsen=2, refine=finer))
+            error = _relative_l2(solved, better) / ((finer / refine) ** 2 - 1.0)
+            refine, solved = finer, better
+            if error.max() <= tolerance:
                 break
-        return Solution(days, solved, apart / 3.0)
+            # The error falls with the square of the step; 1.2 for what the higher orders leave.
+            finer = math.ceil(refine * max(2.0, 1.2 * math.sqrt(float(error.max()) / tolerance)))
+        return Solution(days, solved, error)
 
     def _kept(
         self,
@@ -207,31 +221,65 @@ class ReactionDiffusionModel:
         forcing: Forcing,
         numerics: _Numerics,
     ) -> Iterator[tuple[float, Array]]:
+        refuse_unusable(days, numerics.start_day, tolerance=numerics.tolerance, precision=numerics.precision)
         dtype = np.dtype(numerics.precision)
         start_day = numerics.start_day
-        if days.size and (
-            days[0] < start_day or np.any(np.diff(days) < 0.0) or not np.all(np.isfinite(days))
-        ):
-            raise InputError(
-                "The output days cannot be used.",
-                "They must rise and must not lie before the start.",
-                "Sort the days; the state before the start is not known.",
-            )
         field = padded_density(density, domain, dtype, self.carrying_capacity)
-        flat = field.reshape(field.shape[0], -1)
-        scratch = np.zeros((4, flat.shape[1]), dtype=dtype)
-        longest = self.longest_step_days(numerics.tolerance)
         stops = stops_between(start_day, days, forcing, domain)
         until = np.array([stop.day for stop in stops])
+        longest = numerics.coarsen * self.longest_step_days(numerics.tolerance)
         schedules = schedules_for(
             self.proliferation_rate, forcing, (start_day, until), longest, refine=numerics.refine
         )
-        for stop, schedule in zip(stops, schedules, strict=True):
-            _advance(flat, scratch, domain, schedule, self.diffusion_coefficient, refine=numerics.refine)
+        span = (start_day, float(until[-1]) if stops else start_day)
+        aim = Aim(
+            numerics.tolerance,
+            left=left_by_maps(field[1:-1, 1:-1, 1:-1], forcing, span),
+            steps=sum(schedule.gain.size for schedule in schedules),
+            refine=numerics.refine,
+        )
+        march = self._march if solver_fallback(self.solver) else self._jax
+        for day, state in march(field, domain, (stops, schedules), span, aim):
+            yield day, state if self.carrying_capacity == 1.0 else state * self.carrying_capacity
+
+    def _jax(
+        self,
+        field: Array,
+        domain: Domain,
+        course: tuple[list[Stop], list[Schedule]],
+        span: tuple[float, float],
+        aim: Aim,
+    ) -> Iterator[tuple[float, Array]]:
+        from digital_twins.models._jax_solver import jax_states
+
+        rates = self.diffusion_coefficient, self.proliferation_rate
+        return jax_states(field, domain, course, rates=rates, days=span, aim=aim)
+
+    def _march(
+        self,
+        field: Array,
+        domain: Domain,
+        course: tuple[list[Stop], list[Schedule]],
+        span: tuple[float, float],
+        aim: Aim,
+    ) -> Iterator[tuple[float, Array]]:
+        march = March(
+            domain,
+            field.dtype,
+            rates=(self.diffusion_coefficient, self.proliferation_rate),
+            end_day=span[1],
+            aim=aim,
+        )
+        day = span[0]
+        march.start(field, day)
+        for stop, schedule in zip(*course, strict=True):
+            march.over(field, schedule, day)
+            day = stop.day
             if stop.survival is not None:
-                flat *= stop.survival.astype(dtype).reshape(flat.shape)
+                field *= stop.survival.astype(field.dtype)
+                march.start(field, day)
                 continue
-            yield stop.day, field if self.carrying_capacity == 1.0 else field * self.carrying_capacity
+            yield day, field
 
     def longest_step_days(self, tolerance: float) -> float:
         """Longest splitting step that keeps the relative L2 error near ``tolerance``.
@@ -243,11 +291,28 @@ class ReactionDiffusionModel:
         return float(min(7.0, _STEP_FACTOR * math.sqrt(tolerance) / rate))
 
 
+def solver_fallback(solver: str) -> str | None:
+    """Why a model with this ``solver`` runs on the CPU by numba, in a sentence; None when it runs in JAX.
+
+    Parameters
+    ----------
+    solver
+        ``"cpu"`` or ``"gpu_parallel"``.
+    """
+    if solver == "cpu":
+        return "the CPU solver was asked for"
+    from digital_twins.models._jax_solver import accelerator_missing
+
+    return accelerator_missing()
+
+
 _STEP_FACTOR = 12.0
-_REFINEMENTS = (2, 4, 8, 16)
+_MOST_REFINEMENTS = 5
 
 
-def padded_density(density: ArrayLike, domain: Domain, dtype: np.dtype[Any], capacity: float) -> Array:
+def padded_density(
+    density: ArrayLike, domain: Domain, dtype: np.dtype[Any], capacity: float, *, most: float = _MOST_DENSITY
+) -> Array:
     given = np.asarray(density, dtype=np.float64)
     inside = given[domain.mask] if given.shape == domain.shape else np.array([np.nan])
     if not np.all(np.isfinite(inside)) or np.any(inside < 0.0):
@@ -256,120 +321,13 @@ def padded_density(density: ArrayLike, domain: Domain, dtype: np.dtype[Any], cap
             f"It must have the domain's shape {domain.shape} and finite values of 0 or more.",
             "Resample the density to the model grid.",
         )
+    if float(inside.max()) > most * capacity:
+        raise InputError(
+            "The initial density is far above the carrying capacity.",
+            f"Its largest value is {float(inside.max()):g}, the capacity {capacity:g}.",
+            "Give both in one unit, such as parts of the capacity.",
+        )
     return np.pad(np.where(domain.mask, given / capacity, 0.0), 1).astype(dtype)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Stop:
-    """A day at which the steps pause: for output ``index``, or for a padded map of ``survival``."""
-
-    day: float
-    index: int | None = None
-    survival: NDArray[np.float64] | None = None
-
-
-def stops_between(
-    start_day: float, days: NDArray[np.float64], forcing: Forcing, domain: Domain
-) -> list[Stop]:
-    """Order output days and survival maps; on one day the output comes first."""
-    last = float(days[-1]) if days.size else start_day
-    stops = [Stop(float(day), index=index) for index, day in enumerate(days)]
-    for jump in forcing.survival_maps:
-        if jump.survival.shape != domain.shape:
-            raise InputError(
-                "A survival map does not fit the domain.",
-                f"Its shape is {jump.survival.shape}, that of the domain {domain.shape}.",
-                "Resample the resection mask or the dose to the model grid.",
-            )
-        if start_day <= jump.day < last:
-            stops.append(Stop(float(jump.day), survival=np.pad(jump.survival, 1)))
-    return sorted(stops, key=lambda stop: stop.day)  # stable: outputs stay before maps
-
-
-def event_arrays(forcing: Forcing) -> tuple[NDArray[Any], ...]:
-    """Return the forcing's events as :func:`moebius_maps` takes them: sorted, doses grouped by decay."""
-    jumps = np.argsort(forcing.jump_days, kind="stable")
-    doses = np.argsort(forcing.dose_days, kind="stable")
-    decay, term = np.unique(forcing.decay_per_day[doses], return_inverse=True)
-    return (
-        forcing.jump_days[jumps],
-        forcing.jump_log_survival[jumps],
-        forcing.dose_days[doses],
-        term.astype(np.int64),
-        forcing.amplitude_per_day[doses],
-        decay,
-    )
-
-
-def reaction_times(
-    start: float, stops: NDArray[np.float64], longest: float, *, refine: int = 1
-) -> tuple[NDArray[np.float64], list[tuple[int, float]]]:
-    """Cut each stretch between stops into equal steps; reactions act over the shifted half-step grid.
-
-    Returns the ends of the reactions and the (count, days) of each stretch's steps.
-    """
-    steps = []
-    times = [np.array([start])]
-    previous = start
-    for day in stops:
-        count = refine * max(1, math.ceil((day - previous) / longest - 1e-9))
-        step = (day - previous) / count
-        steps.append((count, step))
-        times.append(previous + step * (np.arange(count) + 0.5))
-        times.append(np.array([day]))
-        previous = float(day)
-    return np.concatenate(times), steps
-
-
-def schedules_for(
-    growth: float,
-    forcing: Forcing,
-    days: tuple[float, NDArray[np.float64]],
-    longest: float,
-    *,
-    refine: int = 1,
-) -> list[Schedule]:
-    """Steps and exact reactions of each stretch from ``days[0]``, the start, to the stops ``days[1]``."""
-    from digital_twins.models._kernels import moebius_maps
-
-    times, steps = reaction_times(*days, longest, refine=refine)
-    gain, saturation = moebius_maps(times, *event_arrays(forcing), float(growth))
-    schedules = []
-    at = 0
-    for count, step in steps:
-        inner = slice(at + 1, at + 1 + count)
-        schedules.append(Schedule(step, (gain[at], saturation[at]), gain[inner], saturation[inner]))
-        at += count + 1
-    return schedules
-
-
-def steps_within_limit(length: float) -> int:
-    """Return how many explicit steps a diffusion of ``length`` (D x days x largest conductance) takes.
-
-    0.95 keeps the explicit stages convex combinations in floating point too.
-    """
-    return max(1, math.ceil(length / 0.95))
-
-
-def _advance(
-    flat: Array, scratch: Array, domain: Domain, schedule: Schedule, diffusion: float, *, refine: int
-) -> None:
-    if schedule.step_days <= 0.0:
-        return
-    dtype = flat.dtype
-    first_gain, first_saturation = (dtype.type(value) for value in schedule.first)
-    flat *= first_gain / (1 + first_saturation * flat)
-    count = schedule.gain.size
-    length = diffusion * schedule.step_days
-    # A refined run takes as many explicit steps in each shorter step: so these are refined, too.
-    repeats = steps_within_limit(refine * length * domain.largest_conductance_per_mm2)
-    steps = (
-        np.full(count, length / repeats, dtype=dtype),
-        np.full(count, repeats, dtype=np.int64),
-        schedule.gain.astype(dtype),
-        schedule.saturation.astype(dtype),
-    )
-    diffuse(flat, scratch, domain, steps)
 
 
 def _relative_l2(solved: Array, reference: Array) -> NDArray[np.float64]:
@@ -378,17 +336,3 @@ def _relative_l2(solved: Array, reference: Array) -> NDArray[np.float64]:
     return np.asarray(
         apart / np.maximum(np.sqrt(np.sum(reference.astype(np.float64) ** 2, axis=axes)), 1e-300)
     )
-
-
-def diffuse(flat: Array, scratch: Array, domain: Domain, steps: tuple[Array, ...]) -> None:
-    """Advance a padded field in place through (scales, repeats, gains, saturations)."""
-    if domain.graph is None:
-        from digital_twins.models._kernels import diffuse_and_react
-
-        geometry = (domain.faces(flat.dtype), domain.spans, domain.stride)
-        diffuse_and_react(flat, scratch, geometry, *steps)
-    else:
-        from digital_twins.models._graph_kernels import diffuse_graph
-
-        stages = np.zeros((2, flat.size), dtype=flat.dtype)
-        diffuse_graph(flat.reshape(-1), stages, domain.graph.arrays(flat.dtype), *steps)

@@ -10,17 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digital_twins._errors import InputError
+from digital_twins.models._diffusion import diffuse, plan_diffusion, work_for
 from digital_twins.models._forcing import Forcing
-from digital_twins.models._reaction_diffusion import (
-    ReactionDiffusionModel,
-    Solution,
-    diffuse,
-    event_arrays,
-    padded_density,
-    reaction_times,
-    steps_within_limit,
-    stops_between,
-)
+from digital_twins.models._march import Aim
+from digital_twins.models._reaction_diffusion import ReactionDiffusionModel, Solution, padded_density
+from digital_twins.models._schedule import event_arrays, reaction_times, refuse_unusable, stops_between
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -111,28 +105,30 @@ class SpatialGrowthModel:
         InputError
             When density, capacity map or days cannot be used.
         """
-        dtype = np.dtype(precision)
         days, forcing = np.asarray(output_days, dtype=np.float64), forcing or Forcing()
-        field = padded_density(density, domain, dtype, 1.0)
+        refuse_unusable(days, 0.0, tolerance=tolerance, precision=precision)
+        dtype = np.dtype(precision)
+        field = padded_density(density, domain, dtype, 1.0, most=math.inf)
         capacity = self._capacity(domain)
         flat = field.reshape(field.shape[0], -1)
         share = (1.0 / capacity).astype(dtype).reshape(-1)
-        scratch = np.zeros((4, flat.shape[1]), dtype=dtype)
+        geometry = domain.geometry(dtype)
+        scratch = work_for(geometry, dtype)
         largest_part = max(float(capacity.max()), float(field.max())) / float(capacity.min())
         longest = self._plain().longest_step_days(tolerance)
-        none = np.ones(1, dtype=dtype), np.zeros(1, dtype=dtype)
+        none = {"gain": np.ones(1), "saturation": np.zeros(1)}
         stops = stops_between(0.0, days, forcing, domain)
         times, steps = reaction_times(0.0, np.array([stop.day for stop in stops]), longest)
         reactions = _Reactions(self, forcing, times, largest_part)
+        accuracy = self._accuracy(tolerance, times, dtype)
         at = 0
         for stop, (count, step) in zip(stops, steps, strict=True):
             reactions.apply(at, flat.reshape(-1), share)
-            repeats = steps_within_limit(
-                self.diffusion_coefficient * step * domain.largest_conductance_per_mm2
+            plan = plan_diffusion(
+                self.diffusion_coefficient * step, domain.largest_conductance_per_mm2, accuracy=accuracy
             )
-            scale = np.full(1, self.diffusion_coefficient * step / repeats, dtype=dtype)
             for index in range(at + 1, at + 1 + count):
-                diffuse(flat, scratch, domain, (scale, np.full(1, repeats, dtype=np.int64), *none))
+                diffuse(flat, scratch, geometry, diffusion=plan, **none)
                 reactions.apply(index, flat.reshape(-1), share)
             at += count + 1
             if stop.survival is None:
@@ -157,6 +153,13 @@ class SpatialGrowthModel:
         )
         kept = [state[1:-1, 1:-1, 1:-1].copy() for _, state in states]
         return Solution(days, np.stack(kept) if kept else np.empty((0, *domain.shape), dtype=precision))
+
+    def _accuracy(self, tolerance: float, times: FloatArray, dtype: np.dtype[Any]) -> float:
+        """Accuracy of a stabilised diffusion; none for a law whose growth has no largest rate."""
+        if self.law == "gompertz":
+            return 0.0
+        days = float(times[-1] - times[0])
+        return Aim(tolerance, steps=times.size).polynomial_accuracy(self.proliferation_rate, days, dtype)
 
     def _capacity(self, domain: Domain) -> FloatArray:
         capacity = np.asarray(self.carrying_capacity, dtype=np.float64)

@@ -1,17 +1,27 @@
-"""Calibration of a twin: volumes of the visits against the model's."""
+"""Calibration of a twin: what the visits show against the model."""
 
 from __future__ import annotations
 
 import math
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from digital_twins.calibration import Estimate, fit_least_squares
+from digital_twins._errors import InputError
+from digital_twins.calibration import (
+    Estimate,
+    Particles,
+    SamplerOptions,
+    fit_least_squares,
+    identifiability,
+    sample_posterior,
+)
 from digital_twins.patient_modeling._forcing import refuse_unsimulated
+from digital_twins.patient_modeling._observations import DEFAULT_OBSERVATIONS, OBSERVATIONS, Likelihood
 from digital_twins.patient_modeling._priors import (
-    ALPHA,
     BASELINE_SCALE,
     DIFFUSION,
     DRUG,
@@ -19,26 +29,149 @@ from digital_twins.patient_modeling._priors import (
     VOLUME_LOG_SD,
     drug_prior,
 )
+from digital_twins.patient_modeling._radiation_priors import ALPHA, CLEARANCE
 from digital_twins.patient_modeling._simulator import DETECTION_THRESHOLD
-from digital_twins.patient_modeling._snapshot import CalibrationResult
+from digital_twins.patient_modeling._snapshot import CalibrationResult, SamplingReport
+from digital_twins.patient_modeling._treatment_priors import informed_by, treatment_priors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from digital_twins.calibration import Belief, Fit
+    from digital_twins.calibration import Belief, Fit, Identifiability, Prior
     from digital_twins.patient_modeling._scans import Visit
     from digital_twins.patient_modeling._simulator import Simulator
     from digital_twins.records import Treatment
 
 FloatArray = NDArray[np.float64]
 
+METHODS = ("map", "lm", "bayesian")
+"""Posterior mode with Laplace's interval, bounded likelihood alone, and samples of the posterior."""
+WEAK_PRIOR = 0.1
+"""Weight of the priors under ``lm``: as if they were three times as wide, so that the search has an end."""
+_MEMBERS_NOW = 64
 
-def prior_belief(belief: Belief, treatments: Sequence[Treatment]) -> Belief:
-    """Return the belief of the priors alone, with a sensitivity for each drug that was given."""
-    fresh = type(belief).from_priors(belief.priors)
+
+@dataclass(frozen=True, slots=True)
+class CalibrationSettings:
+    """How a calibration or an assimilation works.
+
+    Attributes
+    ----------
+    particles
+        Samples of ``bayesian`` and members of an ensemble or particle filter. ``bayesian`` runs the model
+        five to fourteen times as often.
+    observations
+        What of the visits is compared: any of ``"volume"``, ``"shape"``, ``"cellularity"``, ``"uptake"``; a
+        visit that does not carry one goes without. All but ``"shape"`` by default: it tells diffusion
+        apart, but its intervals are too narrow and its diffusion too high (docs/science/calibration.md).
+    bounds
+        Parameter to (low, high), within its prior's bounds.
+    max_iterations
+        Of the search for the mode.
+
+    Raises
+    ------
+    InputError
+        When an observation is not known, or there is none.
+    """
+
+    particles: int = 256
+    observations: tuple[str, ...] = DEFAULT_OBSERVATIONS
+    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    max_iterations: int = 30
+
+    def __post_init__(self) -> None:
+        if not self.observations or not set(self.observations) <= set(OBSERVATIONS):
+            raise InputError(
+                "The observations of a calibration are not known.",
+                f"Asked were: {', '.join(self.observations) or 'none'}.",
+                f"Use some of {', '.join(OBSERVATIONS)}.",
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """What a calibration or assimilation found.
+
+    Attributes
+    ----------
+    belief
+        The new belief.
+    method, cost, evaluations, converged, message
+        As in :class:`CalibrationResult`.
+    information
+        Posterior against prior.
+    observations
+        What was compared.
+    volume_log_sd
+        Standard deviation of the logarithm of the modelled volume on the last visit's day.
+    sampling
+        How the samples came to be, where there are any.
+    """
+
+    belief: Belief
+    method: str
+    cost: float
+    evaluations: int
+    converged: bool
+    message: str
+    information: Identifiability
+    observations: tuple[str, ...]
+    volume_log_sd: float
+    sampling: SamplingReport | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Who is told of progress, and asked whether to stop."""
+
+    progress: Callable[[float, str], None] | None = None
+    cancelled: Callable[[], bool] | None = None
+
+    def stop_if_asked(self) -> None:
+        """Raise when the answer is yes."""
+        if self.cancelled is not None and self.cancelled():
+            raise CancelledError("the calibration was cancelled")
+
+    def part(self, start: float, end: float) -> Callable[[float, str], None] | None:
+        """Progress of a part of the work as progress of the whole."""
+        if self.progress is None:
+            return None
+        tell = self.progress
+        return lambda share, text: tell(start + (end - start) * share, text)
+
+
+def prior_belief(
+    belief: Belief, treatments: Sequence[Treatment], bounds: Mapping[str, tuple[float, float]] | None = None
+) -> Belief:
+    """Return the belief of the priors alone, bounded, with a sensitivity for each drug that was given.
+
+    Raises
+    ------
+    InputError
+        When bounds name no parameter, or contradict each other or the priors.
+    """
+    fresh = with_drugs(type(belief).from_priors(belief.priors), treatments)
+    unknown = sorted(set(bounds or {}) - set(fresh.names))
+    if unknown:
+        raise InputError(
+            f"Bounds are given for something that is no parameter: {', '.join(unknown)}.",
+            f"The parameters are {', '.join(fresh.names)}.",
+            "Correct the name.",
+        )
+    limits = dict(bounds or {})
+    priors = [p.bounded(*limits[p.name]) if p.name in limits else p for p in fresh.priors]
+    return type(belief).from_priors(priors)
+
+
+def with_drugs(belief: Belief, treatments: Sequence[Treatment]) -> Belief:
+    """Return the belief with an independent sensitivity for each drug that it does not know."""
+    fresh = belief
     for treatment in treatments:
         if treatment.kind == "chemotherapy" and treatment.drug:
             fresh = fresh.with_prior(drug_prior(f"{DRUG}:{treatment.drug}"))
+    for prior in treatment_priors(treatments):
+        fresh = fresh.with_prior(prior)
     return fresh
 
 
@@ -46,36 +179,12 @@ def informed_names(treatments: Sequence[Treatment], last_day: float) -> tuple[st
     """Names of the parameters that the visits can inform: growth, and what was given before the last one."""
     names = [DIFFUSION, PROLIFERATION, BASELINE_SCALE]
     if any(f.day < last_day for t in treatments for f in t.fractions):
-        names.append(ALPHA)
+        names += [ALPHA, CLEARANCE]
     drugs = {
         t.drug for t in treatments if t.kind == "chemotherapy" and any(d.day < last_day for d in t.doses)
     }
     names += [f"{DRUG}:{drug}" for drug in sorted(d for d in drugs if d)]
-    return tuple(names)
-
-
-class Likelihood:
-    """Residuals log(modelled / segmented volume) / 0.1 of the visits.
-
-    Noise model: every segmented volume, the baseline's too, is the true one times a log-normal factor with a
-    standard deviation of 0.1; the baseline's factor is the parameter ``baseline_volume_scale``.
-    """
-
-    def __init__(
-        self, simulator: Simulator, visits: Sequence[Visit], treatments: Sequence[Treatment], belief: Belief
-    ) -> None:
-        self._simulator = simulator
-        self._treatments = treatments
-        self._fixed = belief.values
-        self._days = np.array([v.day for v in visits])
-        self._observed = np.log([v.volume_cm3 for v in visits])
-        self._floor = 0.1 * simulator.domain.voxel_volume_mm3 / 1000.0
-
-    def __call__(self, parameters: Mapping[str, float]) -> FloatArray:
-        """Residuals in standard deviations, one a visit, visits in order of day."""
-        named = {**self._fixed, **parameters}
-        volumes = self._simulator.volumes_cm3(named, self._treatments, self._days)
-        return np.asarray((np.log(np.maximum(volumes, self._floor)) - self._observed) / VOLUME_LOG_SD)
+    return (*names, *informed_by(treatments, last_day))
 
 
 def calibrate(
@@ -84,31 +193,128 @@ def calibrate(
     treatments: Sequence[Treatment],
     belief: Belief,
     *,
-    max_iterations: int = 30,
-    progress: Callable[[float, str], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
-) -> tuple[Belief, Fit]:
-    """Fit from the priors to all visits (in order of day); return the new belief and the fit."""
+    method: str = "map",
+    settings: CalibrationSettings | None = None,
+    seed: int = 0,
+    watch: Watch | None = None,
+) -> Calibrated:
+    """Fit from the priors to all visits (in order of day).
+
+    Raises
+    ------
+    InputError
+        When the method, a bound or a treatment cannot be used.
+    concurrent.futures.CancelledError
+        When ``watch`` said so.
+    """
+    refuse_unknown(method, METHODS)
     refuse_unsimulated(treatments)
-    fresh = prior_belief(belief, treatments)
+    settings, watch = settings or CalibrationSettings(), watch or Watch()
+    fresh = prior_belief(belief, treatments, settings.bounds)
     names = informed_names(treatments, visits[-1].day)
-    priors = [p for p in fresh.priors if p.name in names]
+    priors = [p for p in fresh.priors if p.name in names and not p.fixed]
+    likelihood = Likelihood(simulator, visits, treatments, fresh.values, observations=settings.observations)
     fit = fit_least_squares(
-        Likelihood(simulator, visits, treatments, fresh),
+        likelihood,
         priors,
-        max_iterations=max_iterations,
-        progress=progress,
-        cancelled=cancelled,
+        prior_weight=WEAK_PRIOR if method == "lm" else 1.0,
+        max_iterations=settings.max_iterations,
+        progress=watch.part(0.0, 0.2 if method == "bayesian" else 1.0),
+        cancelled=watch.cancelled,
     )
-    return fresh.updated(fit.names, fit.log_mean, fit.log_covariance), fit
+    found = Calibrated(
+        belief=fresh.updated(fit.names, fit.log_mean, fit.log_covariance),
+        method=method,
+        cost=fit.cost,
+        evaluations=fit.evaluations,
+        converged=fit.converged,
+        message=fit.message,
+        information=fit.identifiability,
+        observations=likelihood.kinds,
+        volume_log_sd=_volume_log_sd(fit, len(visits)),
+    )
+    if method != "bayesian":
+        return found
+    sampled = _sampled(
+        found, fit, (likelihood, priors), SamplerOptions(settings.particles, seed), watch=watch
+    )
+    return replace(sampled, volume_log_sd=spread_now(simulator, sampled.belief, treatments, visits[-1].day))
 
 
-def current_volume(belief: Belief, visits: Sequence[Visit], fit: Fit) -> Estimate:
-    """Modelled volume on the last visit's day, its interval by the delta method on the Laplace covariance."""
-    log_volume = float(np.log(visits[-1].volume_cm3) + VOLUME_LOG_SD * fit.residuals[-1])
-    slope = fit.jacobian[-1] * VOLUME_LOG_SD
-    spread = math.sqrt(max(float(slope @ fit.log_covariance @ slope), 0.0))
-    return volume_estimate(math.exp(log_volume), spread, source="modelled on the last visit's day")
+def _volume_log_sd(fit: Fit, visits: int) -> float:
+    """By the delta method on the Laplace covariance; the volumes are the first residuals."""
+    slope = fit.jacobian[visits - 1] * VOLUME_LOG_SD
+    return math.sqrt(max(float(slope @ fit.log_covariance @ slope), 0.0))
+
+
+def _sampled(
+    found: Calibrated,
+    fit: Fit,
+    problem: tuple[Likelihood, list[Prior]],
+    options: SamplerOptions,
+    *,
+    watch: Watch,
+) -> Calibrated:
+    """Replace the Laplace approximation by samples that start from it."""
+    likelihood, priors = problem
+
+    def log_likelihood(parameters: Mapping[str, float]) -> float:
+        residuals = likelihood(parameters)
+        return -0.5 * float(residuals @ residuals)
+
+    samples = sample_posterior(
+        log_likelihood,
+        priors,
+        start=fit,
+        options=options,
+        progress=watch.part(0.2, 1.0),
+        cancelled=watch.cancelled,
+    )
+    spread = np.array([p.log_sd for p in priors])
+    return replace(
+        found,
+        belief=found.belief.sampled(Particles(samples.names, samples.logs, samples.weights)),
+        evaluations=found.evaluations + samples.evaluations,
+        information=identifiability(samples.names, samples.log_covariance, spread),
+        sampling=SamplingReport(
+            particles=options.particles,
+            distinct=samples.distinct,
+            effective=min(samples.ess),
+            acceptance=float(np.mean(samples.acceptance)),
+            stages=len(samples.temperatures),
+        ),
+    )
+
+
+def refuse_unknown(method: str, known: Sequence[str]) -> None:
+    """Raise when a method is not among the known ones."""
+    if method not in known:
+        raise InputError(
+            f"The method '{method}' is not known.", f"There are: {', '.join(known)}.", "Use one of these."
+        )
+
+
+def spread_now(simulator: Simulator, belief: Belief, treatments: Sequence[Treatment], day: float) -> float:
+    """Standard deviation of the logarithm of the modelled volume on a day, from sigma points.
+
+    Two points a direction, at the covariance's roots times the square root of their number (Julier & Uhlmann
+    2004, doi:10.1109/JPROC.2003.823141).
+    """
+    free = [i for i, name in enumerate(belief.names) if name in belief.calibrated]
+    covariance = belief.log_covariance[np.ix_(free, free)]
+    eigenvalue, vector = np.linalg.eigh(covariance)
+    root = vector * np.sqrt(np.clip(eigenvalue, 0.0, None) * len(free))
+    floor = 0.1 * simulator.domain.voxel_volume_mm3 / 1000.0
+    logs = []
+    for step in (*root.T, *-root.T):
+        values = dict(belief.values)
+        for i, shift in zip(free, step, strict=True):
+            prior = belief.priors[i]
+            moved = math.exp(belief.log_mean[i] + shift)
+            values[prior.name] = min(prior.high, max(prior.low, moved))
+        volume = float(simulator.volumes_cm3(values, treatments, np.array([day]))[0])
+        logs.append(math.log(max(volume, floor)))
+    return float(np.std(logs))
 
 
 def volume_estimate(volume_cm3: float, log_sd: float, *, source: str) -> Estimate:
@@ -129,30 +335,37 @@ def summary(
     simulator: Simulator,
     visits: Sequence[Visit],
     treatments: Sequence[Treatment],
-    belief: Belief,
+    found: Calibrated,
     *,
-    fit: Fit,
     version: int,
 ) -> CalibrationResult:
     """Compare the calibrated model with every visit."""
+    belief = found.belief
     days = np.array([v.day for v in visits])
     volumes, overlaps = [], []
-    for (_, state), visit in zip(simulator.states(belief.values, treatments, days), visits, strict=True):
-        modelled = state[1:-1, 1:-1, 1:-1] >= DETECTION_THRESHOLD
+    for state, visit in zip(simulator.observed(belief.values, treatments, days), visits, strict=True):
+        modelled = state.visible_mask(DETECTION_THRESHOLD)
         both = np.count_nonzero(modelled & visit.mask)
         overlaps.append(2.0 * int(both) / int(np.count_nonzero(modelled) + np.count_nonzero(visit.mask) or 1))
-        volumes.append(simulator.volume_cm3(state))
+        volumes.append(simulator.visible_cm3(state))
+    observed = np.array([v.volume_cm3 for v in visits])
+    floor = 0.1 * simulator.domain.voxel_volume_mm3 / 1000.0
+    residuals = np.log(np.maximum(volumes, floor) / observed) / VOLUME_LOG_SD
     return CalibrationResult(
         version=version,
         estimates=belief.estimates(),
         days=tuple(float(d) for d in days),
-        observed_cm3=tuple(v.volume_cm3 for v in visits),
+        observed_cm3=tuple(float(v) for v in observed),
         modelled_cm3=tuple(volumes),
         dice=tuple(overlaps),
-        residuals=tuple(float(r) for r in fit.residuals),
-        cost=fit.cost,
-        evaluations=fit.evaluations,
-        converged=fit.converged,
-        message=fit.message,
-        identifiability=fit.notes,
+        residuals=tuple(float(r) for r in residuals),
+        cost=found.cost,
+        evaluations=found.evaluations,
+        converged=found.converged,
+        message=found.message,
+        identifiability=found.information.words,
+        method=found.method,
+        observations=found.observations,
+        information=found.information,
+        sampling=found.sampling,
     )

@@ -82,7 +82,7 @@ def model_geometry(lesion: Mask, image: Volume | None, domain: Mask | None) -> G
             "Follow a lesion of this size by its diameter, or segment it on a finer image.",
         )
     inside, rule = _domain(frame, share >= 0.5, image, domain)
-    return Geometry(as_mask(frame, inside, meaning=TISSUE), _distance_mm(share, spacing), rule)
+    return Geometry(as_mask(frame, inside, meaning=TISSUE), signed_distance_mm(share, spacing), rule)
 
 
 def _upright(volume: Mask) -> Volume:
@@ -104,7 +104,7 @@ def _upright(volume: Mask) -> Volume:
     return Volume(np.zeros(shape, dtype=np.uint8), affine)
 
 
-def _distance_mm(share: NDArray[np.float64], spacing: float) -> NDArray[np.float32]:
+def signed_distance_mm(share: NDArray[np.float64], spacing: float) -> NDArray[np.float32]:
     """Signed distance to the edge of a covered share, smoothed over one voxel."""
     smooth = ndimage.gaussian_filter(share, 0.7, mode="constant")
     inside = smooth >= min(0.5, 0.5 * float(smooth.max()))

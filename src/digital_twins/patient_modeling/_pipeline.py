@@ -12,16 +12,25 @@ from digital_twins import __version__
 from digital_twins._errors import DigitalTwinError, InputError
 from digital_twins.calibration import Belief
 from digital_twins.imaging import Mask, Volume, bounding_box, crop, load_mask, load_volume
+from digital_twins.models import solver_fallback
 from digital_twins.patient_modeling._calibrate import volume_estimate
 from digital_twins.patient_modeling._geometry import MARGIN_MM, model_geometry
-from digital_twins.patient_modeling._priors import VOLUME_LOG_SD, growth_priors, tumour_family
+from digital_twins.patient_modeling._priors import (
+    VOLUME_LOG_SD,
+    growth_priors,
+    replaced_priors,
+    tumour_family,
+)
 from digital_twins.patient_modeling._simulator import Simulator
 from digital_twins.patient_modeling._snapshot import Provenance, Snapshot
+from digital_twins.patient_modeling._tissue import Tissue, tissue_on_grid
 from digital_twins.patient_modeling._twin import PatientTwin
 from digital_twins.units import body_surface_area_m2
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from digital_twins.calibration import Prior
 
 MODEL_TYPES = ("reaction_diffusion",)
 SOLVERS = ("cpu", "gpu_parallel")
@@ -38,20 +47,26 @@ class TumorTwinPipeline:
         ``"reaction_diffusion"``: proliferation and invasion with treatment, see
         :class:`digital_twins.models.ReactionDiffusionModel`.
     solver
-        ``"cpu"``, or ``"gpu_parallel"``: this version has no GPU solver, so it runs on the CPU and says so in
-        the twin's provenance.
+        ``"cpu"``, or ``"gpu_parallel"``: the same scheme in JAX on an accelerator (extra ``gpu``); without
+        one the twin is computed on the CPU, and its provenance says so and why.
+    priors
+        Priors that take the place of those of the same name (``diffusion_mm2_per_day``,
+        ``proliferation_per_day``, ...); the others stay those of the tumour's family.
 
     Raises
     ------
     InputError
-        For any other model or solver.
+        For any other model or solver, or a prior of an unknown name.
     """
 
-    def __init__(self, model_type: str = "reaction_diffusion", solver: str = "cpu") -> None:
+    def __init__(
+        self, model_type: str = "reaction_diffusion", solver: str = "cpu", *, priors: Sequence[Prior] = ()
+    ) -> None:
         _refuse_unknown("model", model_type, MODEL_TYPES)
         _refuse_unknown("solver", solver, SOLVERS)
         self.model_type = model_type
         self.solver = solver
+        self.priors = tuple(priors)
 
     def create_twin(
         self,
@@ -61,10 +76,13 @@ class TumorTwinPipeline:
         *,
         clinical_data: Mapping[str, Any] | None = None,
         domain: Any = None,
+        tissue: Tissue | None = None,
         baseline: datetime | None = None,
         seed: int = 0,
     ) -> PatientTwin:
         """Make a patient's twin from baseline images and the segmentation of the tumour.
+
+        One lesion mask and one domain mask suffice, of any organ; images and tissue maps are optional.
 
         The twin's baseline density has exactly the segmented volume above the detection threshold; its
         parameters are priors until :meth:`PatientTwin.calibrate`. Same inputs and seed, same ``twin_id``.
@@ -85,6 +103,9 @@ class TumorTwinPipeline:
         domain
             Mask of the tissue that the tumour can invade. Derived from the image when not given: tissue
             above air (CT) or above the background (MR), connected to the lesion, within 25 mm of it.
+        tissue
+            How well cells move through it: labels of tissues, a map of relative diffusivity, or diffusion
+            tensors (:class:`Tissue`). Uniform when not given.
         baseline
             Time of day 0, timezone-aware; the acquisition time of image or segmentation when not given.
 
@@ -105,18 +126,27 @@ class TumorTwinPipeline:
         image = _matching(images, lesion)
         given = None if domain is None else load_mask(domain)
         geometry = model_geometry(lesion, image, given)
-        simulator = Simulator(geometry.domain, geometry.distance_mm, lesion.volume_cm3)
+        on_grid = tissue_on_grid(tissue, geometry)
+        simulator = Simulator(
+            on_grid.domain,
+            geometry.distance_mm,
+            lesion.volume_cm3,
+            diffusivity=on_grid.diffusivity,
+            tensor=on_grid.tensor,
+            solver=self.solver,
+        )
         clinical = _with_body_surface(dict(clinical_data or {}))
         family = tumour_family(clinical)
         inputs = {f"image:{name}": volume.digest() for name, volume in images.items()}
         inputs["tumor_segmentation"] = lesion.digest()
         if given is not None:
             inputs["domain"] = given.digest()
-        notes = [f"domain: {geometry.domain_rule}", f"priors: {family}", *self._solver_note()]
+        inputs |= on_grid.inputs
+        notes = [f"domain: {geometry.domain_rule}", f"priors: {family}", *on_grid.notes, *self._solver_note()]
         first = Snapshot(
             version=1,
             created_utc=datetime.now(tz=UTC),
-            belief=Belief.from_priors(growth_priors(family)),
+            belief=Belief.from_priors(replaced_priors(growth_priors(family, clinical), self.priors)),
             visits=(),
             treatment_history=(),
             provenance=Provenance(inputs, __version__, seed, None, tuple(notes)),
@@ -136,8 +166,11 @@ class TumorTwinPipeline:
     def _solver_note(self) -> list[str]:
         if self.solver == "cpu":
             return []
+        reason = solver_fallback(self.solver)
+        if reason is None:
+            return ["solver: gpu_parallel, the scheme of the CPU in JAX on an accelerator"]
         _log.info("twin.solver_fallback")
-        return ["solver: gpu_parallel was asked for; this version computes on the CPU with the same scheme"]
+        return [f"solver: gpu_parallel was asked for; computed on the CPU with the same scheme: {reason}"]
 
 
 def _refuse_unknown(what: str, given: str, known: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,10 +12,15 @@ from numpy.typing import NDArray
 
 from digital_twins._errors import InputError
 from digital_twins.imaging import Mask, Volume, as_mask
+from digital_twins.models import summarise_ensemble
 from digital_twins.patient_modeling._simulator import DETECTION_THRESHOLD
+from digital_twins.units import MM3_PER_CM3
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    import pandas as pd
+    import xarray as xr
 
     from digital_twins.calibration import Belief
     from digital_twins.patient_modeling._simulator import Simulator
@@ -38,8 +44,9 @@ class Prediction:
         The twin's "now": its last observation. Days up to it are the model's account of the past; planned
         treatments begin on it.
     volume_cm3, low_cm3, high_cm3
-        Median and central ``interval`` of the volume above the detection threshold. They hold the
-        uncertainty of parameters and baseline volume, not that of a future segmentation.
+        Median and central ``interval`` of the visible volume: above the detection threshold, dead cells
+        that are not cleared yet included. They hold the uncertainty of parameters and baseline
+        volume, not that of a future segmentation.
     samples_cm3
         [sample, day]: volumes of each member of the ensemble, for derived endpoints.
     treatments
@@ -64,7 +71,7 @@ class Prediction:
     mean_density: NDArray[np.float32]
 
     def mask_at(self, day: float) -> Mask:
-        """Tumour on a day: voxels above the detection threshold in at least half of the ensemble.
+        """Tumour on a day: voxels that show tumour in at least half of the ensemble.
 
         Between output days the probability is interpolated. The mask may be empty. On the model grid.
 
@@ -78,12 +85,47 @@ class Prediction:
         return as_mask(self._plain, self._between(self.probability, day) >= 0.5, meaning=NEOPLASM)
 
     def probability_at(self, day: float) -> Volume:
-        """Share of the ensemble above the detection threshold, 0..1, on the model grid."""
+        """Share of the ensemble in which a voxel shows tumour, 0..1, on the model grid."""
         return self._plain.with_array(self._between(self.probability, day))
 
     def density_at(self, day: float) -> Volume:
-        """Mean tumour cell density as a part of the carrying capacity, on the model grid."""
+        """Mean density of living tumour cells as a part of the carrying capacity, on the model grid."""
         return self._plain.with_array(self._between(self.mean_density, day))
+
+    def to_dataframe(self, *, samples: bool = False) -> pd.DataFrame:
+        """Return the days as a pandas DataFrame, or every member of the ensemble on every day.
+
+        Raises
+        ------
+        MissingExtraError
+            Without pandas (``pip install 'digital-twins[dataframe]'``).
+        """
+        from digital_twins.patient_modeling._frames import prediction_frame
+
+        return prediction_frame(self, samples=samples)
+
+    def to_xarray(self) -> xr.Dataset:
+        """Return volumes, probability and mean density as an xarray Dataset with coordinates and units.
+
+        Raises
+        ------
+        MissingExtraError
+            Without xarray (``pip install 'digital-twins[xarray]'``).
+        """
+        from digital_twins.patient_modeling._frames import prediction_dataset
+
+        return prediction_dataset(self)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Prediction of twin {self.twin_id[:8]} version {self.model_version}: day {self.days[-1]:g}, "
+            f"{self.volume_cm3[-1]:.2f} cm3 ({self.low_cm3[-1]:.2f} to {self.high_cm3[-1]:.2f})>"
+        )
+
+    def _repr_html_(self) -> str:
+        from digital_twins.patient_modeling._card import prediction_card
+
+        return prediction_card(self)
 
     @property
     def _plain(self) -> Volume:
@@ -145,21 +187,14 @@ def run_ensemble(
     progress: Callable[[float, str], None] | None = None,
 ) -> tuple[FloatArray, NDArray[np.float32], NDArray[np.float32]]:
     """Solve once a parameter set; return volumes [sample, day], probability and mean density [day, ...]."""
-    shape = (days.size, *simulator.domain.shape)
-    above = np.zeros(shape, dtype=np.uint16)
-    total = np.zeros(shape, dtype=np.float32)
-    volumes = np.zeros((len(parameters), days.size))
-    for i, values in enumerate(parameters):
-        for j, (_, state) in enumerate(simulator.states(values, treatments, days)):
-            inner = state[1:-1, 1:-1, 1:-1]
-            volumes[i, j] = simulator.volume_cm3(state)
-            above[j] += inner >= DETECTION_THRESHOLD
-            total[j] += inner
-        if progress is not None:
-            progress((i + 1) / len(parameters), f"member {i + 1} of {len(parameters)}")
-    count = np.float32(len(parameters))
-    probability = np.asarray(above / count, dtype=np.float32)
-    return np.asarray(volumes), probability, np.asarray(total / count, dtype=np.float32)
+    summary = summarise_ensemble(
+        [functools.partial(simulator.observed, values, treatments, days) for values in parameters],
+        simulator.solver_domain,
+        days,
+        level=DETECTION_THRESHOLD,
+        progress=progress,
+    )
+    return summary.volume_mm3 / MM3_PER_CM3, summary.share_above, summary.mean_density
 
 
 def ensemble(belief: Belief, count: int, *, seed: int) -> list[dict[str, float]]:

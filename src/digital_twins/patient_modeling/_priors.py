@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from digital_twins._errors import InputError
 from digital_twins.calibration import Prior
+from digital_twins.patient_modeling._radiation_priors import radiation_priors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 DIFFUSION = "diffusion_mm2_per_day"
 PROLIFERATION = "proliferation_per_day"
 BASELINE_SCALE = "baseline_volume_scale"
-ALPHA = "alpha_per_gy"
-ALPHA_BETA = "alpha_beta_gy"
 DRUG = "drug_sensitivity"
 
 VOLUME_LOG_SD = 0.1
@@ -37,20 +37,23 @@ _GROWTH = {
 _WORDS = {
     "glioma": ("glioma", "glioblastoma", "gbm", "astrocytoma", "brain"),
     "lung": ("lung", "nsclc", "pulmonary"),
+    "breast": ("breast", "mamma"),
+    "liver": ("liver", "hepat", "hcc"),
+    "head_and_neck": ("head and neck", "hnscc", "oropharyn", "laryn"),
 }
 
 
 def tumour_family(clinical_data: Mapping[str, Any] | None) -> str:
-    """Return the family of growth priors that the clinical data name: glioma, lung or tumour (any other)."""
+    """Return the family of priors that the clinical data name, "tumour" for any other."""
     data = clinical_data or {}
     texts = (data.get(key) for key in ("tumor_type", "tumour_type", "diagnosis", "cancer_type", "site"))
     text = " ".join(str(value) for value in texts if value).lower()
     return next((family for family, words in _WORDS.items() if any(w in text for w in words)), "tumour")
 
 
-def growth_priors(family: str) -> tuple[Prior, ...]:
-    """Priors of a new twin; ``family`` as :func:`tumour_family` returns it."""
-    diffusion, proliferation, source = _GROWTH[family]
+def growth_priors(family: str, clinical_data: Mapping[str, Any] | None = None) -> tuple[Prior, ...]:
+    """Priors of a new twin; ``family`` as :func:`tumour_family` returns it from the same clinical data."""
+    diffusion, proliferation, source = _GROWTH.get(family, _GROWTH["tumour"])
     return (
         Prior(DIFFUSION, diffusion, 0.8, 0.001, 2.0, "mm2/d", source),
         Prior(PROLIFERATION, proliferation, 0.6, 0.0005, 0.5, "/d", source),
@@ -63,18 +66,28 @@ def growth_priors(family: str) -> tuple[Prior, ...]:
             "1",
             "true over segmented baseline volume; volumes differ by about 10 % between readers [verify]",
         ),
-        Prior(
-            ALPHA,
-            0.03,
-            0.6,
-            0.001,
-            0.5,
-            "/Gy",
-            "effective, of the visible volume: Rockne et al. 2009, doi:10.1007/s00285-008-0219-6 [verify]",
-        ),
-        Prior(ALPHA_BETA, 10.0, 0.0, 10.0, 10.0, "Gy", "usual value for tumours, held fixed [verify]"),
+        *radiation_priors(family, clinical_data),
         drug_prior(DRUG),
     )
+
+
+def replaced_priors(priors: Sequence[Prior], given: Sequence[Prior]) -> tuple[Prior, ...]:
+    """Return the priors with those given in the place of their namesakes.
+
+    Raises
+    ------
+    InputError
+        When a given prior has a name that is not among them.
+    """
+    own = {prior.name: prior for prior in given}
+    unknown = sorted(own.keys() - {prior.name for prior in priors})
+    if unknown:
+        raise InputError(
+            f"The prior '{unknown[0][:60]}' belongs to no parameter.",
+            "Its name is not one of the model's.",
+            f"Use {', '.join(prior.name for prior in priors)}.",
+        )
+    return tuple(own.get(prior.name, prior) for prior in priors)
 
 
 def drug_prior(name: str) -> Prior:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from digital_twins._errors import InputError
 from digital_twins.imaging import load_mask
 from digital_twins.patient_modeling._geometry import place_on_grid
+from digital_twins.patient_modeling._visit_images import VisitImage, read_images
 from digital_twins.units import DAYS_PER_WEEK, SECONDS_PER_DAY
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class Visit:
         SHA-256 of the mask's content.
     day_from
         Where the day was read: ``"given"``, ``"acquisition time"`` or ``"file name"``.
+    images
+        Cellularity and uptake that were seen with it.
     """
 
     day: float
@@ -51,6 +54,7 @@ class Visit:
     mask: NDArray[np.bool_]
     digest: str
     day_from: str
+    images: tuple[VisitImage, ...] = ()
 
 
 def read_visit(scan: Any, *, frame: Mask, baseline: datetime | None) -> Visit:
@@ -59,8 +63,10 @@ def read_visit(scan: Any, *, frame: Mask, baseline: datetime | None) -> Visit:
     Parameters
     ----------
     scan
-        ``(day, source)`` or a source, which is whatever :func:`digital_twins.imaging.load_mask` takes. A bare
-        source needs an acquisition time (DICOM) or ``week_N``/``day_N`` in its file name.
+        ``(day, source)`` or a source, which is whatever :func:`digital_twins.imaging.load_mask` takes, or a
+        mapping of it as ``segmentation`` with ``adc`` and ``pet`` images beside it
+        (:func:`digital_twins.patient_modeling._visit_images.read_images`). A bare source needs an acquisition
+        time (DICOM) or ``week_N``/``day_N`` in its file name.
     frame
         Domain mask of the twin: its grid and frame of reference.
     baseline
@@ -73,6 +79,9 @@ def read_visit(scan: Any, *, frame: Mask, baseline: datetime | None) -> Visit:
         when it belongs to another frame of reference or patient, or lies outside the model's grid.
     """
     day, source = _split(scan)
+    beside = source if isinstance(source, Mapping) else {}
+    if isinstance(source, Mapping):
+        source = _segmentation(source)
     mask = load_mask(source)
     day_from = "given"
     if day is None and baseline is not None and mask.acquired is not None:
@@ -96,7 +105,18 @@ def read_visit(scan: Any, *, frame: Mask, baseline: datetime | None) -> Visit:
     placed, inside = place_on_grid(mask, frame)
     if inside < 0.98:
         day_from += f"; {100.0 * (1.0 - inside):.0f} % of the lesion is outside the model's box"
-    return Visit(max(day, 0.0), mask.volume_cm3, placed, mask.digest(), day_from)
+    images = read_images(beside, frame, placed)
+    return Visit(max(day, 0.0), mask.volume_cm3, placed, mask.digest(), day_from, images)
+
+
+def _segmentation(source: Mapping[str, Any]) -> Any:
+    if source.get("segmentation") is None:
+        raise InputError(
+            "A follow-up scan has no segmentation.",
+            "Images are compared with the model inside and around the outlined lesion.",
+            "Pass {'segmentation': ..., 'adc': ..., 'pet': ...}.",
+        )
+    return source["segmentation"]
 
 
 def _split(scan: Any) -> tuple[float | None, Any]:

@@ -9,15 +9,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from digital_twins.models import Domain, ReactionDiffusionModel, volume_above_mm3
-from digital_twins.patient_modeling._forcing import forcing_for
+from digital_twins.models import (
+    Domain,
+    ReactionDiffusionModel,
+    TensorDomain,
+    TumourState,
+    trajectory_with_dead_cells,
+    volume_above_mm3,
+)
+from digital_twins.patient_modeling._course import Solver, course_forcing
+from digital_twins.patient_modeling._forcing import forcing_for, needs_state
 from digital_twins.patient_modeling._priors import BASELINE_SCALE, DIFFUSION, PROLIFERATION
+from digital_twins.patient_modeling._radiation_priors import CLEARANCE
 from digital_twins.units import mm3_to_cm3
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from digital_twins.imaging import Mask
+    from digital_twins.models import Forcing
     from digital_twins.records import Treatment
 
 FloatArray = NDArray[np.float64]
@@ -50,16 +60,27 @@ class Simulator:
         Signed distance to the edge of the segmented lesion, positive inside.
     lesion_volume_cm3
         Segmented volume at baseline.
+    solver
+        As for :class:`digital_twins.models.ReactionDiffusionModel`.
+    diffusivity
+        Relative diffusivity of each voxel of the model grid, or None where it is 1 everywhere.
+    tensor
+        Relative diffusion tensors [slice, row, column, 3, 3] along the grid's axes, or None.
     """
 
     domain: Mask
     distance_mm: NDArray[np.float32]
     lesion_volume_cm3: float
+    solver: str = "cpu"
+    diffusivity: NDArray[np.float32] | None = None
+    tensor: NDArray[np.float32] | None = None
 
     @cached_property
     def solver_domain(self) -> Domain:
         """The domain as the solver takes it."""
-        return Domain(self.domain.array, self.domain.spacing_mm)
+        if self.tensor is not None:
+            return TensorDomain(self.domain.array, self.domain.spacing_mm, self.tensor)
+        return Domain(self.domain.array, self.domain.spacing_mm, self.diffusivity)
 
     def density(self, scale: float = 1.0) -> NDArray[np.float32]:
         """Baseline density for a true volume of ``scale`` times the segmented one."""
@@ -76,21 +97,73 @@ class Simulator:
         self, parameters: Mapping[str, float], treatments: Sequence[Treatment], days: FloatArray
     ) -> Iterator[tuple[float, NDArray[np.float32]]]:
         """Yield (day, padded density) at each day from baseline on; the density is overwritten."""
-        model = ReactionDiffusionModel(parameters[DIFFUSION], parameters[PROLIFERATION])
+        model = ReactionDiffusionModel(parameters[DIFFUSION], parameters[PROLIFERATION], solver=self.solver)
         horizon = float(days[-1]) if days.size else 0.0
         return model.trajectory(
             self.density(parameters.get(BASELINE_SCALE, 1.0)),
             self.solver_domain,
             days,
-            forcing=forcing_for(treatments, parameters, horizon_days=horizon),
+            forcing=self.forcing(parameters, treatments, horizon),
             tolerance=_TOLERANCE,
+        )
+
+    def observed(
+        self, parameters: Mapping[str, float], treatments: Sequence[Treatment], days: FloatArray
+    ) -> Iterator[TumourState]:
+        """Yield what an image would show at each day: living cells, and dead ones not cleared yet.
+
+        Cells that radiation killed stay visible and are cleared with ``clearance_half_life_days``; without
+        that parameter, and after drugs, they vanish at once. Arrays are overwritten by the next step.
+        """
+        half_life = parameters.get(CLEARANCE)
+        if half_life is None:
+            return (TumourState(day, state) for day, state in self.states(parameters, treatments, days))
+        horizon = float(days[-1]) if days.size else 0.0
+        return trajectory_with_dead_cells(
+            ReactionDiffusionModel(parameters[DIFFUSION], parameters[PROLIFERATION], solver=self.solver),
+            self.density(parameters.get(BASELINE_SCALE, 1.0)),
+            self.solver_domain,
+            output_days=days,
+            forcing=self.forcing(parameters, treatments, horizon),
+            clearance_half_life_days=half_life,
+            tolerance=_TOLERANCE,
+        )
+
+    def visible_cm3(self, state: TumourState) -> float:
+        """Visible volume of a state that :meth:`observed` yields."""
+        voxel = self.solver_domain.voxel_volume_mm3
+        return mm3_to_cm3(state.visible_volume_mm3(DETECTION_THRESHOLD, voxel_volume_mm3=voxel))
+
+    def forcing(
+        self, parameters: Mapping[str, float], treatments: Sequence[Treatment], horizon_days: float
+    ) -> Forcing:
+        """What the treatments do to this tumour until the horizon, as the solvers take it.
+
+        Surgery and immunotherapy depend on the tumour by then: for them the course is solved once.
+        """
+        if not needs_state(treatments):
+            return forcing_for(treatments, parameters, horizon_days=horizon_days)
+        model = ReactionDiffusionModel(parameters[DIFFUSION], parameters[PROLIFERATION], solver=self.solver)
+        return course_forcing(
+            Solver(
+                model,
+                self.solver_domain,
+                self.domain,
+                DETECTION_THRESHOLD,
+                _TOLERANCE,
+                parameters.get(CLEARANCE),
+            ),
+            self.density(parameters.get(BASELINE_SCALE, 1.0)),
+            parameters,
+            treatments=treatments,
+            horizon_days=horizon_days,
         )
 
     def volumes_cm3(
         self, parameters: Mapping[str, float], treatments: Sequence[Treatment], days: FloatArray
     ) -> FloatArray:
-        """Volume above the detection threshold at each day."""
-        return np.array([self.volume_cm3(state) for _, state in self.states(parameters, treatments, days)])
+        """Visible volume at each day."""
+        return np.array([self.visible_cm3(state) for state in self.observed(parameters, treatments, days)])
 
     @cached_property
     def _widths_mm(self) -> tuple[float, float]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from digital_twins.calibration import Belief, Estimate
+    from digital_twins.calibration import Belief, Estimate, Identifiability
     from digital_twins.patient_modeling._scans import Visit
     from digital_twins.records import Treatment
 
@@ -42,6 +42,29 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True)
+class SamplingReport:
+    """How the samples of a posterior came to be.
+
+    Attributes
+    ----------
+    particles, distinct
+        Samples kept, and how many of them differ.
+    effective
+        Smallest effective sample size on the way, before resampling.
+    acceptance
+        Mean share of accepted moves; 1 where there are none.
+    stages
+        Tempering steps; 1 for an update without.
+    """
+
+    particles: int
+    distinct: int
+    effective: float
+    acceptance: float
+    stages: int
+
+
+@dataclass(frozen=True, slots=True)
 class CalibrationResult:
     """Outcome of a calibration.
 
@@ -55,11 +78,20 @@ class CalibrationResult:
         One entry a visit: day, segmented and modelled volume, and the overlap of both masks on the model
         grid (reported, not fitted).
     residuals
-        log(modelled / observed) over its standard deviation of 0.1.
+        log(modelled / observed volume) over its standard deviation of 0.1.
     cost, evaluations, converged, message
         See :class:`digital_twins.calibration.Fit`.
     identifiability
-        What the data do not determine.
+        What the data do not determine, in words.
+    method
+        ``"map"``, ``"lm"`` or ``"bayesian"``; ``"enkf"``, ``"particle"`` or ``"ekf"`` for an assimilation.
+    observations
+        What was compared: ``"volume"``, ``"shape"``, ``"cellularity"``, ``"uptake"``.
+    information
+        Posterior against prior as numbers (None in files of older versions). For an assimilation the prior is
+        what was believed before it.
+    sampling
+        How the samples came to be, where there are any.
     """
 
     version: int
@@ -74,6 +106,10 @@ class CalibrationResult:
     converged: bool
     message: str
     identifiability: tuple[str, ...]
+    method: str = "map"
+    observations: tuple[str, ...] = ("volume",)
+    information: Identifiability | None = None
+    sampling: SamplingReport | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from digital_twins.plotting._style import (
     MARKERS,
     PALETTE,
     ImageFormat,
+    Picture,
     add_note,
     cut,
     dress,
@@ -41,7 +42,7 @@ def treatment_comparison(
     horizon_days: float,
     size_mm: tuple[float, float] = (92.0, 58.0),
     image_format: ImageFormat = "svg",
-) -> bytes:
+) -> Picture:
     """Draw one row per option: the median change as a point, its interval as a bar, zero as a line.
 
     Options keep the colour and marker of their place in the list, as in ``volume_timeline``.
@@ -57,7 +58,7 @@ def treatment_comparison(
 
     Returns
     -------
-    bytes
+    Picture
         The image, reproducible byte by byte.
 
     Raises

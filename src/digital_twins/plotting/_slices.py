@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from digital_twins._errors import ConflictError, InputError
-from digital_twins.plotting._style import FONT, INK, PALETTE, ImageFormat, add_note, new_figure, render
+from digital_twins.plotting._style import (
+    FONT,
+    INK,
+    PALETTE,
+    ImageFormat,
+    Picture,
+    add_note,
+    new_figure,
+    render,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +35,7 @@ def slice_triptych(
     predicted_day: float | None = None,
     size_mm: tuple[float, float] = (186.0, 64.0),
     image_format: ImageFormat = "svg",
-) -> bytes:
+) -> Picture:
     """Draw the slice with the largest tumour area three times, cropped around the tumour.
 
     Parameters
@@ -42,7 +51,7 @@ def slice_triptych(
 
     Returns
     -------
-    bytes
+    Picture
         The image; rows are drawn downwards and columns to the right with their true spacing.
 
     Raises

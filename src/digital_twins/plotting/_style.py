@@ -68,7 +68,26 @@ def add_note(figure: Figure, text: str = NOTE) -> None:
     figure.text(0.995, 0.005, text, fontsize=FONT - 2, color="#767676", ha="right", va="bottom")
 
 
-def render(figure: Figure, image_format: ImageFormat, *, dpi: int = 150) -> bytes:
+class Picture(bytes):
+    """The bytes of an SVG or PNG image, which a notebook shows by itself."""
+
+    @property
+    def image_format(self) -> ImageFormat:
+        """``"png"`` or ``"svg"``."""
+        return "png" if self.startswith(b"\x89PNG") else "svg"
+
+    def save(self, path: str | Path) -> None:
+        """Write the image to a file; its name should end in the image's format."""
+        Path(path).write_bytes(self)
+
+    def _repr_png_(self) -> bytes | None:
+        return bytes(self) if self.image_format == "png" else None
+
+    def _repr_svg_(self) -> str | None:
+        return self.decode() if self.image_format == "svg" else None
+
+
+def render(figure: Figure, image_format: ImageFormat, *, dpi: int = 150) -> Picture:
     """Return the figure's bytes; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     # the salt makes the ids inside an SVG reproducible; matplotlib offers no argument for it
@@ -77,7 +96,7 @@ def render(figure: Figure, image_format: ImageFormat, *, dpi: int = 150) -> byte
             figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
         else:
             figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
-    return buffer.getvalue()
+    return Picture(buffer.getvalue())
 
 
 def font_folder() -> Path:

@@ -13,6 +13,7 @@ from digital_twins.plotting._style import (
     MARKERS,
     PALETTE,
     ImageFormat,
+    Picture,
     add_note,
     cut,
     dress,
@@ -64,7 +65,7 @@ def volume_timeline(
     level: float = 0.95,
     size_mm: tuple[float, float] = (92.0, 58.0),
     image_format: ImageFormat = "svg",
-) -> bytes:
+) -> Picture:
     """Draw measured volumes as points and every prediction as a median line in its interval's ribbon.
 
     Parameters
@@ -82,7 +83,7 @@ def volume_timeline(
 
     Returns
     -------
-    bytes
+    Picture
         The image, reproducible byte by byte.
 
     Raises

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         parse_history as parse_history,
         parse_treatment as parse_treatment,
     )
+    from digital_twins.records._treatment_radiation import RadiationEffect as RadiationEffect
 
 _WHERE = {
     **dict.fromkeys(
@@ -47,6 +48,7 @@ _WHERE = {
         ("DrugDose", "Fraction", "Treatment", "TreatmentKind"), "digital_twins.records._treatment"
     ),
     **dict.fromkeys(("DRUG_KINDS", "canonical_drug"), "digital_twins.records._treatment_drugs"),
+    "RadiationEffect": "digital_twins.records._treatment_radiation",
     **dict.fromkeys(("parse_history", "parse_treatment"), "digital_twins.records._treatment_parse"),
 }
 

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from digital_twins.records._treatment_radiation import RadiationEffect
+
 TreatmentKind = Literal["chemotherapy", "radiation", "targeted", "immunotherapy", "surgery", "observation"]
 
 
@@ -37,7 +39,11 @@ class Treatment:
     resource it came from, if any; ``as_given`` keeps the caller's own dictionary for provenance.
     ``assumptions`` lists, in words, every value that the caller did not give (an assumed body surface, an
     assumed start weekday): whoever shows a result of the treatment shows them too. ``day`` is the day of
-    a treatment without doses or fractions (surgery).
+    a treatment without doses or fractions (surgery). ``radiation`` holds what a radiation treatment states of
+    its biology; ``dose_map`` the dose of one fraction by voxel (an ``imaging.Volume`` in gray), where every
+    fraction has that map and ``Fraction.dose_gy`` is nominal. Of a surgery, ``margin_mm`` is what is taken
+    out around the visible lesion, ``extent_of_resection`` the part of the lesion taken out instead, and
+    ``resection`` a mask on the twin's grid as text (the twin makes it from ``as_given["resection_mask"]``).
     """
 
     kind: TreatmentKind
@@ -51,6 +57,11 @@ class Treatment:
     as_given: Mapping[str, Any] = field(default_factory=dict)
     assumptions: tuple[str, ...] = ()
     day: float | None = None
+    radiation: RadiationEffect | None = None
+    dose_map: Any = None
+    margin_mm: float | None = None
+    extent_of_resection: float | None = None
+    resection: str | None = None
 
     @property
     def first_day(self) -> float | None:

@@ -26,7 +26,7 @@ DRUG_KINDS: dict[str, TreatmentKind] = {
         ),
         "chemotherapy",
     ),
-    **dict.fromkeys(("erlotinib", "gefitinib", "osimertinib"), "targeted"),
+    **dict.fromkeys(("erlotinib", "gefitinib", "osimertinib", "targeted_agent"), "targeted"),
     **dict.fromkeys(
         ("pembrolizumab", "nivolumab", "atezolizumab", "durvalumab", "ipilimumab"), "immunotherapy"
     ),

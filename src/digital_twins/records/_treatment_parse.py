@@ -11,6 +11,15 @@ from typing import TYPE_CHECKING, Any, cast
 from digital_twins._errors import InputError
 from digital_twins.records._treatment import DrugDose, Fraction, Treatment
 from digital_twins.records._treatment_drugs import DRUG_KINDS, canonical_drug
+from digital_twins.records._treatment_radiation import (
+    COURSE_KEYS,
+    EFFECT_KEYS,
+    MAP_KEYS,
+    days_needed,
+    gaps,
+    parse_effect,
+    spread_over_day,
+)
 from digital_twins.records._treatment_schedule import MAX_ADMINISTRATIONS, WEEKDAYS, schedule_days
 
 if TYPE_CHECKING:
@@ -48,8 +57,19 @@ _RADIATION_KEYS = _COMMON | {
     "start_day",
     "days",
     "start_weekday",
+    *EFFECT_KEYS,
+    *COURSE_KEYS,
+    *MAP_KEYS,
 }
-_SURGERY_KEYS = _COMMON | {"day", "start_day", "procedure", "technique", "margin_mm"}
+_SURGERY_KEYS = _COMMON | {
+    "day",
+    "start_day",
+    "procedure",
+    "technique",
+    "margin_mm",
+    "extent_of_resection",
+    "resection_mask",
+}
 _KEYS: dict[str, set[str]] = {
     "chemotherapy": _DRUG_KEYS,
     "targeted": _DRUG_KEYS,
@@ -289,7 +309,7 @@ def _fraction_doses(given: Mapping[str, Any]) -> tuple[int, float]:
     each = _number(given, "dose_per_fraction_gy", largest=100.0)
     count = _whole(given, "fractions")
     if count is None and given.get("days") is not None and hasattr(given["days"], "__len__"):
-        count = len(given["days"])
+        count = len(given["days"]) * int(_number(given, "fractions_per_day", largest=4.0) or 1)
     if count is None and total is not None and each is not None:
         count = round(total / each)
     if count is None:
@@ -306,20 +326,43 @@ def _fraction_doses(given: Mapping[str, Any]) -> tuple[int, float]:
     return n, each
 
 
-def _parse_radiation(given: Mapping[str, Any]) -> dict[str, Any]:
-    count, each = _fraction_doses(given)
+def _radiation_days(given: Mapping[str, Any], count: int) -> tuple[list[float], list[str]]:
+    """Return the day of each fraction, and what was assumed."""
     notes: list[str] = []
+    needed = days_needed(count, given)
+    breaks = gaps(given, _number)
     days = _explicit_days(given)
-    if days is None:
-        weekday = _weekday(given)
-        schedule = given.get("schedule", "weekdays")
-        if "schedule" not in given:
-            notes.append("schedule not given: one fraction each Monday to Friday assumed")
-        if weekday is None and str(schedule).strip().lower() in ("weekdays", "bid", "twice_daily"):
-            notes.append("start weekday not known: Monday assumed")
-        start = _start_day(given)
-        laid = schedule_days(schedule, count, start_weekday=weekday or 0, radiation=True)
-        days = [start + d for d in laid[:count]]
+    if days is not None:
+        if breaks:
+            raise InputError(
+                "A treatment has both 'days' and 'gap_days'.",
+                "'days' lays every fraction out, so a gap could contradict it.",
+                "Remove 'gap_days' or 'days'.",
+            )
+        return spread_over_day(days, max(count, len(days)), given, _number), notes
+    weekday = _weekday(given)
+    schedule = given.get("schedule", "weekdays")
+    word = str(schedule).strip().lower()
+    if "schedule" not in given:
+        notes.append("schedule not given: one fraction each Monday to Friday assumed")
+    if weekday is None and word in ("weekdays", "bid", "twice_daily"):
+        notes.append("start weekday not known: Monday assumed")
+    if word in ("bid", "twice_daily") and "fractions_per_day" in given:
+        raise InputError(
+            "A treatment has both 'fractions_per_day' and a twice-daily schedule.",
+            "One of them says how many fractions a day has.",
+            "Use 'schedule': 'weekdays' with 'fractions_per_day'.",
+        )
+    start = _start_day(given)
+    laid = schedule_days(schedule, needed + 7 * len(breaks), start_weekday=weekday or 0, radiation=True)
+    kept = [start + day for day in laid if int(day) not in breaks][:needed]
+    return spread_over_day(kept, count, given, _number), notes
+
+
+def _parse_radiation(given: Mapping[str, Any]) -> dict[str, Any]:
+    _refuse_unread_map(given)
+    count, each = _fraction_doses(given)
+    days, notes = _radiation_days(given, count)
     if len(days) != count:
         raise InputError(
             f"'days' holds {len(days)} days for {count} fractions.",
@@ -333,15 +376,52 @@ def _parse_radiation(given: Mapping[str, Any]) -> dict[str, Any]:
         "fractions": tuple(Fraction(day=d, dose_gy=each) for d in days),
         "technique": None if technique is None else str(technique),
         "assumptions": tuple(notes),
+        "radiation": parse_effect(given, _number),
+        "dose_map": given.get("dose_map"),
     }
+
+
+def _refuse_unread_map(given: Mapping[str, Any]) -> None:
+    """Refuse a dose map that is a path still: this room reads no images."""
+    unread = "dose_map" in given and not hasattr(given["dose_map"], "affine")
+    if unread or "plan" in given or "registration" in given:
+        raise InputError(
+            "The dose map of a treatment has not been read.",
+            "A treatment holds the dose of one fraction as a volume, not a file or a plan.",
+            "Give the dictionary to the twin or to TreatmentSimulator, which read it.",
+        )
 
 
 def _parse_surgery(given: Mapping[str, Any]) -> dict[str, Any]:
     day = _start_day(given)
-    if (margin := given.get("margin_mm")) is not None and margin != 0:
-        _number(given, "margin_mm", largest=500.0)
+    margin = given.get("margin_mm")
+    if margin is not None and margin != 0:
+        margin = _number(given, "margin_mm", largest=500.0)
+    extent = _number(given, "extent_of_resection", largest=1.0)
+    ways = [key for key in ("margin_mm", "extent_of_resection", "resection_mask") if key in given]
+    if len(ways) > 1:
+        raise InputError(
+            f"A surgery has both '{ways[0]}' and '{ways[1]}'.",
+            "Each says on its own what is taken out.",
+            "Keep one of them.",
+        )
     what = given.get("procedure") or given.get("technique") or "resection"
-    return {"label": f"surgery: {what}, day {day:g}", "technique": str(what), "day": day}
+    how = {
+        "margin_mm": f" with a margin of {margin or 0.0:g} mm",
+        "extent_of_resection": f" of {100.0 * (extent or 0.0):g} % of the lesion",
+        "resection_mask": " as outlined",
+    }
+    notes = (
+        () if ways else ("extent of the resection not given: the whole visible lesion, no margin, assumed",)
+    )
+    return {
+        "label": f"surgery: {what}{how[ways[0]] if ways else ''}, day {day:g}",
+        "technique": str(what),
+        "day": day,
+        "margin_mm": None if margin is None else float(margin),
+        "extent_of_resection": extent,
+        "assumptions": notes,
+    }
 
 
 def _refuse_before_baseline(treatment: Treatment) -> Treatment:

@@ -22,6 +22,7 @@ _PARAMETERS = {
     "proliferation_per_day": "Proliferation",
     "alpha_per_gy": "Radiosensitivity alpha",
     "alpha_beta_gy": "Alpha/beta ratio",
+    "clearance_half_life_days": "Half-life of dead cells",
     "drug_sensitivity": "Drug sensitivity",
 }
 _UNITS = {"cm3": "cm³", "/d": "/day", "mm2/d": "mm²/day", "/Gy": "/Gy", "1": ""}

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from digital_twins.treatment_simulation import Response
 
 _GROWTH = "proliferation_per_day"
-_CRITERIA = {"recist_1_1": "RECIST 1.1", "rano": "RANO (imaging part)"}
 _LEVEL = 0.95
 
 
@@ -147,7 +146,7 @@ def summarise_response(response: Response) -> OptionSummary:
         curve=curve,
         change=change,
         category=response.response_category.value,
-        criteria=_CRITERIA.get(response.criteria, response.criteria),
+        criteria=response.criteria_label,
         probabilities={c.value: float(p) for c, p in response.category_probabilities.items()},
         input_hash=prediction.input_hash,
         predicted=((last, prediction.mask_at(last)),),

@@ -10,6 +10,7 @@ from starlette.routing import Mount, Router
 
 from digital_twins.server._api import ApiParts
 from digital_twins.server._app import create_app
+from digital_twins.server._cors import with_cors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +54,7 @@ def node_app(
         health=health,
         routes=[
             *fhir_routes(services.fhir, base="/fhir", validation=services.validation),
-            Mount("/dicom-web", _query_accept(Router(web_routes))),
+            Mount("/dicom-web", with_cors(_query_accept(Router(web_routes)), settings.dicomweb_cors_origins)),
         ],
         hosts=(settings.host, socket.gethostname()),
     )

@@ -58,6 +58,7 @@ class Node:
         self.settings = settings
         self.boot_id = uuid.uuid4().hex
         self.dicom_port = 0
+        self.dicom_tls_port = 0
         self.http_port = 0
         self._stack = contextlib.AsyncExitStack()
         self._stopping = False
@@ -181,26 +182,19 @@ class Node:
         return scheduler
 
     async def _start_dicom(self) -> Listener:
-        from digital_twins.dicom import Limits, start_listener
+        from digital_twins.server._dicom_ports import open_dicom_ports
 
-        settings = self.settings
-        listener = await start_listener(
-            self._services.dicom,
-            host=settings.host,
-            port=settings.dicom_port,
-            ae_title=settings.ae_title,
-            on_stored=self._scheduler.stored,
-            limits=Limits(
-                max_associations=settings.max_associations,
-                max_pdu_bytes=settings.max_pdu_bytes,
-                max_object_bytes=settings.max_object_bytes,
-            ),
-        )
-        self.dicom_port = listener.port
-        self._stack.push_async_callback(listener.close)
+        listeners = await open_dicom_ports(self.settings, self._services, on_stored=self._scheduler.stored)
+        for listener in listeners.values():
+            self._stack.push_async_callback(listener.close)
+        self.dicom_port = listeners["plain"].port if "plain" in listeners else listeners["tls"].port
+        self.dicom_tls_port = listeners["tls"].port if "tls" in listeners else 0
         metrics = self._services.metrics
-        metrics.gauge("twin_dicom_associations", lambda: {"": float(listener.associations)})
-        return listener
+        metrics.gauge(
+            "twin_dicom_associations",
+            lambda: {"": float(sum(each.associations for each in listeners.values()))},
+        )
+        return listeners.get("plain") or listeners["tls"]
 
     def _start_workers(self) -> WorkerPool:
         from digital_twins.server._workers import WorkerPool
@@ -274,6 +268,7 @@ class Node:
             "pid": os.getpid(),
             "boot_id": self.boot_id,
             "dicom_port": self.dicom_port,
+            "dicom_tls_port": self.dicom_tls_port,
             "http_port": self.http_port,
             "ae_title": self.settings.ae_title,
             "base_url": self.base_url,

@@ -52,6 +52,9 @@ class Guard:
         self._hosts = _LOCAL | frozenset(hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket" and not self._serves(scope):
+            await send({"type": "websocket.close", "code": 1008})
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -69,9 +72,12 @@ class Guard:
                 self._metrics.add("twin_http_requests_total", door=door, status=status)
             await send(message)
 
-        name = _host_name(scope)
-        app = self._app if name in self._hosts or _is_address(name) else _refuse
+        app = self._app if self._serves(scope) else _refuse
         await app(scope, receive, answer)
+
+    def _serves(self, scope: Scope) -> bool:
+        name = _host_name(scope)
+        return name in self._hosts or _is_address(name)
 
 
 def _host_name(scope: Scope) -> str:

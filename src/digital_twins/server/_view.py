@@ -35,10 +35,11 @@ _LABELS = {
     "baseline_volume_scale": "True over segmented baseline volume",
     "alpha_per_gy": "Radiosensitivity alpha",
     "alpha_beta_gy": "alpha/beta ratio",
+    "clearance_half_life_days": "Half-life of dead cells",
     "drug_sensitivity": "Drug sensitivity",
 }
 _FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
-_CRITERIA = {"recist_1_1": "RECIST 1.1", "rano": "RANO"}
+_CRITERIA = {"recist_1_1": "RECIST 1.1", "rano": "RANO", "rano_2_0": "RANO 2.0 (volume)"}
 _CT_WINDOW = (-1000.0, 400.0)
 
 

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
         JobState as JobState,
     )
     from digital_twins.storage._migrations import Migration as Migration
+    from digital_twins.storage._spool import Spool as Spool
 
 _WHERE = {
     "BlobStore": "digital_twins.storage._blobs",
     **dict.fromkeys(("Database", "WriteCounts"), "digital_twins.storage._database"),
     **dict.fromkeys(("MIGRATIONS", "Job", "JobQueue", "JobState"), "digital_twins.storage._jobs"),
     "Migration": "digital_twins.storage._migrations",
+    "Spool": "digital_twins.storage._spool",
 }
 
 __getattr__, __dir__ = exports(__name__, _WHERE)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from digital_twins._errors import InputError, NotFoundError, StorageError
 from digital_twins.storage._failures import from_os_error
+from digital_twins.storage._spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -121,6 +122,45 @@ class BlobStore:
         finally:
             _discard(unsynced, temporary.values())
         return digests
+
+    def spool(self) -> Spool:
+        """Open a blob that is written piece by piece, for what does not fit into memory.
+
+        Raises
+        ------
+        StorageError
+            No file can be made.
+        """
+        try:
+            return Spool(self._scratch / secrets.token_hex(8))
+        except OSError as error:
+            raise from_os_error(error, _WHAT) from error
+
+    def put_spooled(self, spool: Spool) -> str:
+        """Store what was spooled durably and return its SHA-256; the spool is used up, also by an error.
+
+        Raises
+        ------
+        StorageError
+            As for `put`.
+        """
+        digest = spool.digest
+        target = self.path(digest)
+        try:
+            if not self._holds(digest, spool.size_bytes):
+                with _replacing(self.root):
+                    spool.path.replace(target)
+                try:
+                    self._sync_both(spool.descriptor, target.parent)
+                except OSError:
+                    _unlink_own(self.root, target, spool.descriptor)
+                    raise
+                os.fchmod(spool.descriptor, _PROVEN_MODE)
+        except OSError as error:
+            raise from_os_error(error, _WHAT) from error
+        finally:
+            spool.discard()
+        return digest
 
     def get(self, digest: str) -> bytes:
         """Return the bytes of a blob.

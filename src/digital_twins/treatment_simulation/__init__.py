@@ -5,10 +5,35 @@ from typing import TYPE_CHECKING
 from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
+    from digital_twins.treatment_simulation._burdens import (
+        biologically_effective_dose as biologically_effective_dose,
+        dose_intensity_mg_per_week as dose_intensity_mg_per_week,
+        overall_days as overall_days,
+        total_dose_mg as total_dose_mg,
+    )
+    from digital_twins.treatment_simulation._comparison import (
+        ProtocolComparison as ProtocolComparison,
+        compare_protocols as compare_protocols,
+    )
     from digital_twins.treatment_simulation._criteria import (
         Criteria as Criteria,
         ResponseCategory as ResponseCategory,
         categories as categories,
+    )
+    from digital_twins.treatment_simulation._events import EventTimes as EventTimes
+    from digital_twins.treatment_simulation._optimise import (
+        Candidate as Candidate,
+        Limit as Limit,
+        ScheduleSearch as ScheduleSearch,
+        SearchOptions as SearchOptions,
+        optimise_schedule as optimise_schedule,
+        pareto_front as pareto_front,
+    )
+    from digital_twins.treatment_simulation._recurrence import (
+        MarginOption as MarginOption,
+        MarginPlan as MarginPlan,
+        optimise_margin as optimise_margin,
+        recurrence_times as recurrence_times,
     )
     from digital_twins.treatment_simulation._response import (
         Response as Response,
@@ -32,6 +57,27 @@ if TYPE_CHECKING:
 _WHERE = {
     **dict.fromkeys(
         ("Criteria", "ResponseCategory", "categories"), "digital_twins.treatment_simulation._criteria"
+    ),
+    **dict.fromkeys(
+        (
+            "biologically_effective_dose",
+            "dose_intensity_mg_per_week",
+            "overall_days",
+            "total_dose_mg",
+        ),
+        "digital_twins.treatment_simulation._burdens",
+    ),
+    **dict.fromkeys(
+        ("ProtocolComparison", "compare_protocols"), "digital_twins.treatment_simulation._comparison"
+    ),
+    **dict.fromkeys(
+        ("Candidate", "Limit", "ScheduleSearch", "SearchOptions", "optimise_schedule", "pareto_front"),
+        "digital_twins.treatment_simulation._optimise",
+    ),
+    "EventTimes": "digital_twins.treatment_simulation._events",
+    **dict.fromkeys(
+        ("MarginOption", "MarginPlan", "optimise_margin", "recurrence_times"),
+        "digital_twins.treatment_simulation._recurrence",
     ),
     "Response": "digital_twins.treatment_simulation._response",
     "TreatmentSimulator": "digital_twins.treatment_simulation._simulator",

@@ -1,4 +1,4 @@
-"""Response criteria on measured or predicted lesion sizes: RECIST 1.1 and the imaging part of RANO."""
+"""Response criteria on measured or predicted lesion sizes: RECIST 1.1 and the imaging parts of RANO."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-Criteria = Literal["recist_1_1", "rano"]
+Criteria = Literal["recist_1_1", "rano", "rano_2_0"]
+CRITERIA_WORDS = {
+    "recist_1_1": "RECIST 1.1",
+    "rano": "RANO 2010 (product of diameters)",
+    "rano_2_0": "RANO 2.0 (volume)",
+}
+BASIS = "predicted, target lesions only"
+"""What every category here rests on."""
 
 
 class ResponseCategory(Enum):
@@ -31,6 +38,7 @@ _RULES = {
     # response below, progression above the nadir, least absolute growth (mm)
     "recist_1_1": (0.7, 1.2, 5.0),
     "rano": (0.5, 1.25, 0.0),
+    "rano_2_0": (0.35, 1.4, 0.0),
 }
 
 
@@ -58,14 +66,15 @@ def categories(sizes: ArrayLike, *, criteria: Criteria = "recist_1_1") -> NDArra
     ----------
     sizes
         [course, assessment] or [assessment], the first one the baseline. RECIST 1.1: sum of longest
-        diameters in mm. RANO: sum of products of perpendicular diameters in mm2.
+        diameters in mm. RANO: sum of products of perpendicular diameters in mm2. RANO 2.0: volume.
     criteria
         ``"recist_1_1"`` (Eisenhauer et al., Eur J Cancer 2009;45:228, doi:10.1016/j.ejca.2008.10.026,
         section 4.3): complete response = gone; progression = at least 20 % and 5 mm above the nadir, the
         baseline included; partial response = at least 30 % below the baseline; else stable.
         ``"rano"`` (Wen et al., J Clin Oncol 2010;28:1963, doi:10.1200/JCO.2009.26.3541): 25 % above the
-        nadir, 50 % below the baseline. New lesions, FLAIR, steroids, clinical state and the confirmation
-        after four weeks are not part of it.
+        nadir, 50 % below the baseline. ``"rano_2_0"`` (its volumetric rule: Wen et al., J Clin Oncol
+        2023;41:5187, doi:10.1200/JCO.23.01059): volume 40 % above the nadir, 65 % below the baseline. New
+        lesions, FLAIR, steroids, clinical state and the confirmation after four weeks are not part of it.
 
     Returns
     -------
@@ -80,7 +89,7 @@ def categories(sizes: ArrayLike, *, criteria: Criteria = "recist_1_1") -> NDArra
     if criteria not in _RULES:
         raise InputError(
             f"The response criteria '{criteria}' are not known.",
-            "Only two sets of rules are implemented.",
+            "Only these sets of rules are implemented.",
             f"Use one of {', '.join(_RULES)}.",
         )
     response, progression, least_mm = _RULES[criteria]

@@ -9,6 +9,8 @@ import numpy as np
 
 from digital_twins._errors import InputError
 from digital_twins.treatment_simulation._criteria import (
+    BASIS,
+    CRITERIA_WORDS,
     ORDER,
     Criteria,
     ResponseCategory,
@@ -17,7 +19,8 @@ from digital_twins.treatment_simulation._criteria import (
     category_probabilities,
     most_probable,
 )
-from digital_twins.treatment_simulation._sizes import bidimensional_product_mm2
+from digital_twins.treatment_simulation._events import EventTimes, first_crossing
+from digital_twins.treatment_simulation._sizes import axial, bidimensional_product_mm2
 from digital_twins.units import MM3_PER_CM3
 
 if TYPE_CHECKING:
@@ -55,9 +58,12 @@ class Response:
     best_response
         Most probable of the members' best categories before a progression.
     criteria
-        ``"recist_1_1"`` or ``"rano"``, see :func:`categories`.
+        ``"recist_1_1"``, ``"rano"`` or ``"rano_2_0"``, see :func:`categories`.
     size_now, size_at_horizon
-        Median size by the criteria: longest in-plane diameter in mm, or product of diameters in mm2.
+        Median size by the criteria: longest axial diameter in mm, product of axial diameters in mm2, or
+        volume in cm3.
+    time_to_progression
+        Days from now to the assessment that shows progression, over the ensemble.
     nadir_day, nadir_volume_cm3
         Day since the twin's baseline, and value, of the smallest median volume from now on.
     assumptions
@@ -80,6 +86,17 @@ class Response:
     nadir_day: float
     nadir_volume_cm3: float
     assumptions: tuple[str, ...]
+    time_to_progression: EventTimes
+
+    @property
+    def criteria_label(self) -> str:
+        """The criteria in words and what the category rests on."""
+        return f"{CRITERIA_WORDS[self.criteria]}, {BASIS}"
+
+    @property
+    def response_probability(self) -> float:
+        """Share of the ensemble in complete or partial response at the horizon."""
+        return sum(self.category_probabilities[category] for category in ORDER[:2])
 
     @property
     def label(self) -> str:
@@ -104,14 +121,22 @@ class Response:
             "category_probabilities": {c.value: p for c, p in self.category_probabilities.items()},
             "best_response": self.best_response.value,
             "criteria": self.criteria,
+            "criteria_label": self.criteria_label,
+            "time_to_progression": self.time_to_progression.to_dict(),
             "nadir_day": self.nadir_day,
             "nadir_volume_cm3": self.nadir_volume_cm3,
             "assumptions": list(self.assumptions),
         }
 
 
+_POWERS = {"recist_1_1": 1.0 / 3.0, "rano": 2.0 / 3.0, "rano_2_0": 1.0}
+
+
 def _size(mask: Mask, criteria: Criteria) -> float:
-    return mask.longest_diameter_mm() if criteria == "recist_1_1" else bidimensional_product_mm2(mask)
+    if criteria == "rano_2_0":
+        return mask.volume_cm3
+    upright = axial(mask)
+    return upright.longest_diameter_mm() if criteria == "recist_1_1" else bidimensional_product_mm2(upright)
 
 
 def _assessments(prediction: Prediction) -> NDArray[np.intp]:
@@ -131,7 +156,7 @@ def _member_sizes(prediction: Prediction, criteria: Criteria) -> NDArray[np.floa
     """
     visits = _assessments(prediction)
     days, volumes = prediction.days[visits], prediction.samples_cm3[:, visits]
-    power = 1.0 / 3.0 if criteria == "recist_1_1" else 2.0 / 3.0
+    power = _POWERS[criteria]
     shape = np.zeros(days.size)
     last = 0.0
     voxel_cm3 = 0.0
@@ -165,6 +190,8 @@ def response_of(
     InputError
         When there is no tumour at the start, or the criteria are not known.
     """
+    if criteria not in _POWERS:
+        categories([1.0, 1.0], criteria=criteria)
     sizes = _member_sizes(prediction, criteria)
     present = sizes[:, 0] > 0.0
     courses = categories(sizes[present], criteria=criteria)
@@ -177,6 +204,7 @@ def response_of(
     median, low, high = np.quantile(change, [0.5, tail, 1.0 - tail], method="weibull")
     course = prediction.volume_cm3[since]
     nadir = int(np.argmin(course))
+    visits = prediction.days[_assessments(prediction)][1:] - prediction.origin_day
     return Response(
         treatments=treatments,
         prediction=prediction,
@@ -194,4 +222,5 @@ def response_of(
         nadir_day=float(prediction.days[since][nadir]),
         nadir_volume_cm3=float(course[nadir]),
         assumptions=assumptions,
+        time_to_progression=EventTimes(first_crossing(visits, courses == 3), float(visits[-1])),
     )

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from digital_twins._errors import InputError
-from digital_twins.pharmacology import drug
+from digital_twins.patient_modeling import tumour_family, with_dose_map
 from digital_twins.records import Treatment, parse_treatment
+from digital_twins.treatment_simulation._assumptions import assumptions
 from digital_twins.treatment_simulation._response import Response, response_of
 
 if TYPE_CHECKING:
@@ -47,13 +48,14 @@ class TreatmentSimulator:
         interval: float = 0.95,
         samples: int = DEFAULT_SAMPLES,
         seed: int = 0,
-        criteria: Criteria = "recist_1_1",
+        criteria: Criteria | None = None,
         progress: Callable[[float, str], None] | None = None,
     ) -> Response:
         """Predict the response to a treatment, or to several given together.
 
         Day 0 of a planned treatment is the twin's "now", its last observation. Chemotherapy, radiation,
-        observation and their combinations are simulated.
+        targeted drugs, checkpoint antibodies, surgery, observation and their combinations in any order are
+        simulated; they act independently of each other.
 
         Parameters
         ----------
@@ -69,17 +71,18 @@ class TreatmentSimulator:
         seed
             The same seed gives the same ensemble, so that treatments differ by their effect only.
         criteria
-            ``"recist_1_1"`` or ``"rano"``.
+            ``"recist_1_1"``, ``"rano"`` (product of diameters) or ``"rano_2_0"`` (volume); by default
+            ``"rano_2_0"`` where the clinical data name a brain tumour, else ``"recist_1_1"``.
         progress
             Called with a fraction in 0..1 and a text.
 
         Raises
         ------
         InputError
-            When the treatment cannot be understood or is of a kind whose effect is not modelled (surgery,
-            immunotherapy, targeted drugs), or the horizon is unusable.
+            When the treatment cannot be understood or has a drug whose effect is not modelled, or the horizon
+            is unusable.
         """
-        planned = self._parse(treatment)
+        planned = self.parse_plan(treatment)
         prediction = self.patient_twin.predict(
             horizon_days,
             treatments=planned,
@@ -89,8 +92,17 @@ class TreatmentSimulator:
             progress=progress,
         )
         return response_of(
-            prediction, prediction.treatments, criteria=criteria, assumptions=self._assumptions(planned)
+            prediction,
+            prediction.treatments,
+            criteria=criteria or self.default_criteria,
+            assumptions=assumptions(planned, self.patient_twin.parameters),
         )
+
+    @property
+    def default_criteria(self) -> Criteria:
+        """Criteria of the tumour's site: volumetric RANO 2.0 in the brain, RECIST 1.1 elsewhere."""
+        in_brain = tumour_family(self.patient_twin.clinical_data) == "glioma"
+        return "rano_2_0" if in_brain else "recist_1_1"
 
     def compare(
         self,
@@ -100,7 +112,7 @@ class TreatmentSimulator:
         interval: float = 0.95,
         samples: int = DEFAULT_SAMPLES,
         seed: int = 0,
-        criteria: Criteria = "recist_1_1",
+        criteria: Criteria | None = None,
     ) -> list[Response]:
         """Predict the response to each of several plans with the same ensemble, in the order given.
 
@@ -113,7 +125,14 @@ class TreatmentSimulator:
             for plan in treatments
         ]
 
-    def _parse(self, plan: Plan) -> tuple[Treatment, ...]:
+    def parse_plan(self, plan: Plan) -> tuple[Treatment, ...]:
+        """Validate a plan into treatments, with this patient's body surface.
+
+        Raises
+        ------
+        InputError
+            When the plan is empty or a treatment cannot be understood.
+        """
         items = [plan] if isinstance(plan, Treatment | Mapping) else list(plan)
         if not items:
             raise InputError(
@@ -121,26 +140,7 @@ class TreatmentSimulator:
                 "The list is empty.",
                 "Pass a treatment, or {'type': 'observation'} for none.",
             )
-        return tuple(parse_treatment(item, body_surface_area_m2=self.body_surface_area_m2) for item in items)
-
-    def _assumptions(self, treatments: tuple[Treatment, ...]) -> tuple[str, ...]:
-        """Everything behind a response that was assumed, not verified, or not calibrated here."""
-        words: dict[str, None] = {}
-        parameters = self.patient_twin.parameters
-        for treatment in treatments:
-            words.update(dict.fromkeys(treatment.assumptions))
-            if treatment.kind == "radiation":
-                alpha = parameters.get("alpha_per_gy")
-                if alpha is not None and alpha.source != "calibrated":
-                    words["radiosensitivity not calibrated in this patient: wide prior"] = None
-            if treatment.drug is None:
-                continue
-            entry = drug(treatment.drug)
-            own = parameters.get(f"drug_sensitivity:{treatment.drug}")
-            if own is None or own.source != "calibrated":
-                words[f"sensitivity to {treatment.drug} not calibrated in this patient: wide prior"] = None
-            if entry.unverified:
-                words[f"{entry.name}: not verified in a source: {', '.join(entry.unverified)}"] = None
-            if entry.linearised:
-                words[entry.linearised] = None
-        return tuple(words)
+        return tuple(
+            parse_treatment(with_dose_map(item), body_surface_area_m2=self.body_surface_area_m2)
+            for item in items
+        )

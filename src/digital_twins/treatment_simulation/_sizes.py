@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.spatial import ConvexHull, QhullError
 
+from digital_twins.imaging import Mask
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from digital_twins.imaging import Mask
 
 _CORNERS = np.array([[-0.5, 0.0], [0.5, 0.0], [0.0, -0.5], [0.0, 0.5]])
 
@@ -44,3 +44,17 @@ def bidimensional_product_mm2(mask: Mask) -> float:
     """
     to_mm = mask.affine[:3, 1:3].T
     return max((_slice_product_mm2(plane, to_mm) for plane in mask.array if plane.any()), default=0.0)
+
+
+def axial(mask: Mask) -> Mask:
+    """Return the mask with its slices across the body's long axis, as nearly as its grid allows.
+
+    RECIST measures in the axial plane, whatever plane was scanned.
+    """
+    along = int(np.argmax(np.abs(mask.affine[2, :3])))
+    if along == 0:
+        return mask
+    order = [along, *(axis for axis in range(3) if axis != along)]
+    affine = mask.affine.copy()
+    affine[:, :3] = mask.affine[:, order]
+    return Mask(np.ascontiguousarray(mask.array.transpose(order)), affine, meaning=mask.meaning)

@@ -28,21 +28,24 @@ _SHARED_SD = np.array([0.7, 0.3, 0.5, 0.7])
 _POPULATION_MEAN = np.log([0.3, 0.10, 0.5])
 _POPULATION_SD = np.array([1.0, 1.0, 1.0])
 _SLOPE_SD = np.array([0.5, 0.5, 1e-6])
-_OMEGA_SCALE = np.array([0.3, 0.5, 0.3])
+_SPREAD_SCALE = np.array([0.3, 0.3, 0.3])
+_SPREAD_FREEDOM = 2.0
+"""Half-t with 2 degrees of freedom on each spread, uniform on each correlation (Huang and Wand 2013)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
     """Draws of the population.
 
-    ``shared`` [draw, 4] are logs of SHARED; ``mean``, ``slope`` and ``omega`` [draw, 3] describe the logs of
-    RANDOM, where ``slope`` multiplies the log of the day-0 volume over ``reference_cm3``.
+    ``shared`` [draw, 4] are logs of SHARED; ``mean`` and ``slope`` [draw, 3] and ``factor`` [draw, 3, 3], the
+    Cholesky factor of the covariance between mice, describe the logs of RANDOM, where ``slope`` multiplies
+    the log of the day-0 volume over ``reference_cm3``.
     """
 
     shared: FloatArray
     mean: FloatArray
     slope: FloatArray
-    omega: FloatArray
+    factor: FloatArray
     reference_cm3: float
     reference_concentration: float
 
@@ -57,9 +60,15 @@ def schedules(
     return curves, np.array([distinct.index(key) for key in keys], dtype=np.intp)
 
 
-def drive(curves: FloatArray, power: float, reference: float) -> FloatArray:
-    """Relative drug effect ``(C / reference)^power``, averaged over each growth step."""
-    relative = np.where(curves > 0.0, (curves / reference), 0.0) ** power
+def log_relative(curves: FloatArray, reference: float) -> FloatArray:
+    """Log of ``C / reference``, minus infinity where there is no drug."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(curves / reference))
+
+
+def drive(logs: FloatArray, power: float) -> FloatArray:
+    """Relative drug effect ``(C / reference)^power`` of :func:`log_relative`, averaged over growth steps."""
+    relative = np.exp(power * logs)
     n = relative.shape[1] // _FINE
     return np.asarray(relative[:, : n * _FINE].reshape(relative.shape[0], n, _FINE).mean(axis=2))
 
@@ -74,18 +83,25 @@ class _Sampler:
         first = np.array([mouse.volume_cm3[0] for mouse in mice])
         self.reference_cm3 = float(np.exp(np.log(first).mean()))
         self.x = np.log(first / self.reference_cm3)
-        self.curves, self.schedule = schedules(mice, kinetics, float(days.max()) + GROWTH_STEP_DAYS)
-        treated = self.curves[self.curves.max(axis=1) > 0]
+        curves, self.schedule = schedules(mice, kinetics, float(days.max()) + GROWTH_STEP_DAYS)
+        treated = curves[curves.max(axis=1) > 0]
         self.reference = float(treated[treated > 0].mean()) if treated.size else 1.0
+        self.log_curves = log_relative(curves, self.reference)
         n = len(mice)
         self.mean, self.slope = _POPULATION_MEAN.copy(), np.zeros(3)
-        self.omega = np.full(3, 0.4)
+        self.covariance = 0.16 * np.eye(3)
+        self.precision = np.linalg.inv(self.covariance)
+        self.auxiliary = np.ones(3)
         self.shared = _SHARED_MEAN.copy()
         self.logs = np.column_stack([np.log(first), np.tile(self.mean, (n, 1))])
-        self.drive = drive(self.curves, np.exp(self.shared[1]), self.reference)[self.schedule]
-        self.mouse_scale = np.tile([0.05, 0.15, 0.2, 0.2], (n, 1))
+        self.drive = drive(self.log_curves, np.exp(self.shared[1]))[self.schedule]
+        self.mouse_scale = np.ones(n)
+        self.mouse_factor = np.tile(np.diag([0.05, 0.15, 0.2, 0.2]), (n, 1, 1))
+        self.seen = 0
+        self.seen_mean = np.zeros((n, 4))
+        self.seen_square = np.zeros((n, 4, 4))
         self.shared_scale = np.array([0.2, 0.1, 0.05, 0.2])
-        self.omega_scale = np.full(3, 0.3)
+        self.together_scale = 0.1
         self.predicted = self._solve(self.logs, self.shared, self.drive)
         self.fit = self._log_likelihood(self.predicted, self.shared)
 
@@ -102,12 +118,14 @@ class _Sampler:
 
     def _log_prior_mouse(self, logs: FloatArray) -> FloatArray:
         centre = self.mean + self.slope * self.x[:, None]
-        return np.asarray(-0.5 * (((logs[:, 1:] - centre) / self.omega) ** 2).sum(axis=1))
+        off = logs[:, 1:] - centre
+        return np.asarray(-0.5 * np.einsum("ma,ab,mb->m", off, self.precision, off))
 
     def update_mice(self, *, adapt: bool) -> None:
         """Random-walk step of every mouse at once (they are independent given the population)."""
         n = self.x.size
-        proposal = self.logs + self.mouse_scale * self.rng.standard_normal((n, 4))
+        noise = self.mouse_scale[:, None] * self.rng.standard_normal((n, 4))
+        proposal = self.logs + np.einsum("mab,mb->ma", self.mouse_factor, noise)
         proposal = np.clip(proposal, -12.0, 5.0)
         predicted = self._solve(proposal, self.shared, self.drive)
         fit = self._log_likelihood(predicted, self.shared)
@@ -118,7 +136,20 @@ class _Sampler:
         taken = accept[self.index]
         self.predicted[taken] = predicted[taken]
         if adapt:
-            self.mouse_scale *= np.exp(0.1 * (np.where(accept, 1.0, 0.0) - 0.3))[:, None]
+            self.mouse_scale *= np.exp(0.1 * (np.where(accept, 1.0, 0.0) - 0.3))
+            self._learn_shape()
+
+    def _learn_shape(self) -> None:
+        """Adaptive Metropolis (Haario et al. 2001): propose along the correlations that were seen."""
+        self.seen += 1
+        off = self.logs - self.seen_mean
+        self.seen_mean += off / self.seen
+        self.seen_square += off[:, :, None] * (self.logs - self.seen_mean)[:, None, :]
+        if self.seen >= 300 and self.seen % 100 == 0:
+            covariance = self.seen_square / self.seen + 1e-6 * np.eye(4)
+            self.mouse_factor = np.linalg.cholesky(covariance)
+            if self.seen == 300:
+                self.mouse_scale[:] = 1.2
 
     def update_shared(self, *, adapt: bool) -> None:
         """Random-walk step of one of the parameters that all mice share."""
@@ -127,71 +158,108 @@ class _Sampler:
         proposal[k] += self.shared_scale[k] * self.rng.standard_normal()
         drives = self.drive
         if k == 1:
-            drives = drive(self.curves, np.exp(proposal[1]), self.reference)[self.schedule]
+            drives = drive(self.log_curves, np.exp(proposal[1]))[self.schedule]
         predicted = self._solve(self.logs, proposal, drives) if k < 2 else self.predicted
         fit = self._log_likelihood(predicted, proposal)
-        prior = -0.5 * (((np.array([proposal[k], self.shared[k]]) - _SHARED_MEAN[k]) / _SHARED_SD[k]) ** 2)
-        accepted = np.log(self.rng.random()) < fit.sum() - self.fit.sum() + prior[0] - prior[1]
+        prior = self._log_prior_shared(k, proposal) - self._log_prior_shared(k, self.shared)
+        accepted = np.log(self.rng.random()) < fit.sum() - self.fit.sum() + prior
         if accepted:
             self.shared, self.drive, self.predicted, self.fit = proposal, drives, predicted, fit
         if adapt:
             self.shared_scale[k] *= np.exp(0.2 * (float(accepted) - 0.4))
 
-    def update_population(self, *, adapt: bool) -> None:
-        """Gibbs step of means and slopes (normal), random-walk step of the spreads (half-normal priors)."""
+    def update_power(self, *, adapt: bool) -> None:
+        """Step of the concentration power in which potencies keep the drug effect that each mouse has had.
+
+        Power and potencies are all but exchangeable in the data; moved alone, either hardly gets on. The
+        shift of the logs has a Jacobian of 1.
+        """
+        shared = self.shared.copy()
+        shared[1] += self.together_scale * self.rng.standard_normal()
+        drives = drive(self.log_curves, np.exp(shared[1]))[self.schedule]
+        had, has = self.drive.mean(axis=1), drives.mean(axis=1)
+        treated = had > 0.0
+        if not np.any(treated):
+            return
+        shift = np.log(had[treated] / has[treated])
+        logs, mean = self.logs.copy(), self.mean.copy()
+        logs[treated, 3] += shift
+        logs[~treated, 3] += shift.mean()
+        mean[2] += shift.mean()
+        before = self._log_prior_mouse(self.logs).sum() + self._log_prior_shared(1, self.shared)
+        before -= 0.5 * ((self.mean[2] - _POPULATION_MEAN[2]) / _POPULATION_SD[2]) ** 2
+        kept, self.mean = self.mean, mean
+        after = self._log_prior_mouse(logs).sum() + self._log_prior_shared(1, shared)
+        after -= 0.5 * ((mean[2] - _POPULATION_MEAN[2]) / _POPULATION_SD[2]) ** 2
+        predicted = self._solve(logs, shared, drives)
+        fit = self._log_likelihood(predicted, shared)
+        accepted = np.log(self.rng.random()) < fit.sum() - self.fit.sum() + after - before
+        if accepted:
+            self.shared, self.drive, self.logs = shared, drives, logs
+            self.predicted, self.fit = predicted, fit
+        else:
+            self.mean = kept
+        if adapt:
+            self.together_scale *= np.exp(0.1 * (float(accepted) - 0.4))
+
+    def _log_prior_shared(self, k: int, shared: FloatArray) -> float:
+        return float(-0.5 * ((shared[k] - _SHARED_MEAN[k]) / _SHARED_SD[k]) ** 2)
+
+    def update_population(self) -> None:
+        """Gibbs steps of means and slopes (normal) and of the covariance (inverse Wishart)."""
         design = np.column_stack([np.ones_like(self.x), self.x])
-        for j in range(3):
-            prior_precision = np.diag([_POPULATION_SD[j] ** -2, _SLOPE_SD[j] ** -2])
-            precision = design.T @ design / self.omega[j] ** 2 + prior_precision
-            centre = np.linalg.solve(
-                precision,
-                design.T @ self.logs[:, 1 + j] / self.omega[j] ** 2
-                + prior_precision @ np.array([_POPULATION_MEAN[j], 0.0]),
-            )
-            draw = centre + np.linalg.solve(np.linalg.cholesky(precision).T, self.rng.standard_normal(2))
-            self.mean[j], self.slope[j] = draw
-            residual = self.logs[:, 1 + j] - design @ draw
-            old = self.omega[j]
-            new = old * np.exp(self.omega_scale[j] * self.rng.standard_normal())
+        prior = np.diag(np.concatenate([_POPULATION_SD**-2.0, _SLOPE_SD**-2.0]))
+        # Coefficients in the order (means, slopes), so the two blocks are Kronecker products.
+        precision = np.kron(design.T @ design, self.precision) + prior
+        right = (design.T @ self.logs[:, 1:] @ self.precision).ravel()
+        right += prior @ np.concatenate([_POPULATION_MEAN, np.zeros(3)])
+        factor = np.linalg.cholesky(precision)
+        draw = np.linalg.solve(precision, right) + np.linalg.solve(factor.T, self.rng.standard_normal(6))
+        self.mean, self.slope = draw[:3], draw[3:]
+        residual = self.logs[:, 1:] - design @ draw.reshape(2, 3)
+        scale = residual.T @ residual + 2.0 * _SPREAD_FREEDOM * np.diag(1.0 / self.auxiliary)
+        freedom = _SPREAD_FREEDOM + 2.0 + self.x.size
+        self.precision = self._wishart(np.linalg.inv(scale), freedom)
+        self.covariance = np.asarray(np.linalg.inv(self.precision), dtype=np.float64)
+        rate = _SPREAD_FREEDOM * np.diag(self.precision) + _SPREAD_SCALE**-2.0
+        self.auxiliary = rate / self.rng.gamma((_SPREAD_FREEDOM + 3.0) / 2.0, size=3)
 
-            def target(omega: float, rss: float = float(residual @ residual), j: int = j) -> float:
-                # The trailing log omega is the Jacobian of the walk on the logarithm.
-                return float(
-                    -self.x.size * np.log(omega)
-                    - 0.5 * rss / omega**2
-                    - 0.5 * (omega / _OMEGA_SCALE[j]) ** 2
-                    + np.log(omega)
-                )
-
-            accepted = np.log(self.rng.random()) < target(new) - target(old)
-            self.omega[j] = new if accepted else old
-            if adapt:
-                self.omega_scale[j] *= np.exp(0.1 * (float(accepted) - 0.4))
+    def _wishart(self, scale: FloatArray, freedom: float) -> FloatArray:
+        """Draw by Bartlett's decomposition."""
+        size = scale.shape[0]
+        lower = np.tril(self.rng.standard_normal((size, size)), -1)
+        lower[np.diag_indices(size)] = np.sqrt(self.rng.chisquare(freedom - np.arange(size)))
+        root = np.linalg.cholesky(scale) @ lower
+        return np.asarray(root @ root.T)
 
 
 def fit_population(
     mice: Sequence[XenograftMouse],
     kinetics: OralKinetics,
     *,
-    iterations: int = 7500,
-    burn_in: int = 2500,
-    thin: int = 5,
+    iterations: int = 4500,
+    burn_in: int = 1500,
+    thin: int = 2,
     seed: int = 0,
 ) -> Posterior:
     """Sample the population posterior from the mice of the training arms.
 
     Every mouse has its own day-0 volume, exponential and linear growth rate and potency (log-normal around
-    a population mean that may depend on the logarithm of the day-0 volume); transit rate, concentration
-    power and errors are shared. Priors are weak normals on the logarithms, half-normals on the spreads.
+    a population mean that may depend on the logarithm of the day-0 volume, correlated); transit rate,
+    concentration power and errors are shared. Priors are weak normals on the logarithms, half-t on the
+    spreads, uniform on the correlations (Huang and Wand 2013, doi:10.1214/13-BA815).
     """
     chain = _Sampler(mice, kinetics, seed)
     kept: list[tuple[FloatArray, ...]] = []
     for i in range(iterations):
         adapt = i < burn_in
         chain.update_mice(adapt=adapt)
+        chain.update_mice(adapt=adapt)
         chain.update_shared(adapt=adapt)
-        chain.update_population(adapt=adapt)
+        chain.update_power(adapt=adapt)
+        chain.update_population()
         if i >= burn_in and i % thin == 0:
-            kept.append(tuple(a.copy() for a in (chain.shared, chain.mean, chain.slope, chain.omega)))
-    shared, mean, slope, omega = (np.array(part) for part in zip(*kept, strict=True))
-    return Posterior(shared, mean, slope, omega, chain.reference_cm3, chain.reference)
+            factor = np.asarray(np.linalg.cholesky(chain.covariance), dtype=np.float64)
+            kept.append((chain.shared.copy(), chain.mean.copy(), chain.slope.copy(), factor))
+    shared, mean, slope, factors = (np.array(part) for part in zip(*kept, strict=True))
+    return Posterior(shared, mean, slope, factors, chain.reference_cm3, chain.reference)

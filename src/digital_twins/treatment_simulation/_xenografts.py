@@ -17,6 +17,7 @@ from digital_twins.treatment_simulation._xenograft_fit import (
     Posterior,
     drive,
     fit_population,
+    log_relative,
     schedules,
 )
 from digital_twins.treatment_simulation._xenograft_kernels import tumour_volumes
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from digital_twins.treatment_simulation._xenograft_pk import OralKinetics
 
 FloatArray = NDArray[np.float64]
+_CENTRAL = np.array([0.5, 0.8, 0.95])
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +51,8 @@ class ArmForecast:
         Of the neighbouring arm's relative curves, one a mouse, as an ensemble.
     neighbour
         The neighbouring arm.
-    coverage_95
-        Fraction of readings inside the central 95 % of the predictive ensembles.
+    coverage_50, coverage_80, coverage_95
+        Fraction of readings inside that central part of the predictive ensembles.
     parameters
         Name to (median, low, high) of the population posterior, 95 % interval.
     forecast
@@ -63,6 +65,8 @@ class ArmForecast:
     neighbour: str
     n_mice: int
     n_observations: int
+    coverage_50: float
+    coverage_80: float
     coverage_95: float
     parameters: Mapping[str, tuple[float, float, float]]
     forecast: Mapping[str, tuple[FloatArray, FloatArray, FloatArray, FloatArray]]
@@ -105,12 +109,13 @@ def _predictive(
     first = np.array([mouse.volume_cm3[0] for mouse in mice])
     x = np.log(first / posterior.reference_cm3)
     proportional, additive = np.exp(posterior.shared[:, 2]), np.exp(posterior.shared[:, 3])
+    logs = log_relative(curves, posterior.reference_concentration)
     courses = []
     for i in range(n):
         noise = rng.standard_normal((len(mice), 1 + len(RANDOM)))
         start = first * np.exp(np.hypot(proportional[i], additive[i] / first) * noise[:, 0])
-        effects = posterior.mean[i] + posterior.slope[i] * x[:, None] + posterior.omega[i] * noise[:, 1:]
-        effect = drive(curves, np.exp(posterior.shared[i, 1]), posterior.reference_concentration)
+        effects = posterior.mean[i] + posterior.slope[i] * x[:, None] + noise[:, 1:] @ posterior.factor[i].T
+        effect = drive(logs, np.exp(posterior.shared[i, 1]))
         parameters = np.column_stack([start, np.exp(effects)])
         transit = float(np.exp(posterior.shared[i, 0]))
         courses.append(tumour_volumes(parameters, effect[schedule], transit, GROWTH_STEP_DAYS))
@@ -133,7 +138,7 @@ def _parameters(posterior: Posterior, kinetics: OralKinetics) -> dict[str, tuple
     named = {name: _interval(np.exp(posterior.shared[:, i])) for i, name in enumerate(SHARED)}
     for j, name in enumerate(RANDOM):
         named[name] = _interval(np.exp(posterior.mean[:, j]))
-        named[f"{name}_spread_log"] = _interval(posterior.omega[:, j])
+        named[f"{name}_spread_log"] = _interval(np.linalg.norm(posterior.factor[:, j], axis=1))
     for j, name in enumerate(RANDOM[:2]):
         named[f"{name}_slope_on_log_volume"] = _interval(posterior.slope[:, j])
     names = ("absorption_per_day", "volume_l_per_kg", "vmax_mg_l_per_day", "km_mg_l", "absorption_loss")
@@ -147,7 +152,7 @@ def forecast_arm(
     *,
     plasma: Sequence[PlasmaSample],
     neighbour: str,
-    iterations: int = 7500,
+    iterations: int = 4500,
     seed: int = 0,
 ) -> ArmForecast:
     """Calibrate on some arms, forecast the mice of another one from their day-0 volumes, and score it.
@@ -191,9 +196,13 @@ def forecast_arm(
         spread = np.array(
             [crps(c[~np.isnan(c)][:, None], y[None])[0] for c, y in zip(curves.T, observed, strict=True)]
         )
-        inside = ((observed >= low) & (observed <= high)).astype(np.float64)
-        scores.append((crps(ensemble, observed)[1:], single[1:], spread[1:], inside[1:]))
-    model, baseline, baseline_ensemble, inside = (np.concatenate(s) for s in zip(*scores, strict=True))
+        lows, highs = (np.quantile(ensemble, 0.5 + side * _CENTRAL / 2.0, axis=0) for side in (-1, 1))
+        inside = ((observed >= lows) & (observed <= highs)).astype(np.float64)
+        scores.append((crps(ensemble, observed)[1:], single[1:], spread[1:], inside[:, 1:]))
+    model, baseline, baseline_ensemble, inside = (
+        np.concatenate(s, axis=-1) for s in zip(*scores, strict=True)
+    )
+    coverage = inside.mean(axis=1)
     return ArmForecast(
         crps_model=float(model.mean()),
         crps_baseline=float(baseline.mean()),
@@ -201,7 +210,9 @@ def forecast_arm(
         neighbour=neighbour,
         n_mice=len(test),
         n_observations=int(model.size),
-        coverage_95=float(inside.mean()),
+        coverage_50=float(coverage[0]),
+        coverage_80=float(coverage[1]),
+        coverage_95=float(coverage[2]),
         parameters=MappingProxyType(_parameters(posterior, kinetics)),
         forecast=MappingProxyType(forecast),
     )

@@ -1,0 +1,459 @@
+"""What both ends of an association do once it stands: messages, requests and their answers."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, cast
+
+from digital_twins._errors import DigitalTwinError, StorageError
+from digital_twins._logging import get_logger
+from digital_twins.dicom._contexts import DEFLATED
+from digital_twins.dicom._dimse import (
+    NO_DATASET,
+    RESPONSE,
+    CommandField,
+    DimseError,
+    Status,
+    Tag,
+    encode_command,
+    is_pending,
+    response,
+)
+from digital_twins.dicom._framing import Assembler, Framer, Message
+from digital_twins.dicom._pdu import AbortReason, PduError, PduType, encode_abort, encode_data
+from digital_twins.dicom._spooling import SpoolWriter
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+
+    from digital_twins.dicom._contexts import AcceptedContext
+    from digital_twins.dicom._dimse import Command
+    from digital_twins.dicom._framing import Budget
+    from digital_twins.dicom._peers import DicomPeer
+    from digital_twins.storage import Spool
+
+    Handler = Callable[["Message", "Peer"], AsyncIterator[tuple[Command, bytes | None]]]
+
+IMPLEMENTATION_CLASS_UID = "2.25.212706317014384166152386157236482106837"
+IMPLEMENTATION_VERSION = "DIGITALTWINS_01"
+_QUEUE_LENGTH = 8
+_SPOOL_PIECES = 4
+_WRITE_AT_ONCE = 2**18
+_log = get_logger(__name__)
+
+
+class State(IntEnum):
+    """States of an association by their numbers in PS3.8 tables 9-1 to 9-5."""
+
+    IDLE = 1
+    AWAITING_REQUEST = 2
+    AWAITING_LOCAL_RESPONSE = 3
+    AWAITING_ACCEPTANCE = 5
+    ESTABLISHED = 6
+    AWAITING_RELEASE_REPLY = 7
+    AWAITING_LOCAL_RELEASE = 8
+    AWAITING_CLOSE = 13
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one listener grants its peers.
+
+    Attributes
+    ----------
+    max_pdu_bytes
+        Largest P-DATA-TF that is received; announced to the peer.
+    max_associations
+        Established associations at a time; the next request is rejected as 'local limit exceeded'.
+    max_half_open
+        Connections that have not yet associated; beyond it the oldest is dropped.
+    max_object_bytes, max_buffered_bytes
+        Largest single object, and bytes of unfinished objects of all associations together in memory.
+    artim_s
+        Seconds that a new connection has for its request, and a finished one for closing (PS3.8 9.1.5).
+    idle_s
+        Seconds without a byte, while nothing is being processed, after which an association is aborted;
+        also what a peer has for its answer to a request of ours.
+    max_association_s
+        Longest life of an association; it is aborted between two requests.
+    max_associations_per_minute
+        New associations of one network address a minute; beyond it 'temporary congestion'.
+    """
+
+    max_pdu_bytes: int = 131072
+    max_associations: int = 64
+    max_half_open: int = 128
+    max_object_bytes: int = 2**32
+    max_buffered_bytes: int = 2**31
+    artim_s: float = 30.0
+    idle_s: float = 300.0
+    max_association_s: float = 86400.0
+    max_associations_per_minute: int = 6000
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is at the other end of an association, and the way to ask it something.
+
+    Attributes
+    ----------
+    rule
+        What the peers table says of the calling AE title, if there is one.
+    user
+        The authenticated user, '' without user identity.
+    fuzzy_names, combined_times
+        Whether the extended negotiation of the query classes switched these on.
+    """
+
+    calling_ae: str
+    called_ae: str
+    address: str
+    implementation_version: str
+    rule: DicomPeer | None = None
+    user: str = ""
+    tls_version: str = ""
+    fuzzy_names: bool = False
+    combined_times: bool = False
+    channel: Channel | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def agent(self) -> str:
+        """Who the audit trail names: the AE title, with the user when there is one."""
+        return f"{self.user}@{self.calling_ae}" if self.user else self.calling_ae
+
+
+@dataclass(slots=True)
+class Setup:
+    """What a channel needs beside its connection.
+
+    Attributes
+    ----------
+    handlers
+        Command field of a request to the coroutine generator that yields its responses.
+    prefix
+        Bytes to put before a data set that arrives: the file header of an object.
+    new_spool
+        Opens a file for an object that is too large for memory; None keeps all in memory.
+    """
+
+    limits: Limits
+    budget: Budget
+    handlers: Mapping[int, Handler]
+    prefix: Callable[[Command, AcceptedContext], bytes]
+    new_spool: Callable[[], Spool] | None = None
+
+
+class Channel(asyncio.BufferedProtocol):
+    """One connection; the two ends differ in how the association begins and ends."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._framer = Framer(setup.limits.max_pdu_bytes)
+        self._assembler: Assembler | None = None
+        self._transport: asyncio.Transport | None = None
+        self._state = State.IDLE
+        self._queue: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._current: Message | None = None
+        self._worker: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._sending = asyncio.Lock()
+        self._last_byte = 0.0
+        self._peer_max_pdu = 0
+        self._answers: dict[int, asyncio.Queue[tuple[Command, bytes] | None]] = {}
+        self._last_id = 0
+        self._peer = Peer("", "", "", "")
+        self.contexts: dict[int, AcceptedContext] = {}
+
+    @property
+    def state(self) -> State:
+        """The state of PS3.8 tables 9-1 to 9-5 that the association is in."""
+        return self._state
+
+    def context(self, abstract_syntax: str, *, transfer_syntaxes: frozenset[str]) -> AcceptedContext | None:
+        """Return an accepted context on which this end may send requests of a SOP class, or None."""
+        for found in self.contexts.values():
+            if (
+                found.abstract_syntax == abstract_syntax
+                and found.may_request
+                and found.transfer_syntax in transfer_syntaxes
+            ):
+                return found
+        return None
+
+    async def call(
+        self, context: AcceptedContext, command: Command, dataset: bytes | memoryview | None = None
+    ) -> AsyncIterator[tuple[Command, bytes]]:
+        """Send a request and yield its answers up to the final one.
+
+        Raises
+        ------
+        ConnectionError, TimeoutError
+            The association ended, or the peer was silent for ``idle_s``.
+        """
+        self._last_id = self._last_id % 0xFFFF + 1
+        message_id = self._last_id
+        inbox: asyncio.Queue[tuple[Command, bytes] | None] = asyncio.Queue()
+        self._answers[message_id] = inbox
+        try:
+            request = {**command, Tag.MESSAGE_ID: message_id}
+            await self._send(context.context_id, request, dataset)
+            while True:
+                if self._state is not State.ESTABLISHED and inbox.empty():
+                    raise ConnectionResetError
+                async with asyncio.timeout(self._setup.limits.idle_s):
+                    answer = await inbox.get()
+                if answer is None:
+                    raise ConnectionResetError
+                yield answer
+                if not is_pending(answer[0]):
+                    return
+        finally:
+            del self._answers[message_id]
+
+    async def cancel(self, context: AcceptedContext) -> None:
+        """Ask the peer to stop the request that was sent last (C-CANCEL, PS3.7 section 9.3.2.3)."""
+        command: Command = {
+            Tag.COMMAND_FIELD: CommandField.C_CANCEL_RQ,
+            Tag.RESPONDED_MESSAGE_ID: self._last_id,
+            Tag.DATASET_TYPE: NO_DATASET,
+        }
+        await self._send(context.context_id, command, None)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the connection; its end decides what comes first."""
+        self._transport = cast("asyncio.Transport", transport)
+        connection = transport.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        name = transport.get_extra_info("peername")
+        self._peer = Peer("", "", str(name[0]) if name else "", "")
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Give the transport room for the next bytes."""
+        del sizehint
+        return self._framer.buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Handle what arrived; no exception leaves this boundary."""
+        self._last_byte = asyncio.get_running_loop().time()
+        try:
+            for kind, body in self._framer.received(nbytes):
+                self._event(kind, body)
+                if self._state is State.IDLE:
+                    return
+        except PduError as error:
+            self._provider_abort(error.reason, str(error))
+        except DimseError as error:
+            self._provider_abort(AbortReason.INVALID_PARAMETER, str(error))
+        except Exception as error:  # noqa: BLE001  (edge: a hostile peer must not end the listener)
+            self._provider_abort(AbortReason.NOT_SPECIFIED, type(error).__name__)
+
+    def eof_received(self) -> bool:
+        """A peer that closes its sending side is gone."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """AA-4, AA-5, AR-5: forget the connection; an object being committed is still committed."""
+        del exc
+        self._state = State.IDLE
+        self._disarm()
+        if self._assembler is not None:
+            self._assembler.drop()
+        if self._current is not None:
+            self._current.cancelled.set()
+        for inbox in self._answers.values():
+            inbox.put_nowait(None)
+        self._writable.set()
+        self._queue.put_nowait(None)
+
+    def pause_writing(self) -> None:
+        """The peer reads slower than we write."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """The peer reads again."""
+        self._writable.set()
+
+    def drop(self) -> None:
+        """Close the connection without a word (AA-2)."""
+        self._close_now()
+
+    def _event(self, kind: PduType, body: memoryview) -> None:
+        """Table 9-10 of PS3.8 for this end."""
+        raise AssertionError("each end has its own table")
+
+    def _released(self) -> None:
+        """The worker has answered everything that came before the end."""
+
+    def _begin(self, contexts: dict[int, AcceptedContext]) -> None:
+        setup = self._setup
+        self.contexts = contexts
+        self._assembler = Assembler(
+            contexts, setup.limits.max_object_bytes, setup.budget, setup.prefix, spool=self._spool
+        )
+        self._state = State.ESTABLISHED
+        self._worker = asyncio.get_running_loop().create_task(self._serve())
+
+    def _on_data(self, body: memoryview) -> None:
+        assert self._assembler is not None
+        for message in self._assembler.add(body):
+            number = int(message.command[Tag.COMMAND_FIELD])
+            if number == CommandField.C_CANCEL_RQ:
+                self._cancel(message.command.get(Tag.RESPONDED_MESSAGE_ID))
+            elif number & RESPONSE:
+                self._on_answer(message)
+            else:
+                self._queue.put_nowait(message)
+                if self._queue.qsize() >= _QUEUE_LENGTH and self._transport is not None:
+                    self._transport.pause_reading()
+        writer = self._assembler.spooling
+        if writer is not None and writer.waiting >= _SPOOL_PIECES and self._transport is not None:
+            self._transport.pause_reading()
+
+    def _spool(self, message: Message) -> SpoolWriter | None:
+        """Open a file for a large object; a deflated one must be inflated in memory anyway."""
+        new_spool = self._setup.new_spool
+        is_object = message.command[Tag.COMMAND_FIELD] == CommandField.C_STORE_RQ
+        if new_spool is None or not is_object or message.context.transfer_syntax in DEFLATED:
+            return None
+        loop = asyncio.get_running_loop()
+
+        def on_written() -> None:
+            with suppress(RuntimeError):  # the loop may have ended meanwhile
+                loop.call_soon_threadsafe(self._read_on)
+
+        try:
+            return SpoolWriter(new_spool(), on_written)
+        except StorageError as error:
+            message.refused = error.why
+            return None
+
+    def _read_on(self) -> None:
+        if self._transport is not None and self._state is State.ESTABLISHED:
+            self._transport.resume_reading()
+
+    def _on_answer(self, message: Message) -> None:
+        assert self._assembler is not None
+        inbox = self._answers.get(int(message.command.get(Tag.RESPONDED_MESSAGE_ID, 0)))
+        answer = message.command, bytes(message.dataset)
+        self._assembler.recycle(message)
+        if inbox is not None:  # one that comes after its request was given up is dropped
+            inbox.put_nowait(answer)
+
+    def _cancel(self, message_id: object) -> None:
+        if self._current is not None and self._current.command.get(Tag.MESSAGE_ID) == message_id:
+            self._current.cancelled.set()
+
+    async def _serve(self) -> None:
+        """Answer requests in their order; None ends the association."""
+        while (message := await self._queue.get()) is not None:
+            self._current = message
+            if self._transport is not None and self._state is State.ESTABLISHED:
+                self._transport.resume_reading()
+            try:
+                await self._before(message)
+                await self._answer(message)
+            except (ConnectionError, TimeoutError):
+                self._close_now()
+            except Exception as error:  # noqa: BLE001  (edge: one request must not end the listener)
+                _log.error("dicom.request.failed", reason=type(error).__name__)
+                await self._respond(message, response(message.command, Status.PROCESSING_FAILURE), None)
+            finally:
+                self._current = None
+                if self._assembler is not None:
+                    self._assembler.recycle(message)
+        self._released()
+
+    async def _before(self, message: Message) -> None:
+        """Wait where the peer must be slowed down."""
+
+    async def _answer(self, message: Message) -> None:
+        request = message.command
+        handler = self._setup.handlers.get(int(request[Tag.COMMAND_FIELD]))
+        if handler is None:
+            await self._respond(message, response(request, Status.UNRECOGNIZED_OPERATION), None)
+            return
+        if message.refused:
+            answer = response(request, Status.OUT_OF_RESOURCES, comment=message.refused)
+            await self._respond(message, answer, None)
+            return
+        try:
+            async with aclosing(handler(message, self._peer)) as answers:  # type: ignore[type-var]
+                async for command, dataset in answers:
+                    await self._respond(message, command, dataset)
+        except DigitalTwinError as error:
+            status = Status.OUT_OF_RESOURCES if isinstance(error, StorageError) else Status.DOES_NOT_MATCH
+            await self._respond(message, response(request, status, comment=error.what), None)
+
+    async def _respond(self, message: Message, command: Command, dataset: bytes | None) -> None:
+        if self._state is not State.IDLE:
+            await self._send(message.context.context_id, command, dataset)
+
+    async def _send(self, context_id: int, command: Command, dataset: bytes | memoryview | None) -> None:
+        """Write one message; a large data set goes out as fast as the peer takes it."""
+        if dataset is None and not self._sending.locked():
+            await self._flush([*self._pdus(context_id, command, None)])
+            return
+        async with self._sending:  # fragments of two messages must not mix (PS3.8 annex E.2)
+            waiting: list[bytes] = []
+            size = 0
+            for pdu in self._pdus(context_id, command, dataset):
+                waiting.append(pdu)
+                size += len(pdu)
+                if size >= _WRITE_AT_ONCE:
+                    await self._flush(waiting)
+                    waiting, size = [], 0
+            await self._flush(waiting)
+
+    def _pdus(self, context_id: int, command: Command, dataset: bytes | memoryview | None) -> Iterator[bytes]:
+        limit = self._peer_max_pdu
+        yield from encode_data(context_id, encode_command(command), command=True, max_pdu_bytes=limit)
+        if dataset is not None:
+            yield from encode_data(context_id, dataset, command=False, max_pdu_bytes=limit)
+
+    async def _flush(self, parts: list[bytes]) -> None:
+        if self._state is State.IDLE:
+            raise ConnectionResetError
+        self._write(parts[0] if len(parts) == 1 else b"".join(parts))
+        if not self._writable.is_set():
+            async with asyncio.timeout(self._setup.limits.idle_s):
+                await self._writable.wait()
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def _provider_abort(self, reason: AbortReason, text: str) -> None:
+        """AA-1, AA-7, AA-8: send A-ABORT, then wait for the close under ARTIM."""
+        _log.warning("dicom.association.aborted", peer=self._peer.calling_ae, reason=text)
+        self._write(encode_abort(2, reason))
+        # The rest of a broken stream cannot be understood: closing at once keeps the memory bounded.
+        if self._transport is not None:
+            self._transport.close()
+        self._state = State.IDLE
+        self._arm_artim()
+
+    def _await_close(self) -> None:
+        self._state = State.AWAITING_CLOSE
+        self._arm_artim()
+
+    def _close_now(self) -> None:
+        self._state = State.IDLE
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _arm_artim(self) -> None:
+        self._disarm()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._setup.limits.artim_s, self._close_now)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

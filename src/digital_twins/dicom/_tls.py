@@ -1,0 +1,77 @@
+"""TLS of the DICOM port and of our calls: TLS 1.3 with certificates on both sides; TLS 1.2 where it must be.
+
+PS3.15 annex B.12 and B.13: the BCP 195 profiles. TLS 1.2 keeps only forward-secret AEAD suites.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from digital_twins._errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_BCP_195 = "ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL"
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Our certificate, and whom we trust.
+
+    Attributes
+    ----------
+    certificate, key
+        PEM files of our certificate (with its chain) and its private key.
+    authority
+        PEM file of the certificates that sign those of the peers.
+    allow_1_2
+        Whether TLS 1.2 may be negotiated at all.
+    """
+
+    certificate: Path
+    key: Path
+    authority: Path
+    allow_1_2: bool = False
+
+    def server(self) -> ssl.SSLContext:
+        """Return the context of a port: every client must show a certificate of the authority.
+
+        Raises
+        ------
+        InputError
+            A file cannot be read, or the key does not belong to the certificate.
+        """
+        return self._made(lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+
+    def client(self) -> ssl.SSLContext:
+        """Return the context of a call; the peer's certificate must be of the authority and name its host.
+
+        Raises as `server` does.
+        """
+        return self._made(lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+
+    def for_peer(self, *, allow_1_2: bool) -> Tls:
+        """Return the same certificates with another lowest version."""
+        return replace(self, allow_1_2=allow_1_2)
+
+    def _made(self, new: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+        context = new()
+        context.minimum_version = ssl.TLSVersion.TLSv1_2 if self.allow_1_2 else ssl.TLSVersion.TLSv1_3
+        context.set_ciphers(_BCP_195)
+        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
+        context.verify_mode = ssl.CERT_REQUIRED
+        try:
+            context.load_cert_chain(self.certificate, self.key)
+            context.load_verify_locations(self.authority)
+        except (OSError, ssl.SSLError) as error:
+            raise InputError(
+                "The certificates for DICOM over TLS cannot be used.",
+                f"Loading them raised {type(error).__name__}.",
+                "Check that the PEM files of certificate, key and authority exist, are readable, and belong"
+                " together.",
+            ) from error
+        return context

@@ -1,0 +1,257 @@
+"""Handlers of WADO-RS and WADO-URI (PS3.18 sections 10.4 and 9)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from anyio.to_thread import run_sync
+from starlette.responses import Response, StreamingResponse
+
+from digital_twins.dicom._body import Body, Slice
+from digital_twins.dicom._frames import OCTETS, choose_frame_format, frame_segments
+from digital_twins.dicom._json import metadata
+from digital_twins.dicom._multipart import new_boundary
+from digital_twins.dicom._render import parse_rendering, render
+from digital_twins.dicom._store import not_found
+from digital_twins.dicom._wado import (
+    PIXEL_DATA,
+    bulk_value,
+    choose_object_format,
+    etag,
+    object_file,
+    objects_body,
+    part_head,
+    transcoded_parts,
+)
+from digital_twins.dicom._wado_uri import parse_wado_uri
+from digital_twins.dicom._web_base import (
+    accepted,
+    body_answer,
+    json_answer,
+    not_modified,
+    require_json,
+    whole_numbers,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from starlette.requests import Request
+
+    from digital_twins.dicom._render import Rendering
+    from digital_twins.dicom._store import DicomStore, Instance
+    from digital_twins.dicom._wado import ObjectFormat
+    from digital_twins.dicom._web_base import Door
+
+_IGNORED = '299 digital-twins "parameter {} was ignored"'
+
+
+class Retrieval:
+    """Handlers that give stored objects, or what is in them."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._store: DicomStore = door.store
+
+    async def objects(self, request: Request) -> Response:
+        """WADO-RS of a study, series or instance."""
+        instances = await run_sync(self._instances, request)
+        chosen = choose_object_format(instances, accepted(request))
+        tag = etag(instances, f"o{chosen.transfer_syntax or ''}{int(chosen.multipart)}")
+        if (unchanged := not_modified(request, tag)) is not None:
+            return unchanged
+        answer = await self._objects(request, instances, chosen, tag)
+        self._door.audit(
+            request, "R", "dicom.retrieve", instance=instances[0], detail={"instances": len(instances)}
+        )
+        return answer
+
+    async def _objects(
+        self, request: Request, instances: Sequence[Instance], chosen: ObjectFormat, tag: str
+    ) -> Response:
+        syntax = chosen.transfer_syntax
+        if not chosen.multipart:
+            only = instances[0]
+            kind = f"application/dicom; transfer-syntax={syntax or only.transfer_syntax}"
+            if syntax is None:
+                return await body_answer(request, self._file(only), kind, tag)
+            return Response(
+                await run_sync(object_file, self._store, only, syntax), media_type=kind, headers={"ETag": tag}
+            )
+        boundary = tag.strip('"')[-32:]  # the same for the same objects, so that ranges fit together
+        kind = f'multipart/related; type="application/dicom"; boundary={boundary}'
+        if syntax is None:
+            return await body_answer(request, objects_body(self._store, instances, boundary), kind, tag)
+        if len(instances) == 1:  # what cannot be transcoded is then said by the status
+            file = await run_sync(object_file, self._store, instances[0], syntax)
+            pieces = (
+                part_head(boundary, "application/dicom", syntax),
+                file,
+                f"\r\n--{boundary}--\r\n".encode(),
+            )
+            return Response(b"".join(pieces), media_type=kind, headers={"ETag": tag})
+        parts = transcoded_parts(self._store, instances, syntax, boundary)
+        return StreamingResponse(parts, media_type=kind, headers={"ETag": tag})
+
+    def _file(self, instance: Instance) -> Body:
+        return Body([Slice(self._store.path(instance), 0, instance.size_bytes)])
+
+    async def metadata(self, request: Request) -> Response:
+        """WADO-RS metadata of a study, series or instance."""
+        require_json(request)
+        instances = await run_sync(self._instances, request)
+        tag = etag(instances, "m")
+        if (unchanged := not_modified(request, tag)) is not None:
+            return unchanged
+        found = await run_sync(metadata, self._store, instances)
+        self._door.audit(
+            request, "R", "dicom.metadata", instance=instances[0], detail={"instances": len(instances)}
+        )
+        return json_answer(request, b"[" + b",".join(found) + b"]", headers={"ETag": tag})
+
+    async def frames(self, request: Request) -> Response:
+        """WADO-RS frames by number."""
+        numbers = whole_numbers(request.path_params["frames"])
+        return await run_sync(self._read_frame, request, numbers) or await self._frames(
+            request, numbers, request.path_params["frames"]
+        )
+
+    def _read_frame(self, request: Request, numbers: Sequence[int]) -> Response | None:
+        """Answer for one frame in one visit to the thread: that is what viewers ask for most."""
+        if len(numbers) > 1 or "range" in request.headers:
+            return None
+        instance = self._instances(request)[0]
+        wanted = accepted(request)
+        chosen = choose_frame_format(instance, wanted)
+        tag = etag([instance], f"f{numbers[0]}{chosen.transfer_syntax}{int(wanted[0].multipart)}")
+        answer = not_modified(request, tag)
+        if answer is not None:
+            return answer
+        segments = frame_segments(self._store, instance, numbers, decoded=chosen.decoded)
+        kind = f"{chosen.media_type}; transfer-syntax={chosen.transfer_syntax}"
+        if wanted[0].multipart:
+            boundary = new_boundary()
+            head = part_head(boundary, chosen.media_type, chosen.transfer_syntax)
+            segments = [head, *segments, f"\r\n--{boundary}--\r\n".encode()]
+            kind = f'multipart/related; type="{chosen.media_type}"; boundary={boundary}'
+        self._door.audit(request, "R", "dicom.frames", instance=instance, detail={"frames": 1})
+        return Response(Body(segments).read(), media_type=kind, headers={"ETag": tag})
+
+    async def _frames(self, request: Request, numbers: Sequence[int], name: str) -> Response:
+        instance = (await run_sync(self._instances, request))[0]
+        chosen = choose_frame_format(instance, accepted(request))
+
+        def build() -> list[bytes | Slice]:
+            return frame_segments(self._store, instance, numbers, decoded=chosen.decoded)
+
+        segments = await run_sync(build)
+        tag = etag([instance], f"f{name}{chosen.transfer_syntax}")
+        self._door.audit(request, "R", "dicom.frames", instance=instance, detail={"frames": len(segments)})
+        kind = f"{chosen.media_type}; transfer-syntax={chosen.transfer_syntax}"
+        if len(segments) == 1 and not accepted(request)[0].multipart:
+            return await body_answer(request, Body(segments), kind, tag)
+        boundary = new_boundary()
+        head = part_head(boundary, chosen.media_type, chosen.transfer_syntax)
+        parts: list[bytes | Slice] = []
+        for segment in segments:
+            parts += [head, segment, b"\r\n"]
+        parts.append(f"--{boundary}--\r\n".encode())
+        kind = f'multipart/related; type="{chosen.media_type}"; boundary={boundary}'
+        return await body_answer(request, Body(parts), kind, tag)
+
+    async def bulk(self, request: Request) -> Response:
+        """WADO-RS bulk data that the metadata refer to."""
+        instance = (await run_sync(self._instances, request))[0]
+        tag = request.path_params["tag"].upper()
+        encapsulated = instance.pixel_offset is not None and instance.pixel_length is None
+        if tag == PIXEL_DATA and encapsulated:
+            return await self._frames(request, range(1, instance.frames + 1), "all")
+        body = await run_sync(bulk_value, self._store, instance, tag)
+        entity = etag([instance], f"b{tag}{int(accepted(request)[0].multipart)}")
+        if (unchanged := not_modified(request, entity)) is not None:
+            return unchanged
+        self._door.audit(request, "R", "dicom.bulk", instance=instance, detail={"tag": tag})
+        wanted = accepted(request)[0]
+        if not wanted.multipart or "range" in request.headers:
+            return await body_answer(request, body, OCTETS, entity)
+        boundary = entity.strip('"')[-32:]
+        whole = Body([part_head(boundary, OCTETS), *body.segments, f"\r\n--{boundary}--\r\n".encode()])
+        return await body_answer(
+            request, whole, f'multipart/related; type="{OCTETS}"; boundary={boundary}', entity
+        )
+
+    def rendered(self, *, thumbnail: bool) -> Callable[[Request], Awaitable[Response]]:
+        """Return the handler of rendered images or thumbnails."""
+
+        async def handler(request: Request) -> Response:
+            rendering = parse_rendering(dict(request.query_params), accepted(request), thumbnail=thumbnail)
+            frames = whole_numbers(request.path_params["frames"]) if "frames" in request.path_params else None
+            instances = await run_sync(self._instances, request)
+            if thumbnail:
+                drawn = [i for i in instances if i.rows] or instances
+                instances = [drawn[len(drawn) // 2]]
+            tag = etag(instances, f"r{hash_of(request)}")
+            if (unchanged := not_modified(request, tag)) is not None:
+                return unchanged
+            answer = await self._drawn(instances, frames, rendering)
+            kind = "dicom.thumbnail" if thumbnail else "dicom.rendered"
+            self._door.audit(request, "R", kind, instance=instances[0], detail={"instances": len(instances)})
+            answer.headers["ETag"] = tag
+            if rendering.ignored:
+                answer.headers["Warning"] = ", ".join(_IGNORED.format(name) for name in rendering.ignored)
+            return answer
+
+        return handler
+
+    async def _drawn(
+        self, instances: Sequence[Instance], frames: Sequence[int] | None, rendering: Rendering
+    ) -> Response:
+        wanted: list[list[int] | None] = [[n] for n in frames] if frames else [None]
+        orders = [(instance, frame) for instance in instances for frame in wanted]
+        if len(orders) == 1:
+            drawing, kind = await run_sync(render, self._store, *orders[0], rendering)
+            return Response(drawing, media_type=kind)
+        boundary = new_boundary()
+        pieces: list[bytes] = []
+        for instance, frame in orders:
+            drawing, kind = await run_sync(render, self._store, instance, frame, rendering)
+            pieces += [part_head(boundary, kind), drawing, b"\r\n"]
+        pieces.append(f"--{boundary}--\r\n".encode())
+        kind = f'multipart/related; type="{rendering.media_type}"; boundary={boundary}'
+        return Response(b"".join(pieces), media_type=kind)
+
+    async def wado_uri(self, request: Request) -> Response:
+        """WADO-URI: one object, or a picture of one frame of it."""
+        asked = parse_wado_uri(dict(request.query_params), request.headers.get("accept", ""))
+        instance = await run_sync(self._store.instance, asked.uids[2])
+        if (instance.study_uid, instance.series_uid) != asked.uids[:2]:
+            raise not_found("instance")
+        draws = asked.rendering is not None and (instance.rows > 0 or asked.stated)
+        tag = etag([instance], f"u{hash_of(request)}")
+        if (unchanged := not_modified(request, tag)) is not None:
+            return unchanged
+        if draws and asked.rendering is not None:
+            frames = None if asked.frame is None else [asked.frame]
+            drawing, kind = await run_sync(render, self._store, instance, frames, asked.rendering)
+        else:
+            drawing = await run_sync(object_file, self._store, instance, asked.transfer_syntax)
+            kind = "application/dicom"
+        self._door.audit(request, "R", "dicom.wado-uri", instance=instance, detail={"drawn": int(draws)})
+        return Response(drawing, media_type=kind, headers={"ETag": tag})
+
+    def _instances(self, request: Request) -> list[Instance]:
+        names = request.path_params
+        if "instance" not in names:
+            return self._store.instances(names["study"], names.get("series"))
+        only = self._store.instance(names["instance"])
+        if (only.study_uid, only.series_uid) != (names["study"], names["series"]):
+            raise not_found("instance")
+        return [only]
+
+
+def hash_of(request: Request) -> str:
+    """Return a short name of the path, the query and the accepted types, for an entity tag."""
+    from hashlib import sha256
+
+    text = f"{request.url.path}?{request.url.query}#{request.headers.get('accept', '')}"
+    return sha256(text.encode()).hexdigest()[:12]
