@@ -42,7 +42,7 @@ def oru(observations: int = 10) -> bytes:
         PID,
         PV1,
         "ORC|RE|P77^KIS|F88^LAB",
-        "OBR|1|P77^KIS|F88^LAB|24323-8^Chemistry^LN|||20260301090000+0100||||||||||||||||20260301100000+0100||CH|F",
+        "OBR|1|P77^KIS|F88^LAB|24323-8^Chemistry^LN|||20260301090000+0100|||||||||||||||20260301100000+0100||CH|F",
         *rows,
     )
 

@@ -206,8 +206,8 @@ def _concept(concept: Mapping[str, Any], field: str) -> dict[str, str]:
             system = "HL7" + system[len(V2) :]
         parts = (coding.get("code", ""), coding.get("display", ""), _SYSTEM_NAMES.get(system, system))
         values |= {f"{field}.{first + n}": part for n, part in enumerate(parts)}
-    if concept.get("text"):
-        values[f"{field}.9" if values else f"{field}.2"] = concept["text"]
+    if concept.get("text") and not values.get(f"{field}.2"):
+        values[f"{field}.2"] = concept["text"]  # a CE of v2.5.1 has no place for a text beside its codes
     return values
 
 

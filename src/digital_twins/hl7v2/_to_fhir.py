@@ -22,7 +22,8 @@ def bundle_of(message: Message, mapping: SiteMapping | None = None) -> dict[str,
     """Return the FHIR R4 transaction that a message asks for.
 
     ADT A01 to A04, A08, A11 to A13 and A31 give Patient and Encounter, A40 both patients with ``replaces``
-    and ``replaced-by`` links, ORU R01 Observations and DiagnosticReports, ORM O01 and OMI O23 ServiceRequests.
+    and ``replaced-by`` links, ORU R01 Observations and DiagnosticReports, ORM O01 and OMI O23
+    ServiceRequests.
     Entries are conditional on identifiers, so that a message that comes twice changes nothing anew: ADT,
     results and orders update (``PUT Type?identifier=``), the patient and visit of results and orders are
     only created when they are unknown (``If-None-Exist``).
