@@ -102,14 +102,18 @@ def test_what_is_refused_leaves_nothing(node: Node) -> None:
     assert sent(node, message(header("MDM^T02"), pid)) == ("CR", "200")
     assert sent(node, message(header("ADT^A01"), pid)) == ("CE", "101")
     assert sent(node, orm("QQ").replace(b"4711", b"666")) == ("CE", "103")
-    no_station = orm().replace(b"4711", b"666").replace(b"Muster^Eva^Maria^^Dr", b"").replace(b"SPS1", b" ")
-    steps = len(Worklist(node.services.dicom).items(finished=True))
-    assert sent(node, no_station) == (
-        "CE",
-        "207",
-    )  # the record takes it, the worklist does not: neither keeps it
-    assert len(Worklist(node.services.dicom).items(finished=True)) == steps
     assert node.services.fhir.count("Patient") == count
+
+
+def test_an_order_that_the_record_refuses_is_not_on_the_worklist(node: Node) -> None:
+    twice = {"resourceType": "Patient", "identifier": [{"system": "urn:oid:1.2.3", "value": "777"}]}
+    for _ in range(2):
+        node.services.fhir.create(twice)
+    worklist = Worklist(node.services.dicom)
+    before = (len(worklist.items(finished=True)), len(events(node)))
+    order = orm().replace(b"4711", b"777").replace(b"SPS1", b"SPS7")
+    assert sent(node, order) == ("CE", "207")
+    assert (len(worklist.items(finished=True)), len(events(node))) == before
 
 
 def test_the_command_line_sends_and_parses(

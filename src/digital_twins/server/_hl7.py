@@ -90,8 +90,8 @@ def store_message(services: Services, message: Message, mapping: SiteMapping) ->
     write_record = services.fhir.prepare_transaction(bundle, agent=f"hl7:{sender}")
 
     def work(cursor: apsw.Cursor) -> None:
-        write_record(cursor)
         for item in items:
             schedule_item(cursor, item)
+        write_record(cursor)
 
     services.database.write(work)
