@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from digital_twins.fhir import structural_issues
+from digital_twins.fhir.validation import Validator
 from digital_twins.hl7v2 import HL7Error, SiteMapping, bundle_of, oru_of, parse, worklist_items
 from hl7_messages import PID, PV1, TYPES, adt, header, message, omi, orm, oru
 
@@ -29,6 +30,18 @@ def test_every_resource_is_valid_and_the_bundle_repeats(kind: str) -> None:
     assert [structural_issues(each["resource"]) for each in bundle["entry"]] == [[]] * len(bundle["entry"])
     assert bundle == bundle_of(parse(TYPES[kind]))
     assert len(bundle["entry"]) >= 2
+
+
+def test_the_full_validator_finds_no_error() -> None:
+    validator = Validator()
+    found = [
+        (kind, issue.location, issue.text)
+        for kind, data in TYPES.items()
+        for entry in bundle_of(parse(data))["entry"]
+        for issue in validator.validate(entry["resource"])
+        if issue.severity == "error"
+    ]
+    assert found == []
 
 
 def test_patient() -> None:
