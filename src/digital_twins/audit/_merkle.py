@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 TILE_LEVELS = 8
 TILE = 1 << TILE_LEVELS
@@ -36,9 +36,7 @@ def complete(hashes: Sequence[bytes]) -> bytes:
     row = list(hashes)
     sha256 = hashlib.sha256
     while len(row) > 1:
-        row = [
-            sha256(b"\1" + left + right).digest() for left, right in zip(row[::2], row[1::2], strict=True)
-        ]
+        row = [sha256(b"\1" + left + right).digest() for left, right in zip(row[::2], row[1::2], strict=True)]
     return row[0]
 
 
@@ -111,9 +109,7 @@ def verify_inclusion(leaf: bytes, index: int, size: int, *, proof: Sequence[byte
     return last == 0 and value == root
 
 
-def verify_consistency(
-    old: int, size: int, *, proof: Sequence[bytes], old_root: bytes, root: bytes
-) -> bool:
+def verify_consistency(old: int, size: int, *, proof: Sequence[bytes], old_root: bytes, root: bytes) -> bool:
     """Tell whether a proof shows that a smaller tree starts the larger one (RFC 9162 section 2.1.4.2).
 
     Parameters
@@ -157,10 +153,15 @@ class Growing:
         self.rows: list[list[bytes]] = [[]]
         self._starts = [0]
 
-    def append(self, leaf: bytes) -> Iterator[tuple[int, int, bytes]]:
-        """Add a leaf; give every stored node that it completes as (level, position, hash)."""
+    def append(self, leaf: bytes) -> Sequence[tuple[int, int, bytes]]:
+        """Add a leaf and return every stored node that it completes as (level, position, hash)."""
         self.size += 1
-        self.rows[0].append(leaf)
+        edge = self.rows[0]
+        edge.append(leaf)
+        return self._fold() if len(edge) == TILE else ()
+
+    def _fold(self) -> list[tuple[int, int, bytes]]:
+        done = []
         level = 0
         while len(self.rows[level]) == TILE:
             node = complete(self.rows[level])
@@ -172,7 +173,8 @@ class Growing:
                 self.rows.append([])
                 self._starts.append(0)
             self.rows[level].append(node)
-            yield level, position, node
+            done.append((level, position, node))
+        return done
 
     def root(self) -> bytes:
         """Return the root of the leaves so far."""

@@ -1,0 +1,110 @@
+"""One pass over the rows: chain, leaves and tree recomputed."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from digital_twins.audit._head import START, Head
+from digital_twins.audit._merkle import TILE_LEVELS, Growing
+from digital_twins.audit._problem import MOST_PROBLEMS, Problem
+from digital_twins.audit._tree import StoredTree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import apsw
+
+_NEVER = -1
+
+
+class Walk:
+    """Everything that the rows themselves say.
+
+    Parameters
+    ----------
+    connection
+        Of the trail.
+    head
+        Content of the head file; `at_head` is then the recomputed chain hash at its row.
+    sizes
+        Numbers of rows whose tree roots are wanted, in `roots`.
+    """
+
+    def __init__(self, connection: apsw.Connection, head: Head | None, sizes: set[int]) -> None:
+        self.problems: list[Problem] = []
+        self.at_head: bytes | None = None
+        self.roots: dict[int, bytes] = {}
+        self.nodes: dict[tuple[int, int], bytes] = {}
+        tables = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'audit_tree'").fetchall()
+        self.has_tree = bool(tables)
+        self._tree = Growing()
+        self._stops = sorted(sizes | ({head.size} if head is not None else set()), reverse=True)
+        self._head = head
+        self.end = self._rows(connection)
+        self.root = self._tree.root()
+
+    def first_bad_up_to(self, size: int) -> bool:
+        """Tell whether a row up to this one is already named as wrong."""
+        return any(problem.seq is not None and problem.seq <= size for problem in self.problems)
+
+    def against_stored_tree(self, connection: apsw.Connection) -> Iterator[Problem]:
+        """Compare the stored nodes with the recomputed ones, where no row is wrong anyway."""
+        if self.problems or not self.has_tree:
+            return
+        stored = {
+            (int(str(level)), int(str(position))): value
+            for level, position, value in connection.execute("SELECT level, position, hash FROM audit_tree")
+        }
+        for place, value in self.nodes.items():
+            if stored.get(place) != value:
+                last = (place[1] + 1) << (TILE_LEVELS * place[0])
+                yield Problem(last, "the stored Merkle tree has another hash above this row, or none")
+        now = StoredTree(connection).size()  # rows that came since the walk began have nodes too
+        for level, position in stored.keys() - self.nodes.keys():
+            if level < 1 or position < 0 or (position + 1) << (TILE_LEVELS * level) > now:
+                yield Problem(None, f"the Merkle tree holds a node at level {level} that belongs to no row")
+
+    def _rows(self, connection: apsw.Connection) -> Head:
+        """Recompute every row; go on from what is stored, so that one change is not every row after it."""
+        sha256, append = hashlib.sha256, self._tree.append
+        chain, count, expected = START, 0, 1
+        stop = self._stop(0, chain)
+        rows = connection.execute("SELECT seq, event_id, body, leaf, chain FROM audit_event ORDER BY seq")
+        for seq, event_id, body, leaf, stored in rows:
+            count += 1
+            if seq != expected:
+                self._gap(expected, int(str(seq)))
+                expected = int(str(seq))
+            expected += 1
+            text = body if isinstance(body, str) else ""
+            own = sha256(b"\0" + text.encode(errors="surrogatepass")).digest()
+            chain = sha256(chain + own).digest()
+            for level, position, value in append(own):
+                self.nodes[level, position] = value
+            if own != leaf or chain != stored or f'"event_id":"{event_id}"' not in text:
+                self._note(int(str(seq)), "its content or order was changed")
+                chain = stored if isinstance(stored, bytes) else chain
+            if count == stop:
+                stop = self._stop(count, chain)
+        return Head(count, chain)
+
+    def _stop(self, count: int, chain: bytes) -> int:
+        """Keep what is wanted at this number of rows and return the next one."""
+        while self._stops and self._stops[-1] <= count:
+            size = self._stops.pop()
+            if size == count:
+                self.roots[size] = self._tree.root()
+                if self._head is not None and self._head.size == size:
+                    self.at_head = chain
+        return self._stops[-1] if self._stops else _NEVER
+
+    def _gap(self, expected: int, seq: int) -> None:
+        if seq < expected:
+            self._note(seq, f"row {expected} was expected here: this one was added")
+        else:
+            self._note(expected, f"the rows from {expected} to {seq - 1} are missing")
+
+    def _note(self, seq: int, what: str) -> None:
+        if len(self.problems) < MOST_PROBLEMS:
+            self.problems.append(Problem(seq, what))
