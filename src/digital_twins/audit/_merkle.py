@@ -155,9 +155,13 @@ class Growing:
 
     def append(self, leaf: bytes) -> Sequence[tuple[int, int, bytes]]:
         """Add a leaf and return every stored node that it completes as (level, position, hash)."""
-        self.size += 1
+        return self.extend([leaf])
+
+    def extend(self, leaves: Sequence[bytes]) -> Sequence[tuple[int, int, bytes]]:
+        """Add leaves, at most to the next multiple of 256, and return the stored nodes as `append` does."""
+        self.size += len(leaves)
         edge = self.rows[0]
-        edge.append(leaf)
+        edge.extend(leaves)
         return self._fold() if len(edge) == TILE else ()
 
     def _fold(self) -> list[tuple[int, int, bytes]]:

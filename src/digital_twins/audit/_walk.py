@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from digital_twins.audit._head import START, Head
-from digital_twins.audit._merkle import TILE_LEVELS, Growing
+from digital_twins.audit._merkle import TILE, TILE_LEVELS, Growing
 from digital_twins.audit._problem import MOST_PROBLEMS, Problem
 from digital_twins.audit._tree import StoredTree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import apsw
 
@@ -66,28 +67,47 @@ class Walk:
                 yield Problem(None, f"the Merkle tree holds a node at level {level} that belongs to no row")
 
     def _rows(self, connection: apsw.Connection) -> Head:
-        """Recompute every row; go on from what is stored, so that one change is not every row after it."""
-        sha256, append = hashlib.sha256, self._tree.append
-        chain, count, expected = START, 0, 1
-        stop = self._stop(0, chain)
-        rows = connection.execute("SELECT seq, event_id, body, leaf, chain FROM audit_event ORDER BY seq")
-        for seq, event_id, body, leaf, stored in rows:
+        """Recompute every row, 256 at a time; where something is wrong or wanted, one by one."""
+        end, expected = Head(0, START), 1
+        stop = self._stop(0, START)
+        rows = iter(
+            connection.execute("SELECT seq, event_id, body, leaf, chain FROM audit_event ORDER BY seq")
+        )
+        while batch := list(islice(rows, TILE)):
+            reached = end.size + len(batch)
+            wanted = end.size < stop <= reached
+            good = None if wanted or expected != end.size + 1 else _unchanged(batch, end)
+            if good is None:
+                end, expected, stop = self._one_by_one(batch, end, expected=expected, stop=stop)
+                continue
+            leaves, end = good
+            expected += len(batch)
+            for level, position, value in self._tree.extend(leaves):
+                self.nodes[level, position] = value
+        return end
+
+    def _one_by_one(
+        self, batch: Sequence[tuple[Any, ...]], end: Head, *, expected: int, stop: int
+    ) -> tuple[Head, int, int]:
+        """Go on from what is stored, so that one changed row is not reported as every row after it."""
+        chain, count = end.chain, end.size
+        for seq, event_id, body, leaf, stored in batch:
             count += 1
             if seq != expected:
-                self._gap(expected, int(str(seq)))
-                expected = int(str(seq))
+                self._gap(expected, seq)
+                expected = seq
             expected += 1
             text = body if isinstance(body, str) else ""
-            own = sha256(b"\0" + text.encode(errors="surrogatepass")).digest()
-            chain = sha256(chain + own).digest()
-            for level, position, value in append(own):
+            own = hashlib.sha256(b"\0" + text.encode(errors="surrogatepass")).digest()
+            chain = hashlib.sha256(chain + own).digest()
+            for level, position, value in self._tree.append(own):
                 self.nodes[level, position] = value
             if own != leaf or chain != stored or f'"event_id":"{event_id}"' not in text:
-                self._note(int(str(seq)), "its content or order was changed")
+                self._note(seq, "its content or order was changed")
                 chain = stored if isinstance(stored, bytes) else chain
             if count == stop:
                 stop = self._stop(count, chain)
-        return Head(count, chain)
+        return Head(count, chain), expected, stop
 
     def _stop(self, count: int, chain: bytes) -> int:
         """Keep what is wanted at this number of rows and return the next one."""
@@ -108,3 +128,26 @@ class Walk:
     def _note(self, seq: int, what: str) -> None:
         if len(self.problems) < MOST_PROBLEMS:
             self.problems.append(Problem(seq, what))
+
+
+def _unchanged(batch: Sequence[tuple[Any, ...]], end: Head) -> tuple[list[bytes], Head] | None:
+    """Return the leaves and the new end if every row is as it was written; None if any is not."""
+    sha256 = hashlib.sha256
+    seqs, event_ids, bodies, stored, chains = zip(*batch, strict=True)
+    try:
+        leaves = [sha256(b"\0" + body.encode()).digest() for body in bodies]
+    except (AttributeError, UnicodeEncodeError):
+        return None
+    chain, own = end.chain, []
+    for leaf in leaves:
+        chain = sha256(chain + leaf).digest()
+        own.append(chain)
+    if (
+        leaves != list(stored)
+        or own != list(chains)
+        or seqs != tuple(range(end.size + 1, end.size + 1 + len(batch)))
+    ):
+        return None
+    if not all(f'"event_id":"{event_id}"' in body for event_id, body in zip(event_ids, bodies, strict=True)):
+        return None
+    return leaves, Head(end.size + len(batch), chain)
