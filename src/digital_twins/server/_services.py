@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from digital_twins.audit import AuditEvent, Auditor
     from digital_twins.dicom import DicomStore
     from digital_twins.fhir import FhirStore
+    from digital_twins.fhir.validation import ResourceValidation
     from digital_twins.patient_modeling import TwinRegistry
     from digital_twins.server._catalogue import Catalogue
     from digital_twins.storage import BlobStore, Database, JobQueue
@@ -35,6 +36,7 @@ class Services:
     catalogue: Catalogue
     dicom: DicomStore
     fhir: FhirStore
+    validation: ResourceValidation
     registry: TwinRegistry
     auditor: Auditor
     metrics: Metrics = field(default_factory=Metrics)
@@ -72,6 +74,7 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node") -> Servic
         The folder cannot be written.
     """
     from digital_twins import audit, dicom, fhir, patient_modeling, storage
+    from digital_twins.fhir.validation import PACKAGES_FOLDER, ResourceValidation
     from digital_twins.server import _catalogue
 
     database = storage.Database(
@@ -87,6 +90,7 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node") -> Servic
     )
     blobs = storage.BlobStore(data_dir / "blobs")
     auditor = audit.Auditor(node, audit.load_pseudonym_key(data_dir / "pseudonym.key"))
+    validation = ResourceValidation(data_dir / PACKAGES_FOLDER)
     return Services(
         data_dir=data_dir,
         database=database,
@@ -94,7 +98,8 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node") -> Servic
         jobs=storage.JobQueue(database, boot_id=boot_id),
         catalogue=_catalogue.Catalogue(database, blobs),
         dicom=dicom.DicomStore(database, blobs, pseudonym=auditor.patient),
-        fhir=fhir.FhirStore(database, pseudonym=auditor.patient),
+        fhir=fhir.FhirStore(database, pseudonym=auditor.patient, validate=validation.check),
+        validation=validation,
         registry=patient_modeling.TwinRegistry(database, blobs),
         auditor=auditor,
     )
