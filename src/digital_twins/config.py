@@ -174,6 +174,10 @@ class Settings(BaseSettings):
     """Origins of web pages that may read and write DICOMweb, e.g. `["https://viewer.example.org"]`; none by
     default, `["*"]` all."""
 
+    audit_anchor_file: Path | None = None
+    """File outside of the data folder, on another disk or machine, that gets every signed checkpoint of the
+    audit trail: with it `twin audit verify` finds a trail that was cut off or rewritten as a whole."""
+
     allow_unauthenticated_network: bool = False
     """Listen on an address that other machines reach although nobody has to sign in. Only for a network
     that is closed by other means; the node logs a warning at each start."""

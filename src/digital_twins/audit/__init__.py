@@ -7,15 +7,29 @@ from digital_twins._lazy import exports
 if TYPE_CHECKING:
     from digital_twins.audit._auditor import Auditor as Auditor
     from digital_twins.audit._event import AuditEvent as AuditEvent
+    from digital_twins.audit._merkle import (
+        verify_consistency as verify_consistency,
+        verify_inclusion as verify_inclusion,
+    )
     from digital_twins.audit._outbox import OUTBOX_MIGRATIONS as OUTBOX_MIGRATIONS, stage as stage
+    from digital_twins.audit._period import period_bounds as period_bounds
+    from digital_twins.audit._problem import Problem as Problem
+    from digital_twins.audit._prove import (
+        InclusionProof as InclusionProof,
+        prove_consistency as prove_consistency,
+        prove_event as prove_event,
+    )
     from digital_twins.audit._pseudonym import (
         load_pseudonym_key as load_pseudonym_key,
         pseudonym as pseudonym,
     )
-    from digital_twins.audit._reading import AuditRow as AuditRow, tail_trail as tail_trail
+    from digital_twins.audit._reading import (
+        AuditRow as AuditRow,
+        export_trail as export_trail,
+        tail_trail as tail_trail,
+    )
     from digital_twins.audit._trail import AuditTrail as AuditTrail
     from digital_twins.audit._verify import (
-        Problem as Problem,
         VerifyReport as VerifyReport,
         verify_trail as verify_trail,
     )
@@ -23,11 +37,15 @@ if TYPE_CHECKING:
 _WHERE = {
     "Auditor": "digital_twins.audit._auditor",
     "AuditEvent": "digital_twins.audit._event",
+    **dict.fromkeys(("verify_consistency", "verify_inclusion"), "digital_twins.audit._merkle"),
     **dict.fromkeys(("OUTBOX_MIGRATIONS", "stage"), "digital_twins.audit._outbox"),
+    "Problem": "digital_twins.audit._problem",
+    "period_bounds": "digital_twins.audit._period",
+    **dict.fromkeys(("InclusionProof", "prove_consistency", "prove_event"), "digital_twins.audit._prove"),
     **dict.fromkeys(("load_pseudonym_key", "pseudonym"), "digital_twins.audit._pseudonym"),
-    **dict.fromkeys(("AuditRow", "tail_trail"), "digital_twins.audit._reading"),
+    **dict.fromkeys(("AuditRow", "export_trail", "tail_trail"), "digital_twins.audit._reading"),
     "AuditTrail": "digital_twins.audit._trail",
-    **dict.fromkeys(("Problem", "VerifyReport", "verify_trail"), "digital_twins.audit._verify"),
+    **dict.fromkeys(("VerifyReport", "verify_trail"), "digital_twins.audit._verify"),
 }
 
 __getattr__, __dir__ = exports(__name__, _WHERE)

@@ -11,10 +11,14 @@ import apsw
 
 from digital_twins._errors import NotFoundError, StorageError
 from digital_twins.audit._event import AuditEvent
+from digital_twins.audit._period import period_bounds
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
+
+_ROWS = "SELECT seq, lower(hex(leaf)), lower(hex(chain)), body FROM audit_event WHERE seq > ?"
+_BETWEEN = "AND body ->> '$.at_utc' >= ? AND body ->> '$.at_utc' < ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,41 @@ def tail_trail(path: str | os.PathLike[str], n: int = 20) -> tuple[AuditRow, ...
     """
     with reading(Path(path)) as connection:
         return last_rows(connection, n)
+
+
+def export_trail(path: str | os.PathLike[str], *, period: str | None = None, after: int = 0) -> Iterator[str]:
+    """Give the rows of a trail as JSON lines (NDJSON), oldest first, with a newline each.
+
+    A line holds ``seq``, ``leaf`` and ``chain`` (hex) and, as ``event``, the canonical bytes of the row: leaf
+    is SHA-256 of 0x00 and exactly these bytes, chain SHA-256 of the row before and leaf. So a full export can
+    be verified, and its Merkle root recomputed, without this software.
+
+    Parameters
+    ----------
+    path
+        The trail's file.
+    period
+        As for `period_bounds`; compared with the event's own time. None gives all rows.
+    after
+        Only rows behind this one.
+
+    Raises
+    ------
+    NotFoundError
+        There is no trail at `path`.
+    StorageError
+        The file cannot be read as a trail.
+    InputError
+        The period was not understood.
+    """
+    with reading(Path(path)) as connection:
+        if period is None:
+            rows = connection.execute(f"{_ROWS} ORDER BY seq", (after,))
+        else:
+            start, end = (f"{day:%Y-%m-%dT%H:%M:%S}" for day in period_bounds(period))
+            rows = connection.execute(f"{_ROWS} {_BETWEEN} ORDER BY seq", (after, start, end))
+        for seq, leaf, chain, body in rows:
+            yield f'{{"seq":{seq},"leaf":"{leaf}","chain":"{chain}","event":{body}}}\n'
 
 
 def last_rows(connection: apsw.Connection, n: int) -> tuple[AuditRow, ...]:

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 
 from digital_twins.audit import _outbox
 from digital_twins.audit._head import START, Head, HeadFile
+from digital_twins.audit._merkle import TILE
 from digital_twins.audit._reading import AuditRow, last_rows
+from digital_twins.audit._signer import Signer
+from digital_twins.audit._tree import TREE_MIGRATION, grow
 from digital_twins.audit._verify import VerifyReport, verify_trail
 from digital_twins.storage import Database, Migration
 
@@ -44,6 +47,7 @@ _MIGRATIONS = (
             BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END;
         """,
     ),
+    TREE_MIGRATION,
 )
 
 
@@ -54,20 +58,28 @@ class AuditTrail:
     ``chain = SHA-256(chain of row n-1 || leaf)``. Triggers abort UPDATE and DELETE. Beside the file stands
     ``<name>.head``, which a thread of its own rewrites and syncs within a twentieth of a second.
 
+    The leaves are those of a Merkle tree (RFC 6962), whose nodes above every 256 leaves are stored in the
+    transaction of the rows. At the start, once a minute while events come, and at the end its root is signed:
+    ``<name>.checkpoints`` holds the checkpoints, ``<name>.key`` the Ed25519 key (made at first use) and
+    ``<name>.vkey`` its public half. A trail of an older version gets its tree when it is opened.
+
     What this finds and what it cannot find is said at `verify_trail`.
 
     Parameters
     ----------
     path
-        The trail's file, e.g. ``audit.db``; the checkpoint is then ``audit.head``.
+        The trail's file, e.g. ``audit.db``; the chain's head is then ``audit.head``.
+    anchor
+        A second file that gets every checkpoint: on another disk or machine, out of reach of whoever can
+        write the trail's folder.
 
     Raises
     ------
     StorageError
-        The file or its folder cannot be written.
+        The file or its folder cannot be written, or the signing key cannot be used.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, anchor: str | os.PathLike[str] | None = None) -> None:
         self.path = Path(path)
         self._database = Database(self.path, migrations=_MIGRATIONS)
         self._head_file = HeadFile(self.path.with_suffix(".head"))
@@ -76,6 +88,8 @@ class AuditTrail:
         self._changed = threading.Condition()
         self._closing = False
         self._resume()
+        self._signer = Signer(self.path, self._database, None if anchor is None else Path(anchor))
+        self._signer.start()
         self._thread = threading.Thread(target=self._follow, name="audit head", daemon=True)
         self._thread.start()
 
@@ -103,7 +117,7 @@ class AuditTrail:
 
     def verify(self) -> VerifyReport:
         """Recompute every hash; see `verify_trail`."""
-        return verify_trail(self.path)
+        return verify_trail(self.path, anchor=self._signer.anchor_file)
 
     def tail(self, n: int = 20) -> tuple[AuditRow, ...]:
         """Return the last `n` events, oldest first."""
@@ -116,6 +130,7 @@ class AuditTrail:
             self._closing = True
             self._changed.notify()
         self._thread.join()
+        self._signer.sign()
         self._database.close()
 
     def __enter__(self) -> AuditTrail:
@@ -135,7 +150,8 @@ class AuditTrail:
         return head.size - before
 
     def _resume(self) -> None:
-        """Compare the checkpoint with the trail; one that contradicts it is kept as evidence."""
+        """Complete the tree of an older trail; keep a head that contradicts the rows as evidence."""
+        self._database.write(lambda cursor: grow(cursor, _last(cursor).size))
         with self._database.read() as connection:
             present = _last(connection.cursor())
             known = self._head_file.read()
@@ -148,16 +164,21 @@ class AuditTrail:
     def _follow(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closing or self._wanted is not self._written)
+                self._changed.wait_for(
+                    lambda: self._closing or self._wanted is not self._written, self._signer.due_in_s()
+                )
                 head, closing = self._wanted, self._closing
             if head is not None and head is not self._written:
                 self._written = head
+                self._signer.behind = True
                 with contextlib.suppress(OSError):  # a failing disk delays the checkpoint to the next commit
                     self._head_file.advance(head)
                 with self._changed:
                     self._changed.wait_for(lambda: self._closing, timeout=_HEAD_INTERVAL_S)
             elif closing:
                 return
+            if self._signer.due_in_s() == 0:
+                self._signer.sign()
 
 
 def _last(cursor: apsw.Cursor) -> Head:
@@ -185,4 +206,6 @@ def _insert(cursor: apsw.Cursor, events: Sequence[tuple[str, str]]) -> tuple[int
             "INSERT INTO audit_event(seq, event_id, body, leaf, chain) VALUES (?, ?, ?, ?, ?)",
             (size, event_id, body, leaf, chain),
         )
+    if size // TILE > start.size // TILE:
+        grow(cursor, size)
     return start.size, Head(size, chain)

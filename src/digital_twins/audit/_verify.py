@@ -1,14 +1,16 @@
-"""Recompute the whole chain and compare it with the checkpoint."""
+"""Recompute chain and tree and compare them with the head file and the signed checkpoints."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from digital_twins.audit._head import START, Head, HeadFile
+from digital_twins.audit._head import HeadFile
+from digital_twins.audit._problem import MOST_PROBLEMS, Problem
 from digital_twins.audit._reading import reading
+from digital_twins.audit._statements import statements
+from digital_twins.audit._walk import Walk
 
 if TYPE_CHECKING:
     import os
@@ -16,16 +18,10 @@ if TYPE_CHECKING:
 
     import apsw
 
-_MOST_PROBLEMS = 20
+    from digital_twins.audit._head import Head
+
 _GUARDS = frozenset({"audit_event_no_update", "audit_event_no_delete"})
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One finding: the row it is about (None: the trail as a whole) and what is wrong with it."""
-
-    seq: int | None
-    what: str
+_TREE_GUARDS = frozenset({"audit_tree_no_update", "audit_tree_no_delete"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +30,18 @@ class VerifyReport:
 
     `events` rows were read; `checkpoint_events` is the size that the head file states (None: no valid
     one); `chain` is the recomputed hash of the last row in hex, to be kept elsewhere as an anchor. Of many
-    problems the first 20 are listed.
+    problems the first 20 are listed. `root` is the recomputed root of the Merkle tree in hex; `signed_events`
+    is the size of the largest checkpoint whose signature and root are right, `anchored_events` the same of
+    the anchor (None: there is none).
     """
 
     events: int
     checkpoint_events: int | None
     chain: str
     problems: tuple[Problem, ...]
+    root: str
+    signed_events: int | None = None
+    anchored_events: int | None = None
 
     @property
     def ok(self) -> bool:
@@ -48,71 +49,71 @@ class VerifyReport:
         return not self.problems
 
 
-def verify_trail(path: str | os.PathLike[str]) -> VerifyReport:
-    """Recompute every hash of a trail, also while a node writes to it.
+def verify_trail(
+    path: str | os.PathLike[str], *, anchor: str | os.PathLike[str] | None = None, key: str | None = None
+) -> VerifyReport:
+    """Recompute every hash of a trail, also while a node writes to it, and check every signed checkpoint.
 
     Found are: a changed, deleted, inserted or exchanged row; rows missing at the end, as long as the head
-    file tells of them; a missing, damaged or contradicting head file, also if a node was started since;
-    missing guard triggers.
+    file or a checkpoint tells of them; a missing, damaged or contradicting head file or checkpoint, also if
+    a node was started since; a wrong signature; a changed Merkle tree; missing guard triggers.
 
-    Not found, because there is no anchor outside of this folder: both files put back together to an older
-    state; a trail recomputed from some row on together with its head file; events appended with right
-    hashes by somebody who can write the file; events cut off that the head file does not tell of yet (it
-    follows within a twentieth of a second). Keep `VerifyReport.chain` elsewhere to find the first two.
+    Not found without an anchor, a copy of the checkpoints that the attacker cannot write: all files put back
+    together to an older state; a trail recomputed from some row on together with its head, checkpoints and
+    key. With an anchor both are found, down to the rows between two of its checkpoints. Not found with one
+    either: events that came after its last checkpoint and were then cut off or rewritten; events appended
+    with right hashes by somebody who can write the file.
+
+    Parameters
+    ----------
+    path
+        The trail's file.
+    anchor
+        File of checkpoints from outside of the trail's folder, as `AuditTrail` writes it, or one saved note.
+    key
+        Verifier key (``name+keyid+base64``) that must have signed; otherwise that of the ``.vkey`` file.
 
     Raises
     ------
     NotFoundError
-        There is no trail at `path`.
+        There is no trail at `path`, or no anchor at `anchor`.
     StorageError
         The file cannot be read as a trail.
+    InputError
+        `key` is no verifier key.
     """
     file = Path(path)
     head_file = HeadFile(file.with_suffix(".head"))
     problems: list[Problem] = []
+    signed = statements(file, None if anchor is None else Path(anchor), key)
     with reading(file) as connection:
-        head = head_file.read()  # first: the trail may grow meanwhile, but never lie behind
-        end, at_head = _walk(connection, head, problems)
-        problems.extend(_missing_guards(connection))
-    problems.extend(_against_checkpoint(head_file, head, end, at_head))
+        # What states a size is read first: the trail may grow meanwhile, but never lie behind.
+        head = head_file.read()
+        walk = Walk(connection, head, {each.size for each in signed.checkpoints})
+        problems.extend(walk.problems)
+        problems.extend(_missing_guards(connection, walk.has_tree))
+        problems.extend(walk.against_stored_tree(connection))
+    problems.extend(_against_head(head_file, head, walk.end, walk.at_head))
+    problems.extend(signed.check(walk))
     return VerifyReport(
-        end.size, None if head is None else head.size, end.chain.hex(), tuple(problems[:_MOST_PROBLEMS])
+        walk.end.size,
+        None if head is None else head.size,
+        walk.end.chain.hex(),
+        tuple(problems[:MOST_PROBLEMS]),
+        walk.root.hex(),
+        signed.local_size,
+        signed.anchor_size,
     )
 
 
-def _walk(
-    connection: apsw.Connection, head: Head | None, problems: list[Problem]
-) -> tuple[Head, bytes | None]:
-    """Return the recomputed end and the recomputed chain hash at the checkpoint's row."""
-    chain, count = START, 0
-    at_head = START if head is not None and head.size == 0 else None
-    rows = connection.execute("SELECT seq, event_id, body, leaf, chain FROM audit_event ORDER BY seq")
-    for seq, event_id, body, leaf, stored in rows:
-        count += 1
-        if seq != count and len(problems) < _MOST_PROBLEMS:
-            problems.append(
-                Problem(int(str(seq)), f"row {count} was expected here: rows are missing or added")
-            )
-        text = body if isinstance(body, str) else ""
-        own = hashlib.sha256(b"\0" + text.encode(errors="surrogatepass")).digest()
-        chain = hashlib.sha256(chain + own).digest()
-        if own != leaf or chain != stored or f'"event_id":"{event_id}"' not in text:
-            if len(problems) < _MOST_PROBLEMS:
-                problems.append(Problem(int(str(seq)), "its content or order was changed"))
-            # Go on from what is stored, so that one changed row is not reported as all rows after it.
-            chain = stored if isinstance(stored, bytes) else chain
-        if head is not None and count == head.size:
-            at_head = chain
-    return Head(count, chain), at_head
-
-
-def _missing_guards(connection: apsw.Connection) -> Iterator[Problem]:
+def _missing_guards(connection: apsw.Connection, has_tree: bool) -> Iterator[Problem]:
     rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall()
-    for name in sorted(_GUARDS - {row[0] for row in rows}):
+    wanted = _GUARDS | _TREE_GUARDS if has_tree else _GUARDS
+    for name in sorted(wanted - {row[0] for row in rows}):
         yield Problem(None, f"the trigger {name}, which keeps rows from being changed, is missing")
 
 
-def _against_checkpoint(
+def _against_head(
     head_file: HeadFile, head: Head | None, end: Head, at_head: bytes | None
 ) -> Iterator[Problem]:
     for suspect in head_file.suspects():
@@ -121,6 +122,6 @@ def _against_checkpoint(
         if end.size:
             yield Problem(None, "the head file is missing or damaged")
     elif head.size > end.size:
-        yield Problem(None, f"the head file tells of {head.size} events, the trail holds {end.size}")
+        yield Problem(end.size + 1, f"the head file tells of {head.size} events, the trail holds {end.size}")
     elif at_head != head.chain:
         yield Problem(head.size, "the head file states another chain hash for this row")

@@ -155,7 +155,9 @@ class Node:
         from digital_twins.audit import AuditTrail
 
         self._trail: AuditTrail = await asyncio.to_thread(
-            AuditTrail, self._services.data_dir / "audit.sqlite"
+            AuditTrail,
+            self._services.data_dir / "audit.sqlite",
+            anchor=self.settings.audit_anchor_file,
         )
         self._stack.callback(self._trail.close)
         task = asyncio.create_task(self._drain())
