@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     )
     from digital_twins.dicom._documents import DocumentIdentity as DocumentIdentity, Software as Software
     from digital_twins.dicom._encapsulated import encapsulate_pdf as encapsulate_pdf
+    from digital_twins.dicom._forwarding import Destination as Destination, Forwarder as Forwarder
     from digital_twins.dicom._handler import DICOMHandler as DICOMHandler
     from digital_twins.dicom._header import ObjectRefusedError as ObjectRefusedError
     from digital_twins.dicom._json import build_pending as build_pending
@@ -48,7 +49,18 @@ if TYPE_CHECKING:
         Service as Service,
     )
     from digital_twins.dicom._query import Query as Query
+    from digital_twins.dicom._queues import (
+        Backoff as Backoff,
+        QueueEntry as QueueEntry,
+        QueueState as QueueState,
+        SendQueues as SendQueues,
+    )
     from digital_twins.dicom._requestor import DimseFailedError as DimseFailedError, Remote as Remote
+    from digital_twins.dicom._routes import (
+        Route as Route,
+        check_routes as check_routes,
+        route_new as route_new,
+    )
     from digital_twins.dicom._schema import MIGRATIONS as MIGRATIONS
     from digital_twins.dicom._scu import (
         Transfer as Transfer,
@@ -117,6 +129,9 @@ _WHERE = {
         ("create_performed_step", "performed_step", "set_performed_step"), "digital_twins.dicom._mpps"
     ),
     **dict.fromkeys(("Worklist", "WorklistItem"), "digital_twins.dicom._worklist"),
+    **dict.fromkeys(("Destination", "Forwarder"), "digital_twins.dicom._forwarding"),
+    **dict.fromkeys(("Backoff", "QueueEntry", "QueueState", "SendQueues"), "digital_twins.dicom._queues"),
+    **dict.fromkeys(("Route", "check_routes", "route_new"), "digital_twins.dicom._routes"),
     "Tls": "digital_twins.dicom._tls",
     **dict.fromkeys(("UserTable", "hash_passcode"), "digital_twins.dicom._users"),
     **dict.fromkeys(("DocumentIdentity", "Software"), "digital_twins.dicom._documents"),

@@ -131,6 +131,9 @@ class DicomStore:
         Where the files go.
     pseudonym
         Turns a PatientID into what the audit trail may hold, e.g. a keyed hash; by default nothing.
+    on_new
+        Called inside the transaction that adds an object, with the cursor and the object: what it writes is
+        there exactly if the object is.
     """
 
     def __init__(
@@ -139,7 +142,9 @@ class DicomStore:
         blobs: BlobStore,
         *,
         pseudonym: Callable[[str], str | None] = _no_pseudonym,
+        on_new: Callable[[apsw.Cursor, Prepared], None] | None = None,
     ) -> None:
+        self.on_new = on_new
         self.database = database
         self.blobs = blobs
         self._pseudonym = pseudonym
@@ -377,6 +382,8 @@ class DicomStore:
         else:
             outcome = NEW
             _insert_object(cursor, prepared)
+            if self.on_new is not None:
+                self.on_new(cursor, prepared)
         stage(
             cursor,
             AuditEvent(
