@@ -1,4 +1,4 @@
-"""A node that forwards all it gets, in a process of its own, to be killed: ``FOLDER PORT`` of the destination."""
+"""A node that forwards all it gets, in a process of its own, to be killed: FOLDER, destination's PORT."""
 
 from __future__ import annotations
 

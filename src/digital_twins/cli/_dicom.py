@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from digital_twins.cli import _dicom_queue
 from digital_twins.cli._options import ConfigFile, Json
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def register(app: typer.Typer) -> None:
     )
     for command in (echo, store, find, move, get, worklist, user):
         group.command(command.__name__)(command)
+    _dicom_queue.register(group)
     app.add_typer(group, name="dicom")
 
 

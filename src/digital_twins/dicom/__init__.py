@@ -48,6 +48,12 @@ if TYPE_CHECKING:
         PeerTable as PeerTable,
         Service as Service,
     )
+    from digital_twins.dicom._profiles import (
+        VendorProfile as VendorProfile,
+        profile_names as profile_names,
+        retrieve as retrieve,
+        vendor_profile as vendor_profile,
+    )
     from digital_twins.dicom._query import Query as Query
     from digital_twins.dicom._queues import (
         Backoff as Backoff,
@@ -129,6 +135,9 @@ _WHERE = {
         ("create_performed_step", "performed_step", "set_performed_step"), "digital_twins.dicom._mpps"
     ),
     **dict.fromkeys(("Worklist", "WorklistItem"), "digital_twins.dicom._worklist"),
+    **dict.fromkeys(
+        ("VendorProfile", "profile_names", "retrieve", "vendor_profile"), "digital_twins.dicom._profiles"
+    ),
     **dict.fromkeys(("Destination", "Forwarder"), "digital_twins.dicom._forwarding"),
     **dict.fromkeys(("Backoff", "QueueEntry", "QueueState", "SendQueues"), "digital_twins.dicom._queues"),
     **dict.fromkeys(("Route", "check_routes", "route_new"), "digital_twins.dicom._routes"),

@@ -124,8 +124,7 @@ class Forwarder:
         from pydicom import dcmread
 
         with quiet_pydicom():
-            dataset = dcmread(self._store.blobs.path(entry.digest))
-            dataset = self._deidentifiers[entry.deidentify](dataset)
+            dataset = self._deidentifiers[entry.deidentify](dcmread(self._store.blobs.path(entry.digest)))
             dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
             buffer = BytesIO()
             dataset.save_as(buffer, enforce_file_format=True)

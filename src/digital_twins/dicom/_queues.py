@@ -200,7 +200,8 @@ class SendQueues:
 
         def work(cursor: apsw.Cursor) -> None:
             cursor.execute(
-                "UPDATE dicom_queue_entry SET attempts = ?, not_before = ?, error = ?, state = ? WHERE id = ?",
+                "UPDATE dicom_queue_entry SET attempts = ?, not_before = ?, error = ?, state = ?"
+                " WHERE id = ?",
                 (attempts, not_before, why, _DEAD if dead else _WAITING, entry.id),
             )
             cursor.execute(
@@ -231,16 +232,15 @@ class SendQueues:
     def fix_bytes(self, entry: QueueEntry) -> Future[None]:
         """Keep what an object has become by its de-identification, before it is sent the first time."""
         values = (entry.sop_uid, entry.sop_class_uid, entry.transfer_syntax, entry.digest)
-        return self._database.submit(
-            lambda cursor: (
-                cursor.execute(
-                    "UPDATE dicom_queue_entry SET sop_uid = ?, sop_class_uid = ?, transfer_syntax = ?, blob = ?,"
-                    " dataset_offset = ?, size_bytes = ?, deidentify = '' WHERE id = ?",
-                    (*values, entry.dataset_offset, entry.size_bytes, entry.id),
-                ).fetchall()
-                and None
+
+        def work(cursor: apsw.Cursor) -> None:
+            cursor.execute(
+                "UPDATE dicom_queue_entry SET sop_uid = ?, sop_class_uid = ?, transfer_syntax = ?,"
+                " blob = ?, dataset_offset = ?, size_bytes = ?, deidentify = '' WHERE id = ?",
+                (*values, entry.dataset_offset, entry.size_bytes, entry.id),
             )
-        )
+
+        return self._database.submit(work)
 
     def states(self) -> list[QueueState]:
         """Return how every queue stands, by destination."""

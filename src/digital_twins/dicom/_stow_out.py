@@ -1,4 +1,4 @@
-"""STOW-RS of one stored file to a destination (PS3.18 section 10.5), with what its outcome means for a queue."""
+"""STOW-RS of one stored file (PS3.18 section 10.5), with what its outcome means for a queue."""
 
 from __future__ import annotations
 
