@@ -166,6 +166,14 @@ class Settings(BaseSettings):
     dicom_route_attempts: int = Field(default=10, ge=1, le=1000)
     """Refusals after which a forwarded object becomes a dead letter."""
 
+    dicom_duplicates: Literal["ignore", "refuse", "replace"] = "ignore"
+    """Other bytes under a stored SOP Instance UID: keep the first and answer success, refuse, or take the new
+    object."""
+
+    dicom_patient_conflicts: Literal["refuse", "accept"] = "refuse"
+    """An object whose study is stored under another patient: refuse it, or keep it under the study's
+    patient."""
+
     dicom_tls_port: int | None = Field(default=None, ge=0, le=65535)
     """Second DICOM port that speaks TLS 1.3 and asks for certificates (2762 is registered for it); none: no
     such port."""

@@ -41,9 +41,8 @@ def test_a_node_forwards_to_a_node(tmp_path: Path, capsys: pytest.CaptureFixture
         assert main(["dicom", "queue", *words, "--data", str(near.data_dir), "--json"]) == 0
         return json.loads(capsys.readouterr().out)
 
-    with Node(near) as node:
+    with Node(near) as node, httpx.Client(base_url=node.base_url) as http:
         dicom.send(dicom.Remote("127.0.0.1", node.dicom_port), [ct_slice(1), ct_slice(2)])
-        http = httpx.Client(base_url=node.base_url)
         wait_for(lambda: http.get("/api/queues").json()[0]["error"] != "")
         assert http.get("/api/queues").json()[0]["waiting"] == 2
         assert twin("pause", "FAR")["paused"] is True  # type: ignore[call-overload, index]

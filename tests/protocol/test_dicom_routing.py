@@ -3,59 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
 
+from dicom_forwarding import FAST, forwarding, wait_for
 from dicom_peers import free_port
-from dicom_support import LoopThread, audited, ct_slice, file_bytes, http_serving, open_store
+from dicom_support import audited, ct_slice, file_bytes, http_serving, open_store
 from digital_twins import InputError, NotFoundError, dicom
 from digital_twins.dicom._part10 import split_file
 from pacs_recorder import pacs
 
 CT = [(CTImageStorage, [ExplicitVRLittleEndian])]
-FAST = dicom.Backoff(0.02, 0.1, attempts=3)
 
 
 def dimse(port: int) -> dicom.Destination:
     return dicom.Destination(dicom.Remote("127.0.0.1", port, called_ae="PACS", timeout_s=5.0))
-
-
-@contextmanager
-def forwarding(
-    folder: Path, routes: list[dicom.Route], *, stable_s: float = 0.2, **options: object
-) -> Iterator[tuple[dicom.DicomStore, dicom.SendQueues, Callable[..., None]]]:
-    """A store with routes, its queues, and what starts the sending."""
-    thread = LoopThread()
-    running: list[dicom.Forwarder] = []
-    with open_store(folder) as store, ThreadPoolExecutor(4) as executor:
-        queues = dicom.SendQueues(store.database, FAST)
-        store.on_new = dicom.route_new(routes, queues, stable_s=stable_s, pseudonym=store.pseudonym)
-
-        def start(**destinations: dicom.Destination) -> None:
-            async def make() -> dicom.Forwarder:
-                return dicom.Forwarder(store, queues, executor, destinations=destinations, **options)  # type: ignore[arg-type]
-
-            running.append(thread.run(make()))
-
-        try:
-            yield store, queues, start
-        finally:
-            for each in running:
-                thread.run(each.close())
-            thread.close()
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def put(store: dicom.DicomStore, ds: Dataset, source: str = "CT1") -> bytes:

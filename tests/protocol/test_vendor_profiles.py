@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from dicom_forwarding import forwarding, wait_for
 from dicom_support import ct_slice, file_bytes, http_serving, listening, open_store
 from digital_twins import InputError, NotFoundError, dicom
 from digital_twins.dicom._sending import proposals
 from pacs_recorder import pacs
-from test_dicom_routing import forwarding, wait_for
 
 NAMES = ("fujifilm", "ge", "generic", "philips", "sectra", "siemens")
 
@@ -102,7 +102,7 @@ def test_retrieval_by_the_service_of_the_profile(tmp_path: Path, name: str) -> N
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_api_key_goes_in_the_header_of_the_profile(tmp_path: Path, name: str) -> None:
-    from starlette.routing import Router
+    from starlette.routing import Mount, Router
 
     profile = dicom.vendor_profile(name)
     seen: list[dict[str, str]] = []
@@ -113,11 +113,11 @@ def test_the_api_key_goes_in_the_header_of_the_profile(tmp_path: Path, name: str
             seen.append({key.decode(): value.decode() for key, value in scope["headers"]})
             await inner(scope, receive, send)
 
-        from starlette.routing import Mount
-
-        with http_serving([Mount("", watched)]) as url:
-            with dicom.DicomWebClient(url, headers=profile.headers("secret")) as client:
-                client.store([ct_slice(1)])
-                assert len(client.search_studies()) == 1
+        with (
+            http_serving([Mount("", watched)]) as url,
+            dicom.DicomWebClient(url, headers=profile.headers("secret")) as client,
+        ):
+            client.store([ct_slice(1)])
+            assert len(client.search_studies()) == 1
     assert [headers[profile.api_key_header.lower()] for headers in seen] == ["secret", "secret"]
     assert profile.headers("") == {}

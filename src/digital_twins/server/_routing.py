@@ -1,4 +1,4 @@
-"""The routing rules of the settings put to work: in the store of this process, and in the sending."""
+"""The rules of the settings for what arrives and what is sent on, put to work."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def start_routing(
     InputError
         A peer or rule that cannot be used.
     """
-    from digital_twins.dicom import Backoff, Forwarder, check_routes
+    from digital_twins.dicom import Backoff, Forwarder, Policy, check_routes
     from digital_twins.server._dicom_ports import dicom_access
 
     access = dicom_access(settings, tls_port=False)
@@ -46,6 +46,7 @@ def start_routing(
     destinations = {title: to for title, to in found.items() if to is not None}
     routing = worker_routing(settings)
     check_routes(_rules(routing)[1], known=destinations, deidentifiers=deidentifiers)
+    services.dicom.policy = Policy(settings.dicom_duplicates, settings.dicom_patient_conflicts)
     services.queues.backoff = Backoff(attempts=settings.dicom_route_attempts)
     follow_routing(services, routing)
     _show_metrics(services)
