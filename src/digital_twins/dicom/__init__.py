@@ -16,6 +16,10 @@ if TYPE_CHECKING:
         commitment_result as commitment_result,
         request_commitment as request_commitment,
     )
+    from digital_twins.dicom._conformance import (
+        conformance as conformance,
+        conformance_markdown as conformance_markdown,
+    )
     from digital_twins.dicom._documents import DocumentIdentity as DocumentIdentity, Software as Software
     from digital_twins.dicom._encapsulated import encapsulate_pdf as encapsulate_pdf
     from digital_twins.dicom._forwarding import Destination as Destination, Forwarder as Forwarder
@@ -143,6 +147,7 @@ _WHERE = {
     **dict.fromkeys(
         ("VendorProfile", "profile_names", "retrieve", "vendor_profile"), "digital_twins.dicom._profiles"
     ),
+    **dict.fromkeys(("conformance", "conformance_markdown"), "digital_twins.dicom._conformance"),
     **dict.fromkeys(("Destination", "Forwarder"), "digital_twins.dicom._forwarding"),
     **dict.fromkeys(("Backoff", "QueueEntry", "QueueState", "SendQueues"), "digital_twins.dicom._queues"),
     **dict.fromkeys(("Route", "check_routes", "route_new"), "digital_twins.dicom._routes"),
