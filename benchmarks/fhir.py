@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+import tarfile
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +17,14 @@ from starlette.applications import Starlette
 
 from digital_twins.audit import OUTBOX_MIGRATIONS
 from digital_twins.fhir import MIGRATIONS, FhirStore, fhir_routes, structural_issues
+from digital_twins.fhir.validation import ResourceValidation, Validator
 from digital_twins.storage import Database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PATIENTS, OBSERVATIONS, ROUNDS = 200, 25, 400
+PATIENTS, OBSERVATIONS, ROUNDS, SYNTHEA = 200, 25, 400, 1500
+_SHARED = Path(os.environ.get("TWIN_SHARED", Path(__file__).parents[2] / "shared"))
 
 Figure = tuple[str, float, str, float | None]
 
@@ -132,8 +137,45 @@ def _store_figures(store: FhirStore) -> Iterator[Figure]:
     yield "store.search_patient_code", figure, "us", None
 
 
-def _http_figures(store: FhirStore) -> Iterator[Figure]:
-    app = Starlette(routes=fhir_routes(store))
+def _validation_figures() -> Iterator[Figure]:
+    """Base validation with all invariants and bindings, and fhir.resources (R4B models) on the same."""
+    resources = _synthea() or [_observation(n, n) for n in range(ROUNDS)] + [
+        _patient(n) for n in range(ROUNDS)
+    ]
+    rounds, validator = len(resources) - 20, Validator()
+    for resource in resources:
+        validator.validate(resource)  # warm: plans are made for each type when it is first seen
+    ours = _cpu_us(lambda n: validator.validate(resources[n]), rounds)
+    try:
+        models = {kind: _model(kind) for kind in {resource["resourceType"] for resource in resources}}
+    except ImportError:
+        print("fhir.resources is not installed: its figure is missing", file=sys.stderr)
+        yield "validate.full", ours, "us", None
+        return
+    peer = _cpu_us(lambda n: models[resources[n]["resourceType"]].model_validate(resources[n]), rounds)
+    yield "validate.full", ours, "us", ours / peer
+
+
+def _model(kind: str) -> Any:
+    return getattr(import_module(f"fhir.resources.R4B.{kind.lower()}"), kind)
+
+
+def _synthea() -> list[dict[str, Any]]:
+    """Return 1,500 Synthea resources of the shared data, or nothing without it."""
+    path = _SHARED / "data" / "fhir" / "synthea-bundles.tar.xz"
+    found: list[dict[str, Any]] = []
+    if path.is_file():
+        with tarfile.open(path) as archive:
+            for member in archive:
+                file = archive.extractfile(member) if member.name.endswith(".json") else None
+                found += [e["resource"] for e in orjson.loads(file.read())["entry"]] if file else []
+                if len(found) > SYNTHEA:
+                    break
+    return found[:SYNTHEA]
+
+
+def _http_figures(store: FhirStore, validation: ResourceValidation) -> Iterator[Figure]:
+    app = Starlette(routes=fhir_routes(store, validation=validation))
     body = orjson.dumps(_observation(1, 1))
     code = "code=http%3A%2F%2Floinc.org%7Ccode-3"
     plans = {
@@ -149,11 +191,13 @@ def _http_figures(store: FhirStore) -> Iterator[Figure]:
 
 
 def figures() -> Iterator[Figure]:
-    """Yield (name, value, unit, None); no peer server runs in the same process."""
+    """Yield (name, value, unit, ratio to the peer); no peer server runs in the same process."""
     with tempfile.TemporaryDirectory() as folder:
         migrations = (*OUTBOX_MIGRATIONS, *MIGRATIONS)
         with Database(Path(folder) / "bench.db", migrations=migrations) as database:
-            store = FhirStore(database, pseudonym=lambda _: "0" * 64)
+            validation = ResourceValidation()
+            store = FhirStore(database, pseudonym=lambda _: "0" * 64, validate=validation.check)
+            validation.check(_patient(0))  # reads the definitions, once
             bundles = [_bundle(n) for n in range(PATIENTS)]
             start = time.process_time()
             for bundle in bundles:
@@ -161,5 +205,6 @@ def figures() -> Iterator[Figure]:
             rate = PATIENTS * (OBSERVATIONS + 1) / (time.process_time() - start)
             yield "ingest", rate, "resources/CPU-s", None
             yield from _store_figures(store)
-            yield from _http_figures(store)
+            yield from _validation_figures()
+            yield from _http_figures(store, validation)
             store.close()

@@ -136,7 +136,7 @@ def image_patient(
 
     None when the tumour falls below 0.3 cm3, which nobody outlines on voxels of 2 mm, or fills half the box.
     """
-    rng = np.random.default_rng([20261127, index])
+    rng = np.random.default_rng([20261128, index])
     distance = irregular_distance(rng, radius_mm=rng.uniform(12.0, 15.0), elongation=elongation)
     real = as_mask(frame(FINE_MM), distance > 0.0)
     pipeline = TumorTwinPipeline()

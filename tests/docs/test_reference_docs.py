@@ -27,7 +27,9 @@ def served() -> set[str]:
     nothing: Any = SimpleNamespace()
     api = create_api(ApiParts(nothing, nothing, lambda *_: None))
     paths = {"/api/openapi.json", "/api/docs", *(f"/api{path}" for path in api.openapi()["paths"])}
-    paths |= {re.sub(r"/$", "", route.path) for route in fhir_routes(nothing, base="/fhir")}
+    paths |= {
+        re.sub(r"/$", "", route.path) for route in fhir_routes(nothing, base="/fhir", validation=nothing)
+    }
     paths |= {f"/dicom-web{route.path}" for route in dicomweb_routes(nothing)}
     return (paths | {"/", "/patients/{key}", "/health", "/metrics"}) - {"/fhir/{rest:path}"}
 

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from digital_twins.fhir.validation import ResourceValidation
 from digital_twins.reports import RESEARCH_USE, render_fhir
 from report_samples import sample_report
 
@@ -154,3 +155,7 @@ def test_the_node_files_it_and_a_second_filing_changes_nothing(bundle, tmp_path)
         assert (store.count("Observation"), store.count("RiskAssessment")) == (8, 2)
     finally:
         database.close()
+
+
+def test_what_is_written_back_breaks_no_rule_of_the_base(bundle):
+    ResourceValidation().check(bundle)

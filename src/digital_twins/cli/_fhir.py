@@ -1,4 +1,4 @@
-"""`twin fhir`: tables and paths over FHIR files."""
+"""`twin fhir`: tables, paths and validation over FHIR files, and the packages of the node."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from digital_twins._errors import InputError
-from digital_twins.cli._options import Json
+from digital_twins.cli._options import ConfigFile, DataDir, Json
 
 _Files = Annotated[
     list[Path],
@@ -20,9 +20,16 @@ _Files = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the command and its parts."""
-    fhir = typer.Typer(no_args_is_help=True, help="Tables and paths over FHIR files.")
+    fhir = typer.Typer(
+        no_args_is_help=True, help="Tables, paths and validation over FHIR files; packages of the node."
+    )
     fhir.command("view")(view)
     fhir.command("path")(path)
+    fhir.command("validate")(validate)
+    package = typer.Typer(no_args_is_help=True, help="FHIR packages whose profiles the node validates.")
+    package.command("add")(package_add)
+    package.command("list")(package_list)
+    fhir.add_typer(package, name="package")
     app.add_typer(fhir, name="fhir")
 
 
@@ -67,6 +74,92 @@ def path(
         _output.write_json(found)
     else:
         _output.write_lines(str(value) for value in found)
+
+
+def validate(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="FHIR R4 JSON, NDJSON or XML; a bundle as a whole."),
+    ],
+    *,
+    profile: Annotated[
+        list[str] | None, typer.Option(help="A profile to conform to; may be repeated.")
+    ] = None,
+    package: Annotated[list[Path] | None, typer.Option(help="A FHIR package file; may be repeated.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Validate resources against R4, the profiles that they claim and those given; exit code 1 on errors."""
+    from digital_twins.cli import _output
+    from digital_twins.fhir.validation import DefinitionSet, Validator
+
+    validator = Validator(DefinitionSet.from_packages(package or []))
+    unknown = [url for url in profile or [] if validator.profile(url) is None]
+    if unknown:
+        raise InputError("A profile is not known.", "No package has it.", "Give its package by --package.")
+    found = [
+        {"file": str(file), "resource": number, **issue.to_dict()}
+        for file in files
+        for number, document in enumerate(_documents(file))
+        for issue in validator.validate(_as_resource(document), profiles=profile or [])
+    ]
+    failed = any(issue["severity"] == "error" for issue in found)
+    if as_json:
+        _output.write_json({"valid": not failed, "issues": found})
+    else:
+        _output.write_lines(_issue_line(issue) for issue in found)
+        _output.write_lines(["not valid" if failed else "valid"])
+    if failed:
+        raise typer.Exit(1)
+
+
+def _as_resource(document: Any) -> dict[str, Any]:
+    if not isinstance(document, dict):
+        raise InputError("The file is no FHIR resource.", "It holds no JSON object.", "Give a JSON object.")
+    return document
+
+
+def _issue_line(issue: dict[str, Any]) -> str:
+    place = ", ".join(issue.get("expression", ["-"]))
+    return f"{issue['file']}#{issue['resource']}: {issue['severity']}: {place}: {issue['diagnostics']}"
+
+
+def package_add(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE.tgz", help="A FHIR package, as registries publish them.")
+    ],
+    *,
+    data: DataDir = None,
+    config_file: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """Add a FHIR package to the node: its profiles are then served and validated, without a restart."""
+    from dataclasses import asdict
+
+    from digital_twins.cli import _output
+    from digital_twins.config import load_settings
+    from digital_twins.fhir.validation import PACKAGES_FOLDER, add_package
+
+    folder = load_settings(config_file=config_file, data_dir=data).data_dir / PACKAGES_FOLDER
+    added = add_package(file, folder)
+    if as_json:
+        _output.write_json(asdict(added))
+    else:
+        _output.write_lines([f"{added.name} {added.version}: {added.profiles} profiles"])
+
+
+def package_list(*, data: DataDir = None, config_file: ConfigFile = None, as_json: Json = False) -> None:
+    """List the FHIR packages of the node."""
+    from dataclasses import asdict
+
+    from digital_twins.cli import _output
+    from digital_twins.config import load_settings
+    from digital_twins.fhir.validation import PACKAGES_FOLDER, packages_in
+
+    found = packages_in(load_settings(config_file=config_file, data_dir=data).data_dir / PACKAGES_FOLDER)
+    if as_json:
+        _output.write_json([asdict(each) for each in found])
+    else:
+        _output.write_lines(f"{each.name} {each.version}: {each.profiles} profiles" for each in found)
 
 
 def _cell(value: Any) -> Any:

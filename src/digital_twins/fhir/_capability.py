@@ -8,7 +8,7 @@ from digital_twins import __version__
 from digital_twins.fhir._definitions import FHIR_VERSION, definitions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from digital_twins.fhir._definitions import SearchParameter
 
@@ -16,7 +16,9 @@ INTERACTIONS = ("read", "vread", "update", "delete", "history-instance", "create
 SYSTEM_INTERACTIONS = ("transaction", "batch")
 
 
-def _resource(kind: str, parameters: Mapping[str, SearchParameter]) -> dict[str, Any]:
+def _resource(
+    kind: str, parameters: Mapping[str, SearchParameter], profiles: Sequence[str] | None
+) -> dict[str, Any]:
     references = sorted(code for code, p in parameters.items() if p.kind == "reference")
     special = [{"name": "_id", "type": "token"}, {"name": "_lastUpdated", "type": "date"}]
     found: dict[str, Any] = {
@@ -31,12 +33,19 @@ def _resource(kind: str, parameters: Mapping[str, SearchParameter]) -> dict[str,
         "conditionalDelete": "not-supported",
         "searchParam": [*special, *({"name": c, "type": p.kind} for c, p in sorted(parameters.items()))],
     }
+    if profiles is not None:
+        definition = "http://hl7.org/fhir/OperationDefinition/Resource-validate"
+        found["operation"] = [{"name": "validate", "definition": definition}]
+    if profiles:
+        found["supportedProfile"] = list(profiles)
     if references:
         found["searchInclude"] = [f"{kind}:{code}" for code in references]
     return found
 
 
-def capability_statement(base_url: str, *, date: str) -> dict[str, Any]:
+def capability_statement(
+    base_url: str, *, date: str, profiles: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, Any]:
     """Return the CapabilityStatement of this server (FHIR R4).
 
     Parameters
@@ -45,6 +54,8 @@ def capability_statement(base_url: str, *, date: str) -> dict[str, Any]:
         Address of the FHIR base.
     date
         FHIR date since which the server runs in this form.
+    profiles
+        Profiles that are validated, by resource type; None when the server has no ``$validate``.
     """
     every = definitions().parameters
     return {
@@ -59,7 +70,10 @@ def capability_statement(base_url: str, *, date: str) -> dict[str, Any]:
         "rest": [
             {
                 "mode": "server",
-                "resource": [_resource(kind, every[kind]) for kind in sorted(every)],
+                "resource": [
+                    _resource(kind, every[kind], None if profiles is None else profiles.get(kind, ()))
+                    for kind in sorted(every)
+                ],
                 "interaction": [{"code": code} for code in SYSTEM_INTERACTIONS],
             }
         ],

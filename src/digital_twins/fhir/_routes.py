@@ -23,6 +23,7 @@ from digital_twins.fhir._http import (
     version_headers,
 )
 from digital_twins.fhir._json import dumps, loads
+from digital_twins.fhir._operations import ALL_OK, validation_request
 from digital_twins.fhir._outcome import FhirError, Issue, bad_request, outcome, outcome_of
 from digital_twins.fhir._query import Query, parse_query
 from digital_twins.fhir._searchset import history_bundle, searchset
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from digital_twins.fhir._store import FhirStore
     from digital_twins.fhir._write import Saved
+    from digital_twins.fhir.validation import ResourceValidation
 
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _FORM = "application/x-www-form-urlencoded"
@@ -51,6 +53,7 @@ def fhir_routes(
     public_url: str | None = None,
     agent: Callable[[Request], str] = _anonymous,
     on_error: Callable[[BaseException], None] | None = None,
+    validation: ResourceValidation | None = None,
 ) -> list[Route]:
     """Return the routes of a FHIR R4 server.
 
@@ -66,14 +69,19 @@ def fhir_routes(
         Names who asks, for the audit trail.
     on_error
         Told of exceptions that nothing else explains, before the client gets a 500.
+    validation
+        Answers ``$validate`` and names the profiles of packages in the CapabilityStatement; without it there
+        is no such operation. What is stored is checked by the store's own ``validate``.
 
     Returns
     -------
     list of Route
         ``metadata``, create, read, vread, history of an instance, update, delete, search by GET and POST,
-        transaction and batch. Every error is an OperationOutcome.
+        transaction and batch, ``$validate``. Every error is an OperationOutcome.
     """
-    return _Server(store, base.rstrip("/"), public_url, agent, on_error).routes()
+    server = _Server(store, base.rstrip("/"), public_url, agent, on_error)
+    server.validation = validation
+    return server.routes()
 
 
 class _Server:
@@ -90,16 +98,23 @@ class _Server:
         self.public_url = public_url.rstrip("/") if public_url else None
         self.agent = agent
         self.on_error = on_error
+        self.validation: ResourceValidation | None = None
         self.started = datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def routes(self) -> list[Route]:
         at = self.base
+        operation: dict[str, Callable[[Request], Awaitable[Response]]] = {
+            "GET": self.validate,
+            "POST": self.validate,
+        }
         table: list[tuple[str, dict[str, Callable[[Request], Awaitable[Response]]]]] = [
             (at or "/", {"POST": self.bundle, "OPTIONS": self.metadata}),
             (f"{at}/", {"POST": self.bundle, "OPTIONS": self.metadata}),
             (f"{at}/metadata", {"GET": self.metadata}),
             (f"{at}/{{type}}", {"GET": self.search, "POST": self.create}),
             (f"{at}/{{type}}/_search", {"POST": self.search_form}),
+            *([(f"{at}/{{type}}/$validate", operation)] if self.validation else []),
+            *([(f"{at}/{{type}}/{{id}}/$validate", operation)] if self.validation else []),
             (f"{at}/{{type}}/{{id}}", {"GET": self.read, "PUT": self.update, "DELETE": self.delete}),
             (f"{at}/{{type}}/{{id}}/_history", {"GET": self.history}),
             (f"{at}/{{type}}/{{id}}/_history/{{version}}", {"GET": self.vread}),
@@ -149,7 +164,19 @@ class _Server:
         return kind
 
     async def metadata(self, request: Request) -> Response:
-        return json_response(capability_statement(self.url(request), date=self.started))
+        profiles = await asyncio.to_thread(self.validation.profiles) if self.validation else None
+        return json_response(capability_statement(self.url(request), date=self.started, profiles=profiles))
+
+    async def validate(self, request: Request) -> Response:
+        if self.validation is None:
+            raise bad_request("This server has no $validate.", code="not-supported", status=404)
+        kind, name, stored = self.kind(request), request.path_params.get("id"), None
+        if name is not None:
+            stored = self.store.read(*self.target(request), agent=self.agent(request)).resource
+        body = loads(await json_body(request)) if request.method == "POST" else None
+        asked = validation_request(body, stored, request.query_params.multi_items(), kind=kind)
+        issues = await asyncio.to_thread(self.validation.issues, asked.resource, asked.profiles)
+        return json_response(outcome(issues or [ALL_OK]))
 
     async def read(self, request: Request) -> Response:
         kind, name = self.target(request)

@@ -26,13 +26,13 @@ from digital_twins.patient_modeling._priors import (
     DIFFUSION,
     DRUG,
     PROLIFERATION,
-    VOLUME_LOG_SD,
     drug_prior,
 )
 from digital_twins.patient_modeling._radiation_priors import ALPHA, CLEARANCE
 from digital_twins.patient_modeling._simulator import DETECTION_THRESHOLD
 from digital_twins.patient_modeling._snapshot import CalibrationResult, SamplingReport
 from digital_twins.patient_modeling._treatment_priors import informed_by, treatment_priors
+from digital_twins.patient_modeling._volume_noise import volume_log_sd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -231,7 +231,7 @@ def calibrate(
         message=fit.message,
         information=fit.identifiability,
         observations=likelihood.kinds,
-        volume_log_sd=_volume_log_sd(fit, len(visits)),
+        volume_log_sd=_modelled_log_sd(fit, len(visits), float(likelihood.volume_log_sd[-1])),
     )
     if method != "bayesian":
         return found
@@ -241,9 +241,9 @@ def calibrate(
     return replace(sampled, volume_log_sd=spread_now(simulator, sampled.belief, treatments, visits[-1].day))
 
 
-def _volume_log_sd(fit: Fit, visits: int) -> float:
+def _modelled_log_sd(fit: Fit, visits: int, segmented_log_sd: float) -> float:
     """By the delta method on the Laplace covariance; the volumes are the first residuals."""
-    slope = fit.jacobian[visits - 1] * VOLUME_LOG_SD
+    slope = fit.jacobian[visits - 1] * segmented_log_sd
     return math.sqrt(max(float(slope @ fit.log_covariance @ slope), 0.0))
 
 
@@ -350,7 +350,7 @@ def summary(
         volumes.append(simulator.visible_cm3(state))
     observed = np.array([v.volume_cm3 for v in visits])
     floor = 0.1 * simulator.domain.voxel_volume_mm3 / 1000.0
-    residuals = np.log(np.maximum(volumes, floor) / observed) / VOLUME_LOG_SD
+    residuals = np.log(np.maximum(volumes, floor) / observed) / volume_log_sd(observed)
     return CalibrationResult(
         version=version,
         estimates=belief.estimates(),

@@ -13,8 +13,8 @@ from scipy.linalg import solve_triangular
 from scipy.spatial import cKDTree
 
 from digital_twins.patient_modeling._image_term import EDGE_SD_MM, REGISTRATION_SD_MM, ImageTerm
-from digital_twins.patient_modeling._priors import VOLUME_LOG_SD
 from digital_twins.patient_modeling._simulator import DETECTION_THRESHOLD
+from digital_twins.patient_modeling._volume_noise import PATCH_MM2, volume_log_sd
 from digital_twins.units import mm3_to_cm3
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ DEFAULT_OBSERVATIONS = ("volume", "cellularity", "uptake")
 GROWTH_DISCREPANCY = 0.15
 """Standard deviation of a patch's growth over the mean growth that the model does not explain (tumours
 prefer directions for reasons that it does not know), an assumption; it persists over the visits."""
-_PATCH_MM2, _FEWEST, _MOST = 150.0, 8, 16
+_FEWEST, _MOST = 8, 16
 _LEAST_VOXELS = 100
 
 
@@ -71,7 +71,7 @@ def surface_patches(simulator: Simulator) -> Patches | None:
     distance = simulator.distance_mm.astype(np.float64)
     shell = np.argwhere(np.abs(distance) < 0.5 * spacing.min()) * spacing
     area = shell.shape[0] * float(np.prod(spacing)) / float(spacing.min())
-    count = min(_MOST, int(area / _PATCH_MM2))
+    count = min(_MOST, int(area / PATCH_MM2))
     if count < _FEWEST:
         return None
     seeds = _spread_out(shell, count)
@@ -156,11 +156,12 @@ def _areas_mm2(mask: NDArray[np.bool_], patches: Patches, spacing: tuple[float, 
 class Likelihood:
     """Residuals of the visits in independent standard deviations.
 
-    Volumes come first, one a visit: log(modelled / segmented) / 0.1. Noise model: every segmented volume, the
-    baseline's too, is the true one times a log-normal factor with a standard deviation of 0.1; the
-    baseline's factor is the parameter ``baseline_volume_scale``. Then come the contrasts of the outlines'
-    patches, the blocks of cellularity, and those of PET, whose one factor from density to SUV is fitted
-    anew to every parameter set (variable projection: Golub & Pereyra 1973, doi:10.1137/0710036).
+    Volumes come first, one a visit: log(modelled / segmented) over its standard deviation. Noise model: every
+    segmented volume, the baseline's too, is the true one times a log-normal factor, whose spread
+    :func:`volume_log_sd` gives; the baseline's factor is the parameter ``baseline_volume_scale``. Then come
+    the contrasts of the outlines' patches, the blocks of cellularity, and those of PET, whose one factor from
+    density to SUV is fitted anew to every parameter set (variable projection: Golub & Pereyra 1973,
+    doi:10.1137/0710036).
     """
 
     def __init__(
@@ -175,6 +176,7 @@ class Likelihood:
         self._simulator, self._treatments, self._fixed = simulator, treatments, dict(fixed)
         self._days = np.array([v.day for v in visits])
         self._observed = np.log([v.volume_cm3 for v in visits])
+        self.volume_log_sd = volume_log_sd([v.volume_cm3 for v in visits])
         self._floor = 0.1 * mm3_to_cm3(simulator.domain.voxel_volume_mm3)
         self._with_volume = "volume" in observations
         large = any(np.count_nonzero(v.mask) >= _LEAST_VOXELS for v in visits)
@@ -217,7 +219,7 @@ class Likelihood:
         # Where nothing is visible the densest voxel carries on, so that a fit through a resection learns
         # which way the tumour comes back.
         trace = self._floor * np.clip(densest / DETECTION_THRESHOLD, 1e-6, 1.0)
-        parts = [(np.log(np.maximum(volumes, trace)) - self._observed) / VOLUME_LOG_SD]
+        parts = [(np.log(np.maximum(volumes, trace)) - self._observed) / self.volume_log_sd]
         if not self._with_volume:
             parts = [0.0 * parts[0]]
         if self._shape is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from digital_twins.models import solver_fallback
 from digital_twins.patient_modeling._calibrate import volume_estimate
 from digital_twins.patient_modeling._geometry import MARGIN_MM, model_geometry
 from digital_twins.patient_modeling._priors import (
-    VOLUME_LOG_SD,
+    BASELINE_SCALE,
     growth_priors,
     replaced_priors,
     tumour_family,
@@ -25,6 +26,7 @@ from digital_twins.patient_modeling._simulator import Simulator
 from digital_twins.patient_modeling._snapshot import Provenance, Snapshot
 from digital_twins.patient_modeling._tissue import Tissue, tissue_on_grid
 from digital_twins.patient_modeling._twin import PatientTwin
+from digital_twins.patient_modeling._volume_noise import volume_log_sd
 from digital_twins.units import body_surface_area_m2
 
 if TYPE_CHECKING:
@@ -143,14 +145,19 @@ class TumorTwinPipeline:
             inputs["domain"] = given.digest()
         inputs |= on_grid.inputs
         notes = [f"domain: {geometry.domain_rule}", f"priors: {family}", *on_grid.notes, *self._solver_note()]
+        noise = float(volume_log_sd(lesion.volume_cm3))
+        own = [
+            replace(prior, log_sd=noise) if prior.name == BASELINE_SCALE else prior
+            for prior in growth_priors(family, clinical)
+        ]
         first = Snapshot(
             version=1,
             created_utc=datetime.now(tz=UTC),
-            belief=Belief.from_priors(replaced_priors(growth_priors(family, clinical), self.priors)),
+            belief=Belief.from_priors(replaced_priors(own, self.priors)),
             visits=(),
             treatment_history=(),
             provenance=Provenance(inputs, __version__, seed, None, tuple(notes)),
-            current_volume_cm3=volume_estimate(lesion.volume_cm3, VOLUME_LOG_SD, source="segmented"),
+            current_volume_cm3=volume_estimate(lesion.volume_cm3, noise, source="segmented"),
         )
         name = "/".join([patient_id, str(seed), *(f"{key}={inputs[key]}" for key in sorted(inputs))])
         return PatientTwin(

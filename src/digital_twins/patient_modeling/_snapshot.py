@@ -78,7 +78,7 @@ class CalibrationResult:
         One entry a visit: day, segmented and modelled volume, and the overlap of both masks on the model
         grid (reported, not fitted).
     residuals
-        log(modelled / observed volume) over its standard deviation of 0.1.
+        log(modelled / observed volume) over its standard deviation.
     cost, evaluations, converged, message
         See :class:`digital_twins.calibration.Fit`.
     identifiability

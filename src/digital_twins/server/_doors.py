@@ -53,7 +53,7 @@ def node_app(
         metrics=services.metrics,
         health=health,
         routes=[
-            *fhir_routes(services.fhir, base="/fhir"),
+            *fhir_routes(services.fhir, base="/fhir", validation=services.validation),
             Mount("/dicom-web", with_cors(_query_accept(Router(web_routes)), settings.dicomweb_cors_origins)),
         ],
         hosts=(settings.host, socket.gethostname()),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from digital_twins.audit import AuditEvent, Auditor
     from digital_twins.dicom import DicomStore, SendQueues
     from digital_twins.fhir import FhirStore
+    from digital_twins.fhir.validation import ResourceValidation
     from digital_twins.patient_modeling import TwinRegistry
     from digital_twins.server._catalogue import Catalogue
     from digital_twins.storage import BlobStore, Database, JobQueue
@@ -36,6 +37,7 @@ class Services:
     dicom: DicomStore
     queues: SendQueues
     fhir: FhirStore
+    validation: ResourceValidation
     registry: TwinRegistry
     auditor: Auditor
     metrics: Metrics = field(default_factory=Metrics)
@@ -73,6 +75,7 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node") -> Servic
         The folder cannot be written.
     """
     from digital_twins import audit, dicom, fhir, patient_modeling, storage
+    from digital_twins.fhir.validation import PACKAGES_FOLDER, ResourceValidation
     from digital_twins.server import _catalogue
 
     database = storage.Database(
@@ -88,6 +91,7 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node") -> Servic
     )
     blobs = storage.BlobStore(data_dir / "blobs")
     auditor = audit.Auditor(node, audit.load_pseudonym_key(data_dir / "pseudonym.key"))
+    validation = ResourceValidation(data_dir / PACKAGES_FOLDER)
     return Services(
         data_dir=data_dir,
         database=database,
@@ -96,7 +100,8 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node") -> Servic
         catalogue=_catalogue.Catalogue(database, blobs),
         dicom=dicom.DicomStore(database, blobs, pseudonym=auditor.patient),
         queues=dicom.SendQueues(database),
-        fhir=fhir.FhirStore(database, pseudonym=auditor.patient),
+        fhir=fhir.FhirStore(database, pseudonym=auditor.patient, validate=validation.check),
+        validation=validation,
         registry=patient_modeling.TwinRegistry(database, blobs),
         auditor=auditor,
     )

@@ -62,11 +62,11 @@ class Expression:
         return [value.value if isinstance(value, Node) else value for value in values]
 
     def holds(self, focus: Any, *, root: Any = None, environment: Environment | None = None) -> bool:
-        """Whether the expression is true: an invariant fails on false and on nothing alike.
+        """Whether an invariant holds: it fails on false, and an empty answer (nothing to judge) passes.
 
         See :meth:`nodes`; FHIR R4, ElementDefinition.constraint.
         """
-        return truth(self.nodes(focus, root=root, environment=environment)) is True
+        return truth(self.nodes(focus, root=root, environment=environment)) is not False
 
 
 def _node(value: Any) -> Any:

@@ -226,5 +226,10 @@ def html_checks(focus: Collection, _arguments: list[Collection], _scope: Scope) 
     text = single(focus, "htmlChecks()")
     if not isinstance(text, str):
         return []
+    return [narrative_ok(text)]
+
+
+def narrative_ok(text: str) -> bool:
+    """Whether a narrative has no active content, and some text or an image."""
     shown = _HTML_TEXT.sub("", text).strip() or "<img" in text
-    return [bool(shown) and _HTML_BAD.search(text) is None]
+    return bool(shown) and _HTML_BAD.search(text) is None

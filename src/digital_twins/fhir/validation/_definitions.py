@@ -1,0 +1,163 @@
+"""Where profiles, code systems and value sets are looked up: the base of R4, and packages on top."""
+
+from __future__ import annotations
+
+import io
+import json
+import lzma
+import tarfile
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from digital_twins._errors import InputError
+from digital_twins.fhir.validation._reduce import (
+    reduced_code_system,
+    reduced_differences,
+    reduced_structure,
+    reduced_value_set,
+)
+from digital_twins.fhir.validation._snapshot import completed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+BASE = "http://hl7.org/fhir/StructureDefinition/"
+_LARGEST_PACKAGE_BYTES = 200 * 1024 * 1024
+_KINDS = {
+    "StructureDefinition": "structures",
+    "CodeSystem": "code_systems",
+    "ValueSet": "value_sets",
+    "Questionnaire": "questionnaires",
+}
+Tables = dict[str, dict[str, Any]]
+
+
+@cache
+def _base() -> Tables:
+    packed = (files("digital_twins.fhir") / "_data" / "definitions.json.xz").read_bytes()
+    found: Tables = json.loads(lzma.decompress(packed))
+    return found
+
+
+class DefinitionSet:
+    """StructureDefinitions, code systems and value sets by canonical URL.
+
+    Parameters
+    ----------
+    resources
+        Further definitions as JSON, that come before those of R4. A StructureDefinition needs a snapshot.
+    """
+
+    def __init__(self, resources: Iterable[Mapping[str, Any]] = ()) -> None:
+        self._own: Tables = {name: {} for name in _KINDS.values()}
+        self.skipped: list[str] = []
+        for resource in resources:
+            self._add(resource)
+
+    @classmethod
+    def from_packages(cls, paths: Iterable[str | Path]) -> DefinitionSet:
+        """Read FHIR packages (``.tgz`` of the NPM form).
+
+        Raises
+        ------
+        InputError
+            When a file is missing, no package, or unpacks to more than 200 MB.
+        """
+        return cls(resource for path in paths for resource in package_resources(Path(path)))
+
+    def _add(self, resource: Mapping[str, Any]) -> None:
+        kind, url = resource.get("resourceType"), resource.get("url")
+        if kind not in _KINDS or not isinstance(url, str):
+            return
+        table = self._own[_KINDS[kind]]
+        if kind == "StructureDefinition":
+            if resource.get("snapshot", {}).get("element"):
+                table[url] = reduced_structure(resource)
+            elif resource.get("derivation") == "constraint":
+                table[url] = reduced_differences(resource)
+            else:
+                self.skipped.append(url)
+        elif kind == "Questionnaire":
+            table[url] = dict(resource)
+        else:
+            table[url] = (reduced_code_system if kind == "CodeSystem" else reduced_value_set)(resource)
+
+    def _find(self, table: str, url: str) -> Any:
+        bare = url.partition("|")[0]
+        return self._own[table].get(bare) or _base()[table].get(bare)
+
+    def structure(self, url: str) -> dict[str, Any] | None:
+        """Return the reduced StructureDefinition of a canonical URL (its version is not looked at).
+
+        One that came without a snapshot gets it from its base; None where that is not known.
+        """
+        found: dict[str, Any] | None = self._find("structures", url)
+        if found is None or "elements" in found:
+            return found
+        own, differences = self._own["structures"], found.pop("differences", None)
+        base = None if differences is None else self.structure(str(found.get("baseDefinition")))
+        if base is None or differences is None:  # its base is not at hand, or it is its own base
+            own.pop(url.partition("|")[0], None)
+            return None
+        found["elements"] = completed(base["elements"], differences, self._type_elements)
+        return found
+
+    def _type_elements(self, name: str) -> list[dict[str, Any]]:
+        found = self.structure(name if ":" in name else BASE + name)
+        return found["elements"] if found is not None else []
+
+    def type_structure(self, name: str) -> dict[str, Any] | None:
+        """Return the base definition of a type."""
+        return self.structure(BASE + name)
+
+    def code_system(self, url: str) -> dict[str, Any] | None:
+        """Return the reduced CodeSystem of a canonical URL."""
+        found: dict[str, Any] | None = self._find("code_systems", url)
+        return found
+
+    def value_set(self, url: str) -> dict[str, Any] | None:
+        """Return the reduced ValueSet of a canonical URL."""
+        found: dict[str, Any] | None = self._find("value_sets", url)
+        return found
+
+    def questionnaire(self, url: str) -> dict[str, Any] | None:
+        """Return the Questionnaire of a canonical URL, of those that were given."""
+        found: dict[str, Any] | None = self._own["questionnaires"].get(url.partition("|")[0])
+        return found
+
+    @property
+    def own_profiles(self) -> tuple[str, ...]:
+        """URLs of the profiles that came with the packages."""
+        return tuple(self._own["structures"])
+
+
+def package_resources(path: Path) -> list[dict[str, Any]]:
+    """Return the resources of a FHIR package file.
+
+    Raises
+    ------
+    InputError
+        When it is missing, no package, or unpacks to more than 200 MB.
+    """
+    try:
+        with tarfile.open(fileobj=io.BytesIO(path.read_bytes()), mode="r:gz") as archive:
+            members = [m for m in archive.getmembers() if m.isfile() and _is_resource(m.name)]
+            if sum(member.size for member in members) > _LARGEST_PACKAGE_BYTES:
+                raise _refused("It unpacks to more than 200 MB.")
+            texts = [file.read() for m in members if (file := archive.extractfile(m)) is not None]
+        return [json.loads(text) for text in texts]
+    except (OSError, tarfile.TarError, EOFError, ValueError) as error:
+        raise _refused(f"It is missing or no package ({type(error).__name__}).") from None
+
+
+def _is_resource(name: str) -> bool:
+    head, _, tail = name.rpartition("/")
+    return head == "package" and tail.endswith(".json") and tail not in {"package.json", ".index.json"}
+
+
+def _refused(why: str) -> InputError:
+    return InputError(
+        "The FHIR package cannot be used.", why, "Give a package file (.tgz) as FHIR publishes them."
+    )
