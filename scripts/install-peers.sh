@@ -10,6 +10,7 @@ node=(axe-core@4.14.1 fhir-kit-client@2.0.3 dcmjs-dimse@0.3.3)
 torch=torch==2.13.0
 monai=monai==1.6.1
 dcmqi=dcmqi==1.5.7 # independent reader of SR and SEG
+fhir_resources=fhir.resources==8.3.0 # the other validator, for the benchmark
 jax=jax==0.10.2 # the second implementation of the solver
 dicom3tools=dicom3tools==20260927 # a dciodvfy that knows label map segmentations; Debian's is older
 ohif=@ohif/app@3.13.2 # prebuilt viewer
@@ -61,7 +62,7 @@ has_python() { "$bin/python" -c "from importlib.metadata import version as v; im
 install_python() {
   [ -x "$bin/pip" ] || fail "$bin/pip is missing: run make test first"
   # torch first and by itself: a plain pip call takes a CPU build where the index offers one.
-  for package in "$torch" "$monai" "$dcmqi" "$jax" "$dicom3tools"; do
+  for package in "$torch" "$monai" "$dcmqi" "$jax" "$fhir_resources" "$dicom3tools"; do
     if has_python "$package"; then say "$package is there"; continue; fi
     say "installing $package"
     "$bin/pip" install --quiet "$package"
