@@ -203,6 +203,20 @@ class Settings(BaseSettings):
     max_dicom_object_bytes: int = Field(default=2**32, ge=1024)
     """Largest object that is accepted at the DICOM port; beyond 16 MiB it goes to disk while it arrives."""
 
+    hl7_port: int | None = Field(default=None, ge=0, le=65535)
+    """TCP port of the HL7 v2 listener (MLLP; 2575 is registered for it), 0 takes a free one; none: no such
+    port."""
+
+    hl7_tls: bool = False
+    """Speak TLS at `hl7_port`, with the certificates of `dicom_tls_certificate`, `dicom_tls_key` and
+    `dicom_tls_authority`; clients must show one too."""
+
+    hl7_timezone: str = "UTC"
+    """Zone of HL7 v2 times that carry none, such as `Europe/Zurich`."""
+
+    hl7_systems: dict[str, str] = {}
+    """URI of each assigning authority and local coding system of HL7 v2 messages, by its namespace."""
+
     dicomweb_cors_origins: tuple[str, ...] = ()
     """Origins of web pages that may read and write DICOMweb, e.g. `["https://viewer.example.org"]`; none by
     default, `["*"]` all."""

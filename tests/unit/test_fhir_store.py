@@ -323,3 +323,36 @@ def test_synthea_patients_load_and_can_be_found(store: FhirStore, synthea: list[
     assert "olon" in (record.diagnosis or "")
     assert record.resource_id == subject
     assert len(record.observations) > 10
+
+
+def conditional(name: str, **more: object) -> dict[str, object]:
+    """A transaction that updates the patient with the number 77, or creates it."""
+    resource = {
+        "resourceType": "Patient",
+        "identifier": [{"system": "urn:x", "value": "77"}],
+        "name": [{"family": name}],
+        **more,
+    }
+    request = {"method": "PUT", "url": "Patient?identifier=urn%3Ax|77"}
+    return {
+        "resourceType": "Bundle",
+        "type": "transaction",
+        "entry": [{"resource": resource, "request": request}],
+    }
+
+
+def test_conditional_update_in_a_transaction_creates_updates_and_refuses(tmp_path):
+    with open_store(tmp_path) as store:
+        first = json.loads(store.transaction(conditional("One")))["entry"][0]["response"]
+        second = json.loads(store.transaction(conditional("Two")))["entry"][0]["response"]
+        assert (first["status"], second["status"]) == ("201 Created", "200 OK")
+        (hit,) = store.search("Patient", {"identifier": "urn:x|77"}).hits
+        assert json.loads(hit.body)["name"] == [{"family": "Two"}]
+        assert json.loads(hit.body)["meta"]["versionId"] == "2"
+        with pytest.raises(FhirError) as refusal:
+            store.transaction(conditional("Three", id="another"))
+        assert refusal.value.http_status == 400
+        store.create({"resourceType": "Patient", "identifier": [{"system": "urn:x", "value": "77"}]})
+        with pytest.raises(FhirError) as refusal:
+            store.transaction(conditional("Four"))
+        assert refusal.value.http_status == 412

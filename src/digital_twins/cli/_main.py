@@ -21,6 +21,7 @@ from digital_twins.cli import (
     _doctor,
     _fhir,
     _growth,
+    _hl7,
     _sample,
     _serve,
     _simulate,
@@ -47,7 +48,7 @@ def build_app() -> typer.Typer:
     )
     rooms = (
         *(_demo, _serve, _doctor, _config, _sample, _build, _simulate, _cite),
-        *(_growth, _dicom, _fhir, _audit),
+        *(_growth, _dicom, _fhir, _hl7, _audit),
     )
     for room in rooms:
         room.register(app)

@@ -112,7 +112,11 @@ if TYPE_CHECKING:
     from digital_twins.dicom._web_client_async import AsyncDicomWebClient as AsyncDicomWebClient
     from digital_twins.dicom._web_download import DownloadedStudy as DownloadedStudy, Progress as Progress
     from digital_twins.dicom._web_requests import DicomWebError as DicomWebError
-    from digital_twins.dicom._worklist import Worklist as Worklist, WorklistItem as WorklistItem
+    from digital_twins.dicom._worklist import (
+        Worklist as Worklist,
+        WorklistItem as WorklistItem,
+        schedule_item as schedule_item,
+    )
 
 _WHERE = {
     "AsyncDicomWebClient": "digital_twins.dicom._web_client_async",
@@ -143,7 +147,6 @@ _WHERE = {
     **dict.fromkeys(
         ("create_performed_step", "performed_step", "set_performed_step"), "digital_twins.dicom._mpps"
     ),
-    **dict.fromkeys(("Worklist", "WorklistItem"), "digital_twins.dicom._worklist"),
     **dict.fromkeys(
         ("VendorProfile", "profile_names", "retrieve", "vendor_profile"), "digital_twins.dicom._profiles"
     ),
@@ -151,6 +154,7 @@ _WHERE = {
     **dict.fromkeys(("Destination", "Forwarder"), "digital_twins.dicom._forwarding"),
     **dict.fromkeys(("Backoff", "QueueEntry", "QueueState", "SendQueues"), "digital_twins.dicom._queues"),
     **dict.fromkeys(("Route", "check_routes", "route_new"), "digital_twins.dicom._routes"),
+    **dict.fromkeys(("Worklist", "WorklistItem", "schedule_item"), "digital_twins.dicom._worklist"),
     "Tls": "digital_twins.dicom._tls",
     **dict.fromkeys(("UserTable", "hash_passcode"), "digital_twins.dicom._users"),
     **dict.fromkeys(("DocumentIdentity", "Software"), "digital_twins.dicom._documents"),

@@ -153,24 +153,7 @@ class Worklist:
         )
 
         def work(cursor: apsw.Cursor) -> None:
-            cursor.execute(
-                "INSERT INTO dicom_worklist (study_uid, step_id, start_date, modality, station, patient_id,"
-                " status, item, updated_utc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (study_uid,"
-                " step_id) DO UPDATE SET start_date = excluded.start_date, modality = excluded.modality,"
-                " station = excluded.station, patient_id = excluded.patient_id, status = excluded.status,"
-                " item = excluded.item, updated_utc = excluded.updated_utc",
-                (
-                    item.study_uid,
-                    item.step_id,
-                    item.start_date,
-                    item.modality,
-                    item.station_ae_title,
-                    item.patient_id,
-                    item.status,
-                    json.dumps(asdict(item)),
-                    datetime.now(tz=UTC).isoformat(),
-                ),
-            )
+            schedule_item(cursor, item)
             stage(cursor, event)
 
         self._store.database.write(work)
@@ -242,6 +225,35 @@ class Worklist:
         for (text,) in rows:
             found = {name: value for name, value in json.loads(str(text)).items() if name in known}
             yield WorklistItem(**{**found, "procedure_code": tuple(found.get("procedure_code", ()))})
+
+
+def schedule_item(cursor: apsw.Cursor, item: WorklistItem) -> None:
+    """Add or replace an item inside a transaction that stages its own audit event.
+
+    Raises
+    ------
+    InputError
+        As for `Worklist.put`.
+    """
+    _check(item)
+    cursor.execute(
+        "INSERT INTO dicom_worklist (study_uid, step_id, start_date, modality, station, patient_id,"
+        " status, item, updated_utc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (study_uid,"
+        " step_id) DO UPDATE SET start_date = excluded.start_date, modality = excluded.modality,"
+        " station = excluded.station, patient_id = excluded.patient_id, status = excluded.status,"
+        " item = excluded.item, updated_utc = excluded.updated_utc",
+        (
+            item.study_uid,
+            item.step_id,
+            item.start_date,
+            item.modality,
+            item.station_ae_title,
+            item.patient_id,
+            item.status,
+            json.dumps(asdict(item)),
+            datetime.now(tz=UTC).isoformat(),
+        ),
+    )
 
 
 def set_status(cursor: apsw.Cursor, study_uid: str, step_id: str, *, status: str) -> bool:

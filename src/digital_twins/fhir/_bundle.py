@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 import orjson
 
@@ -104,9 +104,11 @@ def _parse_entry(number: int, entry: Mapping[str, Any]) -> Entry:
         raise bad_request(f"A resource of type {kind} is needed.", location=f"{where}.resource")
     if method == "POST":
         name = new_id()
+    elif method == "PUT" and query and not name:
+        name = new_id()  # conditional update: used when nothing matches
     elif method != "GET" and (query or not name):
         raise bad_request(f"{method} needs an id and no condition.", location=f"{where}.request.url")
-    elif method == "PUT" and resource is not None and resource.get("id", name) != name:
+    if method == "PUT" and resource is not None and not query and resource.get("id", name) != name:
         raise bad_request("The id in the resource differs from the id in the url.", location=where)
     if_match = request.get("ifMatch")
     return Entry(
@@ -170,6 +172,12 @@ class _Transaction:
                 found = match_one(self.cursor, entry.type, entry.if_none_exist, entry.where)
                 if found:
                     name = self.matched[entry.number] = found
+            if entry.query and entry.method == "PUT":
+                condition = urlencode(entry.query)
+                name = match_one(self.cursor, entry.type, condition, entry.where) or name
+                if entry.resource is not None and entry.resource.get("id", name) != name:
+                    raise bad_request("The id in the resource differs from its match.", location=entry.where)
+                entry.name = name
             if entry.method in {"POST", "PUT", "DELETE"} and entry.number not in self.matched:
                 if (entry.type, name) in touched:
                     raise bad_request("Two entries change the same resource.", location=entry.where)

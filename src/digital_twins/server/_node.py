@@ -72,6 +72,7 @@ class Node:
         self.dicom_port = 0
         self.dicom_tls_port = 0
         self.http_port = 0
+        self.hl7_port = 0
         self._stack = contextlib.AsyncExitStack()
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -156,6 +157,7 @@ class Node:
         self._scheduler = self._start_scheduler()
         await self._start_routing()
         self._listener = await self._start_dicom()
+        await self._start_hl7()
         self._workers = self._start_workers()
         await self._start_http(listening)
         self._scheduler.rescan()
@@ -215,6 +217,16 @@ class Node:
             lambda: {"": float(sum(each.associations for each in listeners.values()))},
         )
         return listeners.get("plain") or listeners["tls"]
+
+    async def _start_hl7(self) -> None:
+        from digital_twins.server._hl7 import open_hl7_port
+
+        if self.settings.hl7_port is None:
+            return
+        port = await open_hl7_port(self.settings, self._services, on_record=self._scheduler.record_changed)
+        self._stack.push_async_callback(port.close)
+        self.hl7_port = port.port
+        self._services.metrics.gauge("twin_hl7_connections", lambda: {"": float(port.connections)})
 
     def _start_workers(self) -> WorkerPool:
         from digital_twins.server._routing import worker_routing
@@ -296,6 +308,7 @@ class Node:
             "dicom_port": self.dicom_port,
             "dicom_tls_port": self.dicom_tls_port,
             "http_port": self.http_port,
+            "hl7_port": self.hl7_port,
             "ae_title": self.settings.ae_title,
             "base_url": self.base_url,
         }
