@@ -74,6 +74,39 @@ class DicomPeerSettings(BaseModel):
     fuzzy_names: bool = False
     """Its name queries match by sound without being negotiated."""
 
+    profile: str = "generic"
+    """Vendor profile: `generic`, `ge`, `philips`, `siemens`, `fujifilm` or `sectra`."""
+
+    web_url: str = ""
+    """Its DICOMweb root; routes then send to it by STOW-RS instead of C-STORE."""
+
+    api_key_variable: str = ""
+    """Environment variable with its API key; the profile names the header."""
+
+
+class DicomRouteSettings(BaseModel):
+    """One table ``[[dicom_routes]]``, read as `digital_twins.dicom.Route`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    destination: str
+    """AE title of a row of `dicom_peers`."""
+
+    calling: tuple[str, ...] = ()
+    """AE titles that the object came from; `node` for what this node makes; empty: all."""
+
+    modalities: tuple[str, ...] = ()
+    """Modality codes; empty: all."""
+
+    sop_classes: tuple[str, ...] = ()
+    """SOP Class UIDs; empty: all."""
+
+    when: Literal["instance", "study_stable"] = "instance"
+    """Send each object at once, or once its study has been quiet for `study_stable_seconds`."""
+
+    deidentify: str = ""
+    """Name of a function that the program handed to the node; refused when there is none."""
+
 
 class Settings(BaseSettings):
     """What an operator may set; every field is a key of ``twin.toml`` and a variable ``TWIN_<NAME>``.
@@ -126,6 +159,20 @@ class Settings(BaseSettings):
     dicom_peers_only: bool = False
     """Refuse every DICOM peer that is not in `dicom_peers`, and every call under another AE title than
     ours."""
+
+    dicom_routes: tuple[DicomRouteSettings, ...] = ()
+    """Routing rules: what is forwarded to which peer; see below."""
+
+    dicom_route_attempts: int = Field(default=10, ge=1, le=1000)
+    """Refusals after which a forwarded object becomes a dead letter."""
+
+    dicom_duplicates: Literal["ignore", "refuse", "replace"] = "ignore"
+    """Other bytes under a stored SOP Instance UID: keep the first and answer success, refuse, or take the new
+    object."""
+
+    dicom_patient_conflicts: Literal["refuse", "accept"] = "refuse"
+    """An object whose study is stored under another patient: refuse it, or keep it under the study's
+    patient."""
 
     dicom_tls_port: int | None = Field(default=None, ge=0, le=65535)
     """Second DICOM port that speaks TLS 1.3 and asks for certificates (2762 is registered for it); none: no
@@ -200,16 +247,16 @@ class Settings(BaseSettings):
             raise ValueError("must be 1 to 16 printable ASCII characters without a backslash")
         return title
 
-    @field_validator("dicom_peers", mode="before")
+    @field_validator("dicom_peers", "dicom_routes", mode="before")
     @classmethod
-    def _peers_from_json(cls, value: object) -> object:
-        """An environment variable holds the table as JSON."""
+    def _tables_from_json(cls, value: object) -> object:
+        """An environment variable holds the tables as JSON."""
         if not isinstance(value, str):
             return value
         try:
             return json.loads(value)
         except ValueError:
-            raise ValueError("must be a JSON object by AE title") from None
+            raise ValueError("must be JSON: an object by AE title, or a list of rules") from None
 
     @field_validator("log_level", mode="before")
     @classmethod

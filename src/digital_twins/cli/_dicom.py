@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from digital_twins.cli import _dicom_queue
 from digital_twins.cli._options import ConfigFile, Json
 
 if TYPE_CHECKING:
@@ -36,8 +37,9 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(
         help="Talk to DICOM peers: echo, store, find, move, get, worklist.", no_args_is_help=True
     )
-    for command in (echo, store, find, move, get, worklist, user):
+    for command in (echo, store, find, move, get, worklist, user, conformance):
         group.command(command.__name__)(command)
+    _dicom_queue.register(group)
     app.add_typer(group, name="dicom")
 
 
@@ -220,6 +222,17 @@ def user(name: Annotated[str, typer.Argument(help="User name.", show_default=Fal
             "Pipe the passcode in: printf %s PASSCODE | twin dicom user NAME.",
         )
     _output.write_lines([f"{name}:{hash_passcode(passcode)}"])
+
+
+def conformance(*, as_json: Json = False) -> None:
+    """Print the DICOM conformance statement, as Markdown or JSON."""
+    from digital_twins import dicom
+    from digital_twins.cli import _output
+
+    if as_json:
+        _output.write_json(dicom.conformance())
+    else:
+        _output.write_lines(dicom.conformance_markdown().splitlines())
 
 
 def _remote(peer: str, calling: str | None, *, tls: bool, user: str, config_file: Path | None) -> "Remote":

@@ -16,8 +16,13 @@ if TYPE_CHECKING:
         commitment_result as commitment_result,
         request_commitment as request_commitment,
     )
+    from digital_twins.dicom._conformance import (
+        conformance as conformance,
+        conformance_markdown as conformance_markdown,
+    )
     from digital_twins.dicom._documents import DocumentIdentity as DocumentIdentity, Software as Software
     from digital_twins.dicom._encapsulated import encapsulate_pdf as encapsulate_pdf
+    from digital_twins.dicom._forwarding import Destination as Destination, Forwarder as Forwarder
     from digital_twins.dicom._handler import DICOMHandler as DICOMHandler
     from digital_twins.dicom._header import ObjectRefusedError as ObjectRefusedError
     from digital_twins.dicom._json import build_pending as build_pending
@@ -47,8 +52,25 @@ if TYPE_CHECKING:
         PeerTable as PeerTable,
         Service as Service,
     )
+    from digital_twins.dicom._profiles import (
+        VendorProfile as VendorProfile,
+        profile_names as profile_names,
+        retrieve as retrieve,
+        vendor_profile as vendor_profile,
+    )
     from digital_twins.dicom._query import Query as Query
+    from digital_twins.dicom._queues import (
+        Backoff as Backoff,
+        QueueEntry as QueueEntry,
+        QueueState as QueueState,
+        SendQueues as SendQueues,
+    )
     from digital_twins.dicom._requestor import DimseFailedError as DimseFailedError, Remote as Remote
+    from digital_twins.dicom._routes import (
+        Route as Route,
+        check_routes as check_routes,
+        route_new as route_new,
+    )
     from digital_twins.dicom._schema import MIGRATIONS as MIGRATIONS
     from digital_twins.dicom._scu import (
         Transfer as Transfer,
@@ -60,7 +82,12 @@ if TYPE_CHECKING:
         worklist as worklist,
     )
     from digital_twins.dicom._secondary_capture import secondary_capture as secondary_capture
-    from digital_twins.dicom._store import DicomStore as DicomStore, Instance as Instance, Stored as Stored
+    from digital_twins.dicom._store import (
+        DicomStore as DicomStore,
+        Instance as Instance,
+        Policy as Policy,
+        Stored as Stored,
+    )
     from digital_twins.dicom._tls import Tls as Tls
     from digital_twins.dicom._twin_codes import (
         DATA_STATUS as DATA_STATUS,
@@ -104,7 +131,7 @@ _WHERE = {
     "Query": "digital_twins.dicom._query",
     "SignInRequiredError": "digital_twins.dicom._web_base",
     **dict.fromkeys(("DownloadedStudy", "Progress"), "digital_twins.dicom._web_download"),
-    "Stored": "digital_twins.dicom._store",
+    **dict.fromkeys(("Policy", "Stored"), "digital_twins.dicom._store"),
     "build_pending": "digital_twins.dicom._json",
     "dicomweb_routes": "digital_twins.dicom._web",
     **dict.fromkeys(("Access", "Events", "Listener", "start_listener"), "digital_twins.dicom._listener"),
@@ -120,6 +147,13 @@ _WHERE = {
     **dict.fromkeys(
         ("create_performed_step", "performed_step", "set_performed_step"), "digital_twins.dicom._mpps"
     ),
+    **dict.fromkeys(
+        ("VendorProfile", "profile_names", "retrieve", "vendor_profile"), "digital_twins.dicom._profiles"
+    ),
+    **dict.fromkeys(("conformance", "conformance_markdown"), "digital_twins.dicom._conformance"),
+    **dict.fromkeys(("Destination", "Forwarder"), "digital_twins.dicom._forwarding"),
+    **dict.fromkeys(("Backoff", "QueueEntry", "QueueState", "SendQueues"), "digital_twins.dicom._queues"),
+    **dict.fromkeys(("Route", "check_routes", "route_new"), "digital_twins.dicom._routes"),
     **dict.fromkeys(("Worklist", "WorklistItem", "schedule_item"), "digital_twins.dicom._worklist"),
     "Tls": "digital_twins.dicom._tls",
     **dict.fromkeys(("UserTable", "hash_passcode"), "digital_twins.dicom._users"),

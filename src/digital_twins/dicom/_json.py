@@ -105,7 +105,12 @@ def _build(store: DicomStore, instances: Sequence[Instance]) -> tuple[dict[int, 
     built = {i.id: zlib.compress(build_json(store, i), _ZLIB_LEVEL) for i in instances}
 
     def keep(cursor: apsw.Cursor) -> None:
-        cursor.executemany("INSERT OR IGNORE INTO dicom_json (instance, json) VALUES (?, ?)", built.items())
+        # An object may have been replaced while its JSON was built.
+        cursor.executemany(
+            "INSERT OR IGNORE INTO dicom_json (instance, json)"
+            " SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM dicom_instance WHERE id = ?1)",
+            built.items(),
+        )
 
     return built, store.database.submit(keep)
 

@@ -8,9 +8,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from digital_twins._errors import InputError
+from digital_twins.dicom._profiles import profile_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from digital_twins.dicom._requestor import Remote
+    from digital_twins.dicom._tls import Tls
 
 
 class Service(StrEnum):
@@ -58,6 +62,12 @@ class DicomPeer:
         Its requests are answered no faster than this; 0: as fast as they come.
     fuzzy_names
         Its name queries match fuzzily without being negotiated.
+    profile
+        Name of its `digital_twins.dicom.VendorProfile`.
+    web_url
+        Its DICOMweb root; routes then send to it by STOW-RS.
+    api_key_variable
+        Environment variable with the value of the header that its profile names; '' sends none.
     """
 
     ae_title: str
@@ -72,6 +82,26 @@ class DicomPeer:
     max_associations: int = 16
     max_requests_per_s: float = 0.0
     fuzzy_names: bool = False
+    profile: str = "generic"
+    web_url: str = ""
+    api_key_variable: str = ""
+
+    def remote(self, calling_ae: str, tls: Tls | None) -> Remote | None:
+        """Return how to call it, or None when the row does not say where it listens.
+
+        Parameters
+        ----------
+        calling_ae
+            Our AE title.
+        tls
+            Our certificate; without it a peer that wants TLS cannot be called.
+        """
+        from digital_twins.dicom._requestor import Remote
+
+        if not self.port or (self.tls and tls is None):
+            return None
+        secure = tls.for_peer(allow_1_2=self.tls_1_2) if self.tls and tls is not None else None
+        return Remote(self.host, self.port, called_ae=self.ae_title, calling_ae=calling_ae, tls=secure)
 
     def may_call_from(self, address: str) -> bool:
         """Whether the peer may call from a network address."""
@@ -118,6 +148,8 @@ def _check(peer: DicomPeer) -> None:
         raise _unusable(peer.ae_title, "Its AE title must be 1 to 16 ASCII characters.")
     if peer.tls_1_2 and not peer.tls:
         raise _unusable(peer.ae_title, "tls_1_2 without tls has no meaning.")
+    if peer.profile not in profile_names():
+        raise _unusable(peer.ae_title, f"There is no vendor profile '{peer.profile}'.")
     for network in peer.addresses:
         try:
             ipaddress.ip_network(network, strict=False)

@@ -162,4 +162,44 @@ CREATE TABLE dicom_workitem_event (
 CREATE INDEX dicom_workitem_event_subscriber ON dicom_workitem_event (subscriber, id);
 """,
     ),
+    Migration(
+        "dicom-routing-1",
+        """
+CREATE TABLE dicom_queue (
+    destination TEXT PRIMARY KEY,
+    paused INTEGER NOT NULL DEFAULT 0,
+    failures INTEGER NOT NULL DEFAULT 0,    -- in a row, to reach the destination
+    not_before REAL NOT NULL DEFAULT 0,     -- seconds since 1970-01-01 UTC, as all times here
+    error TEXT NOT NULL DEFAULT '',
+    sent INTEGER NOT NULL DEFAULT 0,
+    failed INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE TABLE dicom_queue_entry (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    destination TEXT NOT NULL,
+    study_uid TEXT NOT NULL,
+    sop_uid TEXT NOT NULL,
+    sop_class_uid TEXT NOT NULL,
+    transfer_syntax TEXT NOT NULL,
+    blob TEXT NOT NULL,         -- SHA-256 of the Part 10 file that is sent, whatever replaces it in the index
+    dataset_offset INTEGER NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    patient TEXT,               -- pseudonym, for the audit trail
+    hold INTEGER NOT NULL,      -- 1: not before its study is stable
+    deidentify TEXT NOT NULL,   -- what must be applied before it is sent; '' nothing, or done
+    state TEXT NOT NULL,        -- waiting, dead
+    attempts INTEGER NOT NULL DEFAULT 0,
+    not_before REAL NOT NULL DEFAULT 0,
+    error TEXT NOT NULL DEFAULT '',
+    queued REAL NOT NULL
+);
+CREATE INDEX dicom_queue_entry_next ON dicom_queue_entry (destination, state, id);
+CREATE TABLE dicom_queue_study ( -- when a study that objects are held for counts as stable
+    destination TEXT NOT NULL,
+    study_uid TEXT NOT NULL,
+    due REAL NOT NULL,
+    PRIMARY KEY (destination, study_uid)
+) WITHOUT ROWID;
+""",
+    ),
 )

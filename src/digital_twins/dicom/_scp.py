@@ -19,7 +19,6 @@ from digital_twins.dicom._find import Search
 from digital_twins.dicom._header import ObjectRefusedError
 from digital_twins.dicom._part10 import file_header
 from digital_twins.dicom._peers import Service
-from digital_twins.dicom._requestor import Remote
 from digital_twins.dicom._retrieve import Retrieval
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from digital_twins.dicom._dimse import Command
     from digital_twins.dicom._framing import Message
     from digital_twins.dicom._peers import PeerTable
+    from digital_twins.dicom._requestor import Remote
     from digital_twins.dicom._store import DicomStore, Prepared, Stored
     from digital_twins.dicom._tls import Tls
 
@@ -80,15 +80,7 @@ class Services:
     def remote(self, ae_title: str) -> Remote | None:
         """Return how to call a peer, or None when the table does not say where it listens."""
         rule = self.table.peers.get(ae_title)
-        if rule is None or not rule.port or (rule.tls and self.tls is None):
-            return None
-        return Remote(
-            rule.host,
-            rule.port,
-            called_ae=rule.ae_title,
-            calling_ae=self.ae_title,
-            tls=self.tls.for_peer(allow_1_2=rule.tls_1_2) if rule.tls and self.tls is not None else None,
-        )
+        return None if rule is None else rule.remote(self.ae_title, self.tls)
 
     async def echo(self, message: Message, peer: Peer) -> AsyncIterator[tuple[Command, bytes | None]]:
         """C-ECHO (PS3.7 section 9.1.5)."""

@@ -6,7 +6,7 @@ import asyncio
 import mmap
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from digital_twins._errors import DigitalTwinError
 from digital_twins._logging import get_logger
@@ -30,6 +30,39 @@ _WARNINGS = range(0xB000, 0xC000)
 _log = get_logger(__name__)
 
 
+class Sendable(Protocol):
+    """What `store_instance` must know of an object that lies in the blob store."""
+
+    @property
+    def sop_uid(self) -> str:
+        """SOP Instance UID."""
+
+    @property
+    def sop_class_uid(self) -> str:
+        """SOP Class UID."""
+
+    @property
+    def transfer_syntax(self) -> str:
+        """Transfer syntax of the file."""
+
+    @property
+    def digest(self) -> str:
+        """Name of its file in the blob store."""
+
+    @property
+    def dataset_offset(self) -> int:
+        """Where the data set begins in the file."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of the file."""
+
+
+def is_accepted(status: int) -> bool:
+    """Whether a status of C-STORE means that the peer has the object: success or a warning."""
+    return status == Status.SUCCESS or status in _WARNINGS or status in {0x0001, 0x0107, 0x0116}
+
+
 @dataclass(slots=True)
 class Tally:
     """Sub-operations of one C-MOVE or C-GET (PS3.4 section C.4.2.1.6 and following)."""
@@ -45,7 +78,7 @@ class Tally:
         self.remaining -= 1
         if status == Status.SUCCESS:
             self.completed += 1
-        elif status in _WARNINGS or status in {0x0001, 0x0107, 0x0116}:
+        elif is_accepted(status):
             self.warning += 1
         else:
             self.failed += 1
@@ -69,12 +102,21 @@ class Tally:
         return response
 
 
-def proposals(kinds: Sequence[tuple[str, str]]) -> list[tuple[str, tuple[str, ...]]]:
-    """Return the contexts for pairs of SOP class and transfer syntax: as they are, and uncompressed."""
+def proposals(
+    kinds: Sequence[tuple[str, str]], *, taken: frozenset[str] = frozenset()
+) -> list[tuple[str, tuple[str, ...]]]:
+    """Return the contexts for pairs of SOP class and transfer syntax: as they are, and uncompressed.
+
+    Parameters
+    ----------
+    taken
+        Transfer syntaxes that the peer is to be offered; empty: all. Others go uncompressed if they can.
+    """
     contexts: list[tuple[str, tuple[str, ...]]] = []
     for sop_class in dict.fromkeys(sop_class for sop_class, _ in kinds):
         syntaxes = {syntax for each, syntax in kinds if each == sop_class}
-        contexts += [(sop_class, (syntax,)) for syntax in sorted(syntaxes)]
+        offered = sorted(each for each in syntaxes if not taken or each in taken or each in UNCOMPRESSED)
+        contexts += [(sop_class, (syntax,)) for syntax in offered]
         if any(syntax not in UNCOMPRESSED and can_transcode(syntax, EXPLICIT_LE) for syntax in syntaxes) or (
             len(syntaxes) == 1 and syntaxes <= UNCOMPRESSED
         ):
@@ -100,7 +142,7 @@ def batches(instances: Sequence[Instance]) -> Iterator[list[Instance]]:
 async def store_instance(
     channel: Channel,
     store: DicomStore,
-    instance: Instance,
+    instance: Sendable,
     *,
     executor: Executor,
     origin: tuple[str, int] | None = None,
@@ -125,7 +167,7 @@ async def store_instance(
     if origin is not None:
         command |= {Tag.MOVE_ORIGINATOR_AE: origin[0], Tag.MOVE_ORIGINATOR_MESSAGE_ID: origin[1]}
     loop = asyncio.get_running_loop()
-    path = store.path(instance)
+    path = store.blobs.path(instance.digest)
     try:
         if context.transfer_syntax != instance.transfer_syntax:
             encoded = await loop.run_in_executor(executor, transcode, path, context.transfer_syntax)

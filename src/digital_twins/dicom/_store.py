@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from digital_twins.dicom._spooling import SpoolWriter
     from digital_twins.storage import BlobStore, Database
 
-NEW, IDENTICAL, DIFFERENT = "new", "identical", "different"
+NEW, IDENTICAL, DIFFERENT, REPLACED = "new", "identical", "different", "replaced"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Stored:
     outcome
         ``"new"``; ``"identical"``: the same bytes were stored before; ``"different"``: another object with
         this SOP Instance UID was stored before and is kept, these bytes are not (PS3.4 section B.2.3 leaves
-        the choice; first come is kept, counted and audited).
+        the choice; first come is kept, counted and audited); ``"replaced"``: it took the place of that one.
     """
 
     patient_id: str = field(repr=False)
@@ -77,6 +77,25 @@ class Instance:
     columns: int
     bits_allocated: int
     patient_id: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What happens to objects that contradict stored ones.
+
+    Attributes
+    ----------
+    duplicates
+        For other bytes under a known SOP Instance UID: ``"ignore"`` keeps the first and answers success,
+        ``"refuse"`` answers 0111, ``"replace"`` takes the new one (of the same series only) into the index;
+        the file of the old one stays.
+    patient_conflicts
+        For an object whose study is stored under another patient: ``"refuse"`` answers A900, ``"accept"``
+        stores it under the patient of the study and says so in the audit trail.
+    """
+
+    duplicates: str = "ignore"
+    patient_conflicts: str = "refuse"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +150,12 @@ class DicomStore:
         Where the files go.
     pseudonym
         Turns a PatientID into what the audit trail may hold, e.g. a keyed hash; by default nothing.
+    on_new
+        Called inside the transaction that adds an object, with the cursor and the object: what it writes is
+        there exactly if the object is.
+    policy
+        What happens to objects that contradict stored ones; the default ignores duplicates and refuses
+        patient conflicts.
     """
 
     def __init__(
@@ -139,7 +164,11 @@ class DicomStore:
         blobs: BlobStore,
         *,
         pseudonym: Callable[[str], str | None] = _no_pseudonym,
+        on_new: Callable[[apsw.Cursor, Prepared], None] | None = None,
+        policy: Policy | None = None,
     ) -> None:
+        self.on_new = on_new
+        self.policy = policy or Policy()
         self.database = database
         self.blobs = blobs
         self._pseudonym = pseudonym
@@ -356,7 +385,7 @@ class DicomStore:
         # This only saves writing a file in vain: the transaction that adds the rows checks again.
         if header.family not in self._seen:
             with self.database.read() as connection:
-                _check_family(connection.cursor(), header)
+                _check_family(connection.cursor(), header, self.policy)
             self._seen.append(header.family)
         return header
 
@@ -367,16 +396,34 @@ class DicomStore:
             raise ObjectRefusedError(str(error)) from None
         return self._check(memoryview(data)[file.dataset_offset :], file.transfer_syntax, None, study_uid)
 
+    def _tell(self, cursor: apsw.Cursor, prepared: Prepared) -> None:
+        if self.on_new is not None:
+            self.on_new(cursor, prepared)
+
     def _index(self, cursor: apsw.Cursor, prepared: Prepared) -> Stored:
         header = prepared.header
-        known = cursor.execute(
-            "SELECT blob FROM dicom_instance WHERE sop_uid = ?", (header.sop_uid,)
+        known: Any = cursor.execute(
+            "SELECT i.blob, i.id, e.series_uid FROM dicom_instance i JOIN dicom_series e ON e.id = i.series"
+            " WHERE i.sop_uid = ?",
+            (header.sop_uid,),
         ).fetchone()
+        outcome = NEW
         if known is not None:
-            outcome = IDENTICAL if known[0] == prepared.digest else DIFFERENT
-        else:
-            outcome = NEW
-            _insert_object(cursor, prepared)
+            outcome = IDENTICAL if known[0] == prepared.digest else _different(header, known[2], self.policy)
+        if outcome == REPLACED:
+            _replace_object(cursor, prepared, self.policy, row=known[1])
+        elif outcome == NEW:
+            _insert_object(cursor, prepared, self.policy)
+        if outcome in {NEW, REPLACED}:
+            self._tell(cursor, prepared)
+        patient_id = _patient_of(cursor, header.study_uid) if outcome != DIFFERENT else header.patient_id
+        detail: dict[str, Any] = {
+            "outcome": outcome,
+            "series": header.series_uid,
+            "bytes": prepared.size_bytes,
+        }
+        if patient_id != header.patient_id:
+            detail["patient_conflict"] = "accepted"
         stage(
             cursor,
             AuditEvent(
@@ -386,11 +433,11 @@ class DicomStore:
                 agent=prepared.source,
                 entity=header.sop_uid,
                 patient=self.pseudonym(header.patient_id),
-                detail={"outcome": outcome, "series": header.series_uid, "bytes": prepared.size_bytes},
+                detail=detail,
             ),
         )
         return Stored(
-            header.patient_id,
+            patient_id,
             header.study_uid,
             header.series_uid,
             header.sop_uid,
@@ -408,10 +455,53 @@ def select_instances(store: DicomStore, where: str, values: Sequence[str | int])
     return [Instance(*row) for row in rows]
 
 
-def _insert_object(cursor: apsw.Cursor, prepared: Prepared) -> None:
+def _different(header: Header, series_uid: str, policy: Policy) -> str:
+    """Return the outcome for other bytes under a known SOP Instance UID."""
+    if policy.duplicates == "ignore":
+        return DIFFERENT
+    if policy.duplicates == "refuse":
+        raise ObjectRefusedError(
+            "another object with this SOP Instance UID is stored",
+            status=Status.DUPLICATE_INSTANCE,
+            fix="Give the changed object a new SOP Instance UID.",
+        )
+    if series_uid != header.series_uid:
+        raise ObjectRefusedError(
+            "the object is stored in another series", status=Status.DOES_NOT_MATCH, fix="Correct the UIDs."
+        )
+    return REPLACED
+
+
+def _replace_object(cursor: apsw.Cursor, prepared: Prepared, policy: Policy, *, row: int) -> None:
+    """Put an object into the place of another one.
+
+    The old row goes last, so that the new one cannot get its number: JSON that a reader builds of the old
+    object at this moment must not pass for that of the new one.
+    """
+    cursor.execute("UPDATE dicom_instance SET sop_uid = 'replaced ' || id WHERE id = ?", (row,))
+    _insert_object(cursor, prepared, policy)
+    cursor.execute("DELETE FROM dicom_json WHERE instance = ?", (row,))
+    cursor.execute(
+        "UPDATE dicom_series SET instances = instances - 1"
+        " WHERE id = (SELECT series FROM dicom_instance WHERE id = ?)",
+        (row,),
+    )
+    cursor.execute("DELETE FROM dicom_instance WHERE id = ?", (row,))
+
+
+def _patient_of(cursor: apsw.Cursor, study_uid: str) -> str:
+    row: Any = cursor.execute(
+        "SELECT p.patient_id FROM dicom_study s JOIN dicom_patient p ON p.id = s.patient"
+        " WHERE s.study_uid = ?",
+        (study_uid,),
+    ).fetchone()
+    return str(row[0])
+
+
+def _insert_object(cursor: apsw.Cursor, prepared: Prepared, policy: Policy) -> None:
     header = prepared.header
     now = datetime.now(tz=UTC).isoformat()
-    patient, study, series = _check_family(cursor, header)
+    patient, study, series = _check_family(cursor, header, policy)
     if study is None:
         patient = patient or _insert(cursor, "dicom_patient", _patient_row(header))
         row: Row = {**header.rows[Level.STUDY], "patient": patient, "received_utc": now}
@@ -450,7 +540,9 @@ def _namespace(header: Header) -> str:
     return issuer if header.patient_id else f"study {header.study_uid}"
 
 
-def _check_family(cursor: apsw.Cursor, header: Header) -> tuple[int | None, int | None, int | None]:
+def _check_family(
+    cursor: apsw.Cursor, header: Header, policy: Policy
+) -> tuple[int | None, int | None, int | None]:
     """Return the rows of patient, study and series that exist; refuse an object that contradicts them."""
     study = cursor.execute(
         "SELECT s.id, s.patient, p.patient_id, p.namespace FROM dicom_study s"
@@ -462,7 +554,8 @@ def _check_family(cursor: apsw.Cursor, header: Header) -> tuple[int | None, int 
         " WHERE e.series_uid = ?",
         (header.series_uid,),
     ).fetchone()
-    if study is not None and not _same_patient(header, study[2], study[3]):
+    conflict = study is not None and not _same_patient(header, study[2], study[3])
+    if conflict and policy.patient_conflicts == "refuse":
         raise ObjectRefusedError(
             "patient ID conflict: study or series belongs to another patient",
             status=Status.DOES_NOT_MATCH,

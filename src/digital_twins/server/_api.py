@@ -22,11 +22,13 @@ from digital_twins.server._models import (
     TwinSummary,
 )
 from digital_twins.server._nifti import one_frame
+from digital_twins.server._queues_api import add_queues
 from digital_twins.server._static import STATIC
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from digital_twins.dicom import SendQueues
     from digital_twins.server._catalogue import Catalogue, Entry
     from digital_twins.storage import JobQueue
 
@@ -41,13 +43,14 @@ class ApiParts:
     """What the API needs of the node: the tests hand in their own.
 
     ``audit(action, kind, entity, patient_id)`` writes exactly one event for an access that touches a patient;
-    ``stopping`` tells open event streams that the node is going down.
+    ``stopping`` tells open event streams that the node goes down; without ``queues`` nothing is forwarded.
     """
 
     catalogue: Catalogue
     jobs: JobQueue
     audit: Callable[[Literal["R", "U"], str, str, str | None], None]
     stopping: Callable[[], bool] = lambda: False
+    queues: SendQueues | None = None
 
 
 def create_api(parts: ApiParts) -> FastAPI:
@@ -71,6 +74,7 @@ def create_api(parts: ApiParts) -> FastAPI:
     _twins(app, parts)
     _files(app, parts)
     _jobs(app, parts)
+    add_queues(app, parts.queues, audit=parts.audit)
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> FileResponse:

@@ -49,7 +49,7 @@ def node_app(
     )
     services.metrics.gauge("twin_jobs", services.job_counts)
     app = create_app(
-        ApiParts(services.catalogue, services.jobs, audit, stopping),
+        ApiParts(services.catalogue, services.jobs, audit, stopping, services.queues),
         metrics=services.metrics,
         health=health,
         routes=[

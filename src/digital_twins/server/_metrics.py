@@ -15,6 +15,12 @@ _HELP = {
     "twin_http_requests_total": "HTTP requests answered, by door and status class.",
     "twin_dicom_instances_stored_total": "DICOM instances made durable since the start.",
     "twin_dicom_associations_total": "DICOM associations accepted since the start.",
+    "twin_dicom_queue_waiting": "DICOM objects waiting to be sent, by destination.",
+    "twin_dicom_queue_oldest_seconds": "Age of the oldest waiting DICOM object, by destination.",
+    "twin_dicom_queue_paused": "1 while an operator has paused the queue, by destination.",
+    "twin_dicom_queue_dead": "DICOM objects given up, by destination.",
+    "twin_dicom_queue_sent_total": "DICOM objects sent since the queue exists, by destination.",
+    "twin_dicom_queue_failed_total": "Attempts refused since the queue exists, by destination.",
     "twin_jobs": "Jobs of the queue, by state.",
     "twin_builds_scheduled_total": "Twin builds put into the queue since the start.",
     "twin_worker_restarts_total": "Times the worker process was started again after it ended.",
@@ -54,7 +60,7 @@ class Metrics:
         kinds = dict.fromkeys(found, "counter")
         for name, read in self._gauges.items():
             found[name] = read()
-            kinds[name] = "gauge"
+            kinds[name] = "counter" if name.endswith("_total") else "gauge"
         lines = []
         for name in sorted(found):
             lines += [f"# HELP {name} {_HELP.get(name, name)}", f"# TYPE {name} {kinds[name]}"]

@@ -189,6 +189,37 @@ class TwinDetail(_Model):
     notes: list[str] = Field(default_factory=list)
 
 
+class QueueView(_Model):
+    """A queue of outgoing DICOM objects."""
+
+    destination: str
+    paused: bool
+    waiting: int
+    dead: int
+    oldest_s: float
+    """Age of the oldest waiting object, in seconds."""
+    sent: int
+    failed: int
+    next_attempt_s: float
+    """Seconds until a destination that was not reached is tried again."""
+    error: str
+
+
+class DeadLetter(_Model):
+    """An object that was given up."""
+
+    study_uid: str
+    sop_uid: str
+    attempts: int
+    error: str
+
+
+class QueueDetail(QueueView):
+    """A queue with its dead letters."""
+
+    dead_letters: list[DeadLetter]
+
+
 class Problem(_Model):
     """An error as application/problem+json (RFC 9457), with what/why/fix beside the standard members."""
 

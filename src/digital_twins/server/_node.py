@@ -18,9 +18,11 @@ from digital_twins._logging import get_logger
 from digital_twins.server._datadir import DataFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator, Mapping
     from types import TracebackType
     from typing import Any
+
+    from pydicom.dataset import Dataset
 
     from digital_twins.audit import AuditTrail
     from digital_twins.config import Settings
@@ -45,17 +47,27 @@ class Node:
     ----------
     settings
         As `digital_twins.config.load_settings` returns them.
+    deidentifiers
+        Functions that routing rules may name: each takes a data set and returns the one that may leave.
 
     Raises
     ------
+    InputError
+        On entering: a peer or routing rule that cannot be used.
     StorageError
         On entering: the data folder cannot be written, or a port is occupied.
     ConflictError
         On entering: another node runs on the folder.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        deidentifiers: Mapping[str, Callable[[Dataset], Dataset]] | None = None,
+    ) -> None:
         self.settings = settings
+        self._deidentifiers = deidentifiers or {}
         self.boot_id = uuid.uuid4().hex
         self.dicom_port = 0
         self.dicom_tls_port = 0
@@ -143,6 +155,7 @@ class Node:
         self._services.jobs.release_stale()
         await self._start_audit()
         self._scheduler = self._start_scheduler()
+        await self._start_routing()
         self._listener = await self._start_dicom()
         await self._start_hl7()
         self._workers = self._start_workers()
@@ -185,6 +198,13 @@ class Node:
         self._stack.push_async_callback(scheduler.close)
         return scheduler
 
+    async def _start_routing(self) -> None:
+        from digital_twins.server._routing import start_routing
+
+        executor, forwarder = start_routing(self.settings, self._services, self._deidentifiers)
+        self._stack.callback(executor.shutdown)
+        self._stack.push_async_callback(forwarder.close)
+
     async def _start_dicom(self) -> Listener:
         from digital_twins.server._dicom_ports import open_dicom_ports
 
@@ -211,9 +231,15 @@ class Node:
         self._services.metrics.gauge("twin_hl7_connections", lambda: {"": float(port.connections)})
 
     def _start_workers(self) -> WorkerPool:
+        from digital_twins.server._routing import worker_routing
         from digital_twins.server._workers import WorkerPool
 
-        pool = WorkerPool(self._services, count=self.settings.workers, log_level=self.settings.log_level)
+        pool = WorkerPool(
+            self._services,
+            count=self.settings.workers,
+            log_level=self.settings.log_level,
+            routing=worker_routing(self.settings),
+        )
         self._stack.push_async_callback(pool.close)
         return pool
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from digital_twins.audit import AuditEvent, Auditor
-    from digital_twins.dicom import DicomStore
+    from digital_twins.dicom import DicomStore, SendQueues
     from digital_twins.fhir import FhirStore
     from digital_twins.fhir.validation import ResourceValidation
     from digital_twins.patient_modeling import TwinRegistry
@@ -35,6 +35,7 @@ class Services:
     jobs: JobQueue
     catalogue: Catalogue
     dicom: DicomStore
+    queues: SendQueues
     fhir: FhirStore
     validation: ResourceValidation
     registry: TwinRegistry
@@ -98,6 +99,7 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node") -> Servic
         jobs=storage.JobQueue(database, boot_id=boot_id),
         catalogue=_catalogue.Catalogue(database, blobs),
         dicom=dicom.DicomStore(database, blobs, pseudonym=auditor.patient),
+        queues=dicom.SendQueues(database),
         fhir=fhir.FhirStore(database, pseudonym=auditor.patient, validate=validation.check),
         validation=validation,
         registry=patient_modeling.TwinRegistry(database, blobs),

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from digital_twins._errors import DigitalTwinError, InputError, NotFoundError, StorageError
 from digital_twins._logging import get_logger, setup_logging
+from digital_twins.server._routing import follow_routing
 from digital_twins.server._services import BUILD, METADATA, open_services
 from digital_twins.server._workers import worker_name
 
@@ -129,9 +130,10 @@ def _place(error: BaseException) -> str:
     return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "?"
 
 
-def serve(data_dir: Path, boot_id: str, stopping: threading.Event) -> None:
-    """Claim and run jobs until `stopping` is set."""
+def serve(data_dir: Path, boot_id: str, stopping: threading.Event, *, routing: str = "") -> None:
+    """Claim and run jobs until `stopping` is set; `routing` as `worker_routing` writes it."""
     services = open_services(data_dir, boot_id=boot_id)
+    follow_routing(services, routing)
     name = worker_name(os.getpid())
     troubled = False
     try:
@@ -171,6 +173,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--boot", required=True)
     parser.add_argument("--log-level", default="INFO")
+    parser.add_argument("--routing", default="")
     given = parser.parse_args(arguments)
     setup_logging(given.log_level)
     stopping = threading.Event()
@@ -179,7 +182,7 @@ def main(arguments: list[str] | None = None) -> int:
     _die_with_parent()
     threading.Thread(target=_watch_parent, args=(stopping,), daemon=True).start()
     try:
-        serve(given.data, given.boot, stopping)
+        serve(given.data, given.boot, stopping, routing=given.routing)
     except DigitalTwinError as error:
         _log.error("worker.failed", what=error.what, why=error.why, fix=error.fix)
         return 1

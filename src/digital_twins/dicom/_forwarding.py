@@ -1,0 +1,210 @@
+"""Sends what waits in the queues: one task a destination, by DIMSE or STOW-RS."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+from digital_twins._errors import DigitalTwinError
+from digital_twins._logging import get_logger
+from digital_twins.dicom._contexts import EXPLICIT_LE, IMPLICIT_LE, VERIFICATION
+from digital_twins.dicom._part10 import split_file
+from digital_twins.dicom._requestor import MAX_CONTEXTS, DimseFailedError, Proposal, Remote, associate
+from digital_twins.dicom._sending import is_accepted, proposals, store_instance
+from digital_twins.dicom._stow_out import Outcome, stow_file
+from digital_twins.dicom._text import quiet_pydicom
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from concurrent.futures import Executor
+
+    from pydicom.dataset import Dataset
+
+    from digital_twins.dicom._queues import QueueEntry, SendQueues
+    from digital_twins.dicom._store import DicomStore
+
+    Deidentify = Callable[[Dataset], Dataset]
+
+_POLL_S = 0.5
+_AFTER_ERROR_S = 5.0
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """How objects get to a destination of routes.
+
+    Attributes
+    ----------
+    remote
+        The peer by DIMSE; None when it is sent to by STOW-RS.
+    web_url
+        DICOMweb root for STOW-RS.
+    headers
+        Sent with each request, e.g. an API key.
+    transfer_syntaxes
+        The only compressed transfer syntaxes that it is offered by DIMSE; empty: all.
+    """
+
+    remote: Remote | None = None
+    web_url: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    transfer_syntaxes: frozenset[str] = frozenset()
+
+
+class Forwarder:
+    """Empties the queues of the given destinations; made in the event loop that runs it.
+
+    Parameters
+    ----------
+    destinations
+        By the names that the routes use.
+    deidentifiers
+        Functions by the names that the routes use: each takes a data set that it may change and returns the
+        one to send. What they return is kept before it is sent, so that a repeated sending is the same.
+    """
+
+    def __init__(
+        self,
+        store: DicomStore,
+        queues: SendQueues,
+        executor: Executor,
+        *,
+        destinations: Mapping[str, Destination],
+        deidentifiers: Mapping[str, Deidentify] | None = None,
+    ) -> None:
+        self._store, self._queues, self._executor = store, queues, executor
+        self._deidentifiers = dict(deidentifiers or {})
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._run(name, to)) for name, to in destinations.items()]
+
+    async def close(self) -> None:
+        """Stop; what is not acknowledged stays queued."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _run(self, name: str, to: Destination) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                due = await loop.run_in_executor(self._executor, self._queues.due, name)
+                if due and (ready := await self._ready(due)):
+                    if to.remote is None:
+                        await self._by_stow(to, ready)
+                    else:
+                        await self._by_dimse(to.remote, ready, to.transfer_syntaxes)
+                elif not due:
+                    await asyncio.sleep(_POLL_S)
+            except DigitalTwinError as error:  # a full disk: what was sent may be sent again, nothing is lost
+                _log.error("dicom.forward.failed", what=error.what, why=error.why)
+                await asyncio.sleep(_AFTER_ERROR_S)
+
+    async def _ready(self, due: list[QueueEntry]) -> list[QueueEntry]:
+        """De-identify what must be; an object for which that fails is never sent as it is."""
+        loop = asyncio.get_running_loop()
+        ready = []
+        for entry in due:
+            if not entry.deidentify:
+                ready.append(entry)
+                continue
+            try:
+                made = await loop.run_in_executor(self._executor, self._deidentified, entry)
+            except Exception as error:  # noqa: BLE001  (edge: a function that others wrote)
+                why = f"De-identification failed ({type(error).__name__})."
+                await asyncio.wrap_future(self._queues.refused(entry, why))
+            else:
+                await asyncio.wrap_future(self._queues.fix_bytes(made))
+                ready.append(made)
+        return ready
+
+    def _deidentified(self, entry: QueueEntry) -> QueueEntry:
+        from pydicom import dcmread
+
+        with quiet_pydicom():
+            dataset = self._deidentifiers[entry.deidentify](dcmread(self._store.blobs.path(entry.digest)))
+            dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+            buffer = BytesIO()
+            dataset.save_as(buffer, enforce_file_format=True)
+        file = buffer.getvalue()
+        head = split_file(file)
+        return replace(
+            entry,
+            sop_uid=head.sop_instance_uid,
+            sop_class_uid=head.sop_class_uid,
+            transfer_syntax=head.transfer_syntax,
+            digest=self._store.blobs.put(file),
+            dataset_offset=head.dataset_offset,
+            size_bytes=len(file),
+            deidentify="",
+        )
+
+    async def _by_dimse(self, remote: Remote, entries: list[QueueEntry], taken: frozenset[str]) -> None:
+        loop = asyncio.get_running_loop()
+        batch, contexts = _fitting(entries, taken)
+        settled: list[asyncio.Future[None]] = []
+        under_way: QueueEntry | None = None
+        name = batch[0].destination
+        try:
+            async with associate(remote, Proposal(contexts)) as channel:
+                for entry in batch:
+                    if await loop.run_in_executor(self._executor, self._queues.is_paused, name):
+                        break
+                    under_way = entry
+                    status = await store_instance(channel, self._store, entry, executor=self._executor)
+                    under_way = None
+                    end = (
+                        self._queues.sent(entry)
+                        if is_accepted(status)
+                        else self._queues.refused(entry, f"Status {status:04X}.")
+                    )
+                    settled.append(asyncio.wrap_future(end))
+        except DimseFailedError as error:
+            _log.warning("dicom.forward.unreachable", peer=name, reason=error.why)
+            if (
+                under_way is not None
+            ):  # an object that breaks its association must not stop the queue for ever
+                settled.append(asyncio.wrap_future(self._queues.refused(under_way, error.why)))
+            settled.append(asyncio.wrap_future(self._queues.unreachable(name, error.why)))
+        finally:
+            await asyncio.gather(*settled)
+
+    async def _by_stow(self, to: Destination, entries: list[QueueEntry]) -> None:
+        loop = asyncio.get_running_loop()
+        for entry in entries:
+            if await loop.run_in_executor(self._executor, self._queues.is_paused, entry.destination):
+                return
+            path = self._store.blobs.path(entry.digest)
+            outcome, why = await stow_file(to.web_url, path, headers=to.headers)
+            if outcome is Outcome.STORED:
+                await asyncio.wrap_future(self._queues.sent(entry))
+                continue
+            if outcome in {Outcome.REFUSED, Outcome.BROKEN}:
+                await asyncio.wrap_future(self._queues.refused(entry, why))
+            if outcome in {Outcome.UNREACHABLE, Outcome.BROKEN}:
+                await asyncio.wrap_future(self._queues.unreachable(entry.destination, why))
+                return
+
+
+def _fitting(
+    entries: list[QueueEntry], taken: frozenset[str]
+) -> tuple[list[QueueEntry], list[tuple[str, tuple[str, ...]]]]:
+    """Return the first entries whose contexts fit into one association, and the contexts.
+
+    Verification is among them: an association then stands although every storage class is refused, and the
+    refusal counts for the objects instead of passing for a destination that cannot be reached.
+    """
+    verification = (VERIFICATION, (EXPLICIT_LE, IMPLICIT_LE))
+    kinds: list[tuple[str, str]] = []
+    contexts: list[tuple[str, tuple[str, ...]]] = []
+    for position, entry in enumerate(entries):
+        kind = entry.sop_class_uid, entry.transfer_syntax
+        if kind not in kinds:
+            wider = proposals([*kinds, kind], taken=taken)
+            if len(wider) >= MAX_CONTEXTS:
+                return entries[:position], [verification, *contexts]
+            kinds.append(kind)
+            contexts = wider
+    return entries, [verification, *contexts]
