@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -98,7 +99,10 @@ def test_treatments_that_cannot_be_given(
 
 
 def assert_three_lines(err: str, word: str) -> None:
-    lines = [line for line in err.splitlines() if not line.endswith("...")]
+    shown = err.splitlines()
+    start = next(i for i, line in enumerate(shown) if line.startswith("error:"))
+    assert all(re.match(r" *[0-9.]+ s  ", line) for line in shown[:start]), err  # steps that were done before
+    lines = shown[start:]
     assert [line.split(":")[0].strip() for line in lines] == ["error", "why", "fix"], err
     assert "nobody has foreseen" not in err
     assert word in err

@@ -72,11 +72,11 @@ def test_intervals_cover_what_obeys_the_model(full: bool) -> None:
 def test_intervals_of_what_does_not_obey_are_stated_as_they_are(full: bool) -> None:
     """Gompertz growth on a finer grid, outlines a voxel off: docs/science/calibration.md has the figures.
 
-    k means something else under another law. That the rest is held by chance alone is ruled out.
+    k means something else under another law, and a shifted outline moves every volume: only D can be
+    asked for. The others are counted and printed.
     """
     inside = hits(100 if full else 10, astray=True)
     text = reported(inside, "does not obey")
-    for name in ("diffusion_mm2_per_day", "volume in 6 weeks"):
-        share = inside[name]
-        assert sum(share) >= 0.3 * len(share), text
+    share = inside["diffusion_mm2_per_day"]
+    assert sum(share) >= 0.5 * len(share), text
     assert inside.keys() >= {"baseline_volume_scale", "volume now"}
