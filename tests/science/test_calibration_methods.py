@@ -130,22 +130,23 @@ def test_bounds_hold_and_contradictory_ones_are_refused() -> None:
 
 
 def test_concurrent_radiation_and_drug_are_reported_as_not_separable() -> None:
-    """Both start in the same weeks: what killed cannot be told, and neither sensitivity is false precise."""
+    """Both in the same weeks: what killed cannot be told, as dead cells clear at a rate that is not known either."""
     history = [
         {"type": "radiation", "total_dose_gy": 30, "fractions": 15, "day": 7},
         {"drug": "temozolomide", "dose_mg": 1400, "days": [7, 14, 21]},
     ]
-    truth = {**TRUTH, "alpha_per_gy": 0.02, "drug_sensitivity:temozolomide": 0.4}
+    truth = {**TRUTH, "alpha_per_gy": 0.08, "drug_sensitivity:temozolomide": 0.4}
     twin = new_twin()
     exact = follow_up(twin, truth, DAYS, treatments=history)
     result = twin.calibrate(exact.scans, history)
-    worst = next(each for each in result.information.undetermined if abs(each.weights["alpha_per_gy"]) > 0.5)
-    assert worst.weights["alpha_per_gy"] * worst.weights["drug_sensitivity:temozolomide"] < 0.0
+    sensitivities = ("alpha_per_gy", "drug_sensitivity:temozolomide")
+    open_ = [[abs(each.weights[name]) for name in sensitivities] for each in result.information.undetermined]
+    assert max(map(min, open_)) > 0.3
     assert any(
         "do not separate" in text and "alpha_per_gy" in text and "temozolomide" in text
         for text in result.identifiability
     )
-    for name in ("alpha_per_gy", "drug_sensitivity:temozolomide"):
+    for name in sensitivities:
         estimate = result.estimates[name]
         assert estimate.low < truth[name] < estimate.high
         assert estimate.high > 2.0 * estimate.low

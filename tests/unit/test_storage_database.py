@@ -274,6 +274,7 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path, full):
     assert len(said) >= 4
 
 
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # JAX's, where another test has loaded it
 def test_a_forked_child_is_told_to_open_its_own(database):
     database.write(insert(1))
     child = os.fork()

@@ -140,7 +140,6 @@ class MockPACS:
             faulty_app(app, self._scripts["dicom-web"]),
             port=0,
             log_config=None,
-            log_level="critical",
             lifespan="off",
             timeout_graceful_shutdown=1,
         )
