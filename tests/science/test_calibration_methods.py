@@ -130,7 +130,7 @@ def test_bounds_hold_and_contradictory_ones_are_refused() -> None:
 
 
 def test_concurrent_radiation_and_drug_are_reported_as_not_separable() -> None:
-    """Both in the same weeks: what killed cannot be told, as the clearance of dead cells is not known either."""
+    """What killed cannot be told: how fast dead cells clear is not known either."""
     history = [
         {"type": "radiation", "total_dose_gy": 30, "fractions": 15, "day": 7},
         {"drug": "temozolomide", "dose_mg": 1400, "days": [7, 14, 21]},
