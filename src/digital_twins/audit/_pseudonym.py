@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import secrets
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from digital_twins._errors import StorageError
+from digital_twins.crypto import create_secret_file
+
+if TYPE_CHECKING:
+    import os
 
 _KEY_BYTES = 32
 
@@ -35,7 +39,7 @@ def load_pseudonym_key(path: str | os.PathLike[str]) -> bytes:
     target = Path(path)
     try:
         if not target.exists():
-            _create(target)
+            create_secret_file(target, secrets.token_hex(_KEY_BYTES).encode() + b"\n")
         open_to_others = target.stat().st_mode & 0o077
         text = target.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -49,27 +53,6 @@ def load_pseudonym_key(path: str | os.PathLike[str]) -> bytes:
     if len(key) != _KEY_BYTES:
         raise _unusable(target, "it does not hold 64 hexadecimal digits")
     return key
-
-
-def _create(target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f"{target.name}.{secrets.token_hex(6)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        os.write(descriptor, secrets.token_hex(_KEY_BYTES).encode() + b"\n")
-        os.fsync(descriptor)
-        try:
-            os.link(temporary, target)  # fails, unlike a rename, if another process was first
-        except FileExistsError:
-            return
-    finally:
-        os.close(descriptor)
-        temporary.unlink()
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _unusable(path: Path, why: str) -> StorageError:

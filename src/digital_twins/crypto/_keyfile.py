@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from digital_twins._errors import InputError, StorageError
 from digital_twins.crypto._keys import SigningKey
+from digital_twins.crypto._secret_file import create_secret_file
+
+if TYPE_CHECKING:
+    import os
 
 
 def load_signing_key(path: str | os.PathLike[str], *, purpose: str) -> SigningKey:
@@ -47,27 +51,10 @@ def load_signing_key(path: str | os.PathLike[str], *, purpose: str) -> SigningKe
 
 
 def _create(target: Path, purpose: str) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
     secret = secrets.token_bytes(32)
     public = SigningKey("new", secret).verifier.public
     key = SigningKey(f"digital-twins/{purpose}-{hashlib.sha256(public).hexdigest()[:16]}", secret)
-    temporary = target.with_name(f"{target.name}.{secrets.token_hex(6)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        os.write(descriptor, key.to_text().encode() + b"\n")
-        os.fsync(descriptor)
-        try:
-            os.link(temporary, target)  # fails, unlike a rename, if another process was first
-        except FileExistsError:
-            return
-    finally:
-        os.close(descriptor)
-        temporary.unlink()
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    create_secret_file(target, key.to_text().encode() + b"\n")
 
 
 def _unusable(path: Path, why: str) -> StorageError:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from digital_twins.hl7v2._message import Message, Segment
 
-# table 0119 (what the order message does) to the request's status
+# table 0119 (what the order message does) to the request's status, from memory of the guide [verify]
 _STATUS = {
     **dict.fromkeys(("NW", "SN", "OK", "XO", "XR", "SC", "SR", "RL", "RP", "RU", "PA", "CH"), "active"),
     **dict.fromkeys(("CA", "OC", "CR", "DC", "OD", "DR"), "revoked"),

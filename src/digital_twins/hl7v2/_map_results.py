@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from digital_twins.hl7v2._message import Message, Segment
 
-# tables 0123 and 0085 to the FHIR status codes
+# tables 0123 and 0085 to the FHIR status codes, from memory of the v2-to-FHIR guide [verify]
 _REPORT_STATUS = {
     **dict.fromkeys("OIS", "registered"),
     "A": "partial",
