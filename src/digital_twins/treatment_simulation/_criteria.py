@@ -74,7 +74,8 @@ def categories(sizes: ArrayLike, *, criteria: Criteria = "recist_1_1") -> NDArra
         ``"rano"`` (Wen et al., J Clin Oncol 2010;28:1963, doi:10.1200/JCO.2009.26.3541): 25 % above the
         nadir, 50 % below the baseline. ``"rano_2_0"`` (its volumetric rule: Wen et al., J Clin Oncol
         2023;41:5187, doi:10.1200/JCO.23.01059 [verify]): volume 40 % above the nadir, 65 % below
-        the baseline. New lesions, FLAIR, steroids, clinical state and the confirmation after four weeks are not part of it.
+        the baseline. New lesions, FLAIR, steroids, clinical state and the confirmation after four weeks are
+        not part of it.
 
     Returns
     -------
