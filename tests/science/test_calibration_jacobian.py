@@ -1,4 +1,4 @@
-"""The exact Jacobian of a calibration against finite differences of the model, and the fits that both give."""
+"""The exact Jacobian of a calibration against finite differences, and the fits that both give."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ from digital_twins.models import (
     GradientOptions,
     ReactionDiffusionModel,
     SurvivalMap,
+    _active as active,
     lq_log_survival,
     tangents_with_dead_cells,
     trajectory_with_dead_cells,
 )
-from digital_twins.models import _active as active
-from digital_twins.patient_modeling import CalibrationSettings, PatientTwin, TumorTwinPipeline
-from digital_twins.patient_modeling import _observations as observations
+from digital_twins.patient_modeling import (
+    CalibrationSettings,
+    PatientTwin,
+    TumorTwinPipeline,
+    _observations as observations,
+)
 from digital_twins.patient_modeling._observations import Likelihood
 from image_phantom import image_patient
 from tumour_phantom import CHEMOTHERAPY, RADIATION, ball, follow_up

@@ -153,8 +153,8 @@ def fit_least_squares(
     """Find the posterior mode of positive parameters and its Laplace covariance.
 
     Minimises ``|r(p)|^2/2 + w |z|^2/2`` with ``z = (log p - log median)/log_sd`` by Levenberg-Marquardt
-    (Marquardt 1963, doi:10.1137/0111030), projected on the bounds. Where the cost along a step is not what the
-    linear model says, the step's length is corrected once by a parabola. The search ends 0.03 standard
+    (Marquardt 1963, doi:10.1137/0111030), projected on the bounds. Where the cost along a step is not what
+    the linear model says, the step's length is corrected once by a parabola. The search ends 0.03 standard
     deviations of the posterior from the mode, as its linear model has it.
 
     Parameters
@@ -287,7 +287,8 @@ def _search(
             return z, data, True
         accepted = False
         while not accepted and damping < 1e6:
-            step = -np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), gradient)
+            damped = hessian + damping * np.diag(np.diag(hessian))
+            step = np.asarray(-np.linalg.solve(damped, gradient), dtype=np.float64)
             trial, trial_data = _better_length(problem, (z, cost), step, gradient)
             trial_cost = problem.cost(trial_data, trial)
             accepted = trial_cost <= cost

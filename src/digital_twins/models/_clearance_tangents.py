@@ -40,9 +40,9 @@ class TumourTangents:
     state
         The cells themselves.
     by_living, by_dead, by_most
-        Derivatives of the state's arrays, [row, slice + 2, row + 2, column + 2]. Those of the living have a row
-        for each direction that moves them (see ``row``); the others, None before a cell is left dead, one for
-        each direction.
+        Derivatives of the state's arrays, [row, slice + 2, row + 2, column + 2]. Those of the living have a
+        row for each direction that moves them (see ``row``); the others, None before a cell is left dead, one
+        for each direction.
     row
         For each direction its row in ``by_living``, -1 where the living do not move along it.
     """
@@ -72,17 +72,17 @@ class TumourTangents:
         from digital_twins.models._clearance_tangent_kernels import visible_volume_tangents
 
         living = (self.state.living, self.by_living)
-        most = dead = living
-        if self.by_most is not None and self.state.most is not None:
-            most, dead = (self.state.most, self.by_most), (self.state.dead, self.by_dead)
-        level = (threshold, SLOPE_FLOOR, self.by_most is not None)
+        collapses = self.by_most is not None
+        most = (self.state.most, self.by_most) if collapses else living
+        dead = (self.state.dead, self.by_dead) if collapses else living
+        level = (threshold, SLOPE_FLOOR, collapses)
         voxels, moved = visible_volume_tangents(most, living, dead, self.row, level)
         return voxel_volume_mm3 * float(voxels), voxel_volume_mm3 * np.asarray(moved)
 
 
 @dataclass(frozen=True, slots=True)
 class _Stretch:
-    """Killed in one stretch as ``share_j N / (1 + saturation_j N)`` of the N at its start, with derivatives."""
+    """Killed in one stretch: ``share_j N / (1 + saturation_j N)`` of the N at its start, and derivatives."""
 
     decay: float
     share: FloatArray
@@ -105,8 +105,8 @@ def tangents_with_dead_cells(
 ) -> Iterator[TumourTangents]:
     """Yield living and dead cells at each output day with their derivatives along the directions.
 
-    The state is that of :func:`trajectory_with_dead_cells` (drugs leave no dead cells), differentiated by hand
-    step by step, so that the derivatives are those of the scheme itself (Griewank & Walther, Evaluating
+    The state is that of :func:`trajectory_with_dead_cells` (drugs leave no dead cells), differentiated by
+    hand step by step, so that the derivatives are those of the scheme itself (Griewank & Walther, Evaluating
     Derivatives, 2008, chapter 3, doi:10.1137/1.9780898717761). A direction that moves nothing but the
     clearance costs no solve.
 

@@ -300,7 +300,7 @@ def event_seeds(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Derivatives of the growth rate, the jumps' logs and the doses' amplitudes along the directions.
 
-    [direction], [direction, jump] and [direction, dose], jumps and doses sorted as ``event_arrays`` sorts them.
+    [direction], [direction, jump] and [direction, dose], both sorted as ``event_arrays`` sorts them.
     """
     growth = np.array([float(d.proliferation_rate) for d in directions])
     jumps = _rows([d.jump_log_survival for d in directions], forcing.jump_days)

@@ -102,7 +102,8 @@ class Simulator:
         core, tail = self._widths_mm
         density = self._profile(shift).astype(np.float64)
         inward = self.distance_mm + np.float32(shift)
-        return density * np.where(inward > 0.0, (1.0 - density / PLATEAU) / core, 1.0 / tail) * mm_per_log
+        slope = np.where(inward > 0.0, (1.0 - density / PLATEAU) / core, 1.0 / tail)
+        return np.asarray(mm_per_log * density * slope)
 
     def volume_cm3(self, padded: NDArray[Any]) -> float:
         """Volume above the detection threshold of a padded density."""

@@ -61,7 +61,9 @@ def observed_tangents(
     forcing = simulator.forcing(parameters, treatments, horizon)
 
     def moved(name: str, shift: float) -> Forcing:
-        return simulator.forcing({**parameters, name: parameters[name] * math.exp(shift)}, treatments, horizon)
+        return simulator.forcing(
+            {**parameters, name: parameters[name] * math.exp(shift)}, treatments, horizon
+        )
 
     return tangents_with_dead_cells(
         ReactionDiffusionModel(parameters[DIFFUSION], parameters[PROLIFERATION]),
