@@ -31,7 +31,7 @@ from digital_twins.models import (
     ensemble_trajectories,
     lq_log_survival,
 )
-from digital_twins.patient_modeling._calibrate import calibrate
+from digital_twins.patient_modeling._calibrate import CalibrationSettings, calibrate
 from digital_twins.patient_modeling._predict import run_ensemble
 from digital_twins.patient_modeling._priors import growth_priors
 from digital_twins.patient_modeling._scans import Visit
@@ -340,10 +340,20 @@ def _twin_figures(mask: np.ndarray, distance: np.ndarray) -> Iterator[Figure]:
         Visit(day, simulator.volume_cm3(state), state[1:-1, 1:-1, 1:-1] >= 0.16, str(day), "given")
         for day, state in simulator.states(truth, history, days)
     ]
-    start = time.process_time()
-    fit = calibrate(simulator, visits, history, belief)
-    yield "calibrate_4_parameters_4_visits", time.process_time() - start, "cpu-s", None
-    yield "calibrate_model_runs", float(fit.evaluations), "1", None
+    once = _cpu_s(lambda: simulator.volumes_cm3(belief.values, history, days), 5)
+    for jacobian in ("tangent", "finite_difference"):
+        settings = CalibrationSettings(jacobian=jacobian)
+        calibrate(simulator, visits, history, belief, settings=settings)  # compiled before it is timed
+        start = time.process_time()
+        fit = calibrate(simulator, visits, history, belief, settings=settings)
+        seconds = time.process_time() - start
+        assert fit.jacobian == jacobian
+        default = jacobian == CalibrationSettings().jacobian
+        name = "calibrate_5_parameters_4_visits" + ("" if default else f"_{jacobian}")
+        yield name, seconds, "cpu-s", None
+        yield f"{name}_runs", float(fit.evaluations), "1", None
+        yield f"{name}_run_equivalents", seconds / once, "1", None
+        yield f"{name}_cost", fit.cost, "1", None
     members = belief.sample(48, seed=0)
     weeks = np.arange(0.0, 181.0, 7.0)
     start = time.process_time()
