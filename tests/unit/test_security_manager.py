@@ -80,14 +80,10 @@ def test_a_twin_without_its_patient_predicts_the_same(twin, tmp_path, method):
         zipfile.ZipFile(io.BytesIO((tmp_path / "clean.twin").read_bytes())).read(name)
         for name in zipfile.ZipFile(tmp_path / "clean.twin").namelist()
     )
-    for value in (
-        b"MRN4711",
-        b"Meier",
-        b"Muster",
-        twin.twin_id.encode(),
-        *map(str.encode, twin.provenance.inputs.values()),
-    ):
-        assert value not in text
+    # the digest of an outline is one of the mask that stays
+    inputs = set(twin.provenance.inputs.values()) - {visit.digest for visit in twin.visits}
+    for value in ("MRN4711", "Meier", "Muster", twin.twin_id, *inputs):
+        assert value.encode() not in text
     if method == "safe_harbor":
         assert clean.baseline == datetime(2024, 1, 1, tzinfo=UTC)
         assert b"2024-03-05" not in text
