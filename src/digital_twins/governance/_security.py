@@ -23,6 +23,7 @@ from digital_twins.crypto import (
     decrypt_stream,
     encrypt_stream,
 )
+from digital_twins.governance._subject import CarriesTwin, twin_of
 from digital_twins.governance.deidentification._identity import DeidentificationKey
 from digital_twins.governance.deidentification._words import clean_text
 from digital_twins.patient_modeling import NewIdentity, PatientTwin, twin_without_identity
@@ -113,7 +114,7 @@ class SecurityManager:
         self._key = deidentification_key or DeidentificationKey(secrets.token_bytes(32))
 
     def encrypt_data(
-        self, twin: PatientTwin, *, encryption: str = _ENCRYPTION, key_management: str = "local"
+        self, twin: PatientTwin | CarriesTwin, *, encryption: str = _ENCRYPTION, key_management: str = "local"
     ) -> EncryptedTwin:
         """Encrypt a twin with all its versions under a data key of its own.
 
@@ -137,6 +138,7 @@ class SecurityManager:
         """
         if encryption != _ENCRYPTION:
             raise InputError(f"There is no encryption '{encryption}'.", f"It is {_ENCRYPTION}.", "Say so.")
+        twin = twin_of(twin)
         name = f"twin-{uuid.uuid4()}"
         data_key = secrets.token_bytes(32)
         wrapped = self._provider(key_management).wrap(data_key, {"object": name})
@@ -166,7 +168,7 @@ class SecurityManager:
         return _from_bytes(plain.getvalue())
 
     def deidentify(
-        self, twin: PatientTwin, *, method: str = "safe_harbor", retain_dates: bool = False
+        self, twin: PatientTwin | CarriesTwin, *, method: str = "safe_harbor", retain_dates: bool = False
     ) -> PatientTwin:
         """Return a twin that predicts the same and names nobody.
 
@@ -188,6 +190,7 @@ class SecurityManager:
         InputError
             There is no such method, or it does not allow dates.
         """
+        twin = twin_of(twin)
         if method not in _METHODS:
             raise InputError(
                 f"There is no method '{method}'.",
