@@ -86,6 +86,7 @@ class AuditTrail:
         self._wanted: Head | None = None
         self._written: Head | None = None
         self._changed = threading.Condition()
+        self._resting = False
         self._closing = False
         self._resume()
         self._signer = Signer(self.path, self._database, None if anchor is None else Path(anchor))
@@ -146,7 +147,8 @@ class AuditTrail:
         with self._changed:
             if self._wanted is None or self._wanted.size < head.size:
                 self._wanted = head
-                self._changed.notify()
+                if not self._resting:  # waking it for each commit would cost more than the commit's own SQL
+                    self._changed.notify()
         return head.size - before
 
     def _resume(self) -> None:
@@ -174,7 +176,9 @@ class AuditTrail:
                 with contextlib.suppress(OSError):  # a failing disk delays the checkpoint to the next commit
                     self._head_file.advance(head)
                 with self._changed:
+                    self._resting = True
                     self._changed.wait_for(lambda: self._closing, timeout=_HEAD_INTERVAL_S)
+                    self._resting = False
             elif closing:
                 return
             if self._signer.due_in_s() == 0:
@@ -197,15 +201,15 @@ def _insert(cursor: apsw.Cursor, events: Sequence[tuple[str, str]]) -> tuple[int
     start = _last(cursor)
     size, chain = start.size, start.chain
     for event_id, body in events:
-        if cursor.execute("SELECT 1 FROM audit_event WHERE event_id = ?", (event_id,)).fetchone():
-            continue
-        size += 1
         leaf = hashlib.sha256(b"\0" + body.encode()).digest()
-        chain = hashlib.sha256(chain + leaf).digest()
+        link = hashlib.sha256(chain + leaf).digest()
         cursor.execute(
-            "INSERT INTO audit_event(seq, event_id, body, leaf, chain) VALUES (?, ?, ?, ?, ?)",
-            (size, event_id, body, leaf, chain),
+            "INSERT INTO audit_event(seq, event_id, body, leaf, chain) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT(event_id) DO NOTHING",
+            (size + 1, event_id, body, leaf, link),
         )
+        if cursor.connection.changes():
+            size, chain = size + 1, link
     if size // TILE > start.size // TILE:
         grow(cursor, size)
     return start.size, Head(size, chain)

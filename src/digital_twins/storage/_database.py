@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import queue
-import threading
 import time
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import apsw
 
 from digital_twins._errors import InputError, StorageError
 from digital_twins.storage._failures import from_os_error, from_sqlite
+from digital_twins.storage._groups import Failed, GroupCommit, GroupsClosedError, Unit
 from digital_twins.storage._migrations import Migration, apply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from concurrent.futures import Future
     from types import TracebackType
 
 T = TypeVar("T")
-
-_BATCH_LIMIT = 512
-"""Units of work in one transaction: bounds how long the first of them waits for its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +31,6 @@ class WriteCounts:
 
     units: int
     commits: int
-
-
-@dataclass(slots=True)
-class _Unit(Generic[T]):
-    work: Callable[[apsw.Cursor], T]
-    future: Future[T]
-
-
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    error: BaseException
 
 
 class Database:
@@ -81,15 +67,11 @@ class Database:
         self._what = f"The database '{self.path.name}' could not be written."
         self._busy_timeout_s = busy_timeout_s
         self._process = os.getpid()
-        self._idle: queue.LifoQueue[apsw.Connection] = queue.LifoQueue()
-        self._waiting: queue.SimpleQueue[_Unit[Any] | None] = queue.SimpleQueue()
-        self._closing = threading.Lock()
-        self._closed = False
+        self._idle: list[apsw.Connection] = []
         self._units = 0
         self._commits = 0
         self._writer = self._open_writer(migrations)
-        self._thread = threading.Thread(target=self._run, name=f"write {self.path.name}", daemon=True)
-        self._thread.start()
+        self._groups = GroupCommit(self._process_units, f"write {self.path.name}")
 
     def submit(self, work: Callable[[apsw.Cursor], T]) -> Future[T]:
         """Queue a unit of work and return its future, which resolves after the commit.
@@ -109,18 +91,21 @@ class Database:
             for a broken constraint; and whatever `work` itself raised.
         """
         self._check_usable()
-        unit = _Unit(work, Future())
-        with self._closing:
-            if self._closed:
-                raise self._closed_error()
-            self._waiting.put(unit)
-        return unit.future
+        try:
+            return self._groups.submit(work)
+        except GroupsClosedError:
+            raise self._closed_error() from None
 
     def write(self, work: Callable[[apsw.Cursor], T]) -> T:
         """Run a unit of work and return its result once it is durable; see `submit`."""
-        if threading.current_thread() is self._thread:
-            raise RuntimeError("write() inside a unit of work would wait for itself: use the cursor you have")
-        return self.submit(work).result()
+        self._check_usable()
+        try:
+            outcome = self._groups.write(work)
+        except GroupsClosedError:
+            raise self._closed_error() from None
+        if isinstance(outcome, Failed):
+            raise outcome.error
+        return cast("T", outcome)
 
     @contextmanager
     def read(self) -> Iterator[apsw.Connection]:
@@ -129,11 +114,11 @@ class Database:
         Keep the block short: the write-ahead log cannot shrink below the oldest snapshot in use.
         """
         self._check_usable()
-        if self._closed:
+        if self._groups.closed:
             raise self._closed_error()
         try:
-            connection = self._idle.get_nowait()
-        except queue.Empty:
+            connection = self._idle.pop()
+        except IndexError:
             connection = self._open_reader()
         try:
             connection.execute("BEGIN")
@@ -150,15 +135,16 @@ class Database:
 
     def close(self) -> None:
         """Finish the writes that wait, then close every connection; further calls do nothing."""
-        with self._closing:
-            if self._closed or os.getpid() != self._process:
-                return
-            self._closed = True
-            self._waiting.put(None)
-        self._thread.join()
-        while not self._idle.empty():
-            self._idle.get_nowait().close()
+        if self._groups.closed or os.getpid() != self._process:
+            return
+        self._groups.close()
+        self._close_idle()
         self._writer.close()
+
+    def _close_idle(self) -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                self._idle.pop().close()
 
     def __enter__(self) -> Database:
         return self
@@ -209,6 +195,8 @@ class Database:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA journal_size_limit = 67108864")
+        # 16 MB of log between two checkpoints: a page that many commits change is copied and synced once.
+        connection.execute("PRAGMA wal_autocheckpoint = 4000")
 
     def _open_reader(self) -> apsw.Connection:
         try:
@@ -224,11 +212,12 @@ class Database:
             connection.execute("ROLLBACK")
         # A cursor that somebody still holds half read keeps the snapshot open: nobody else may get that.
         stale = connection.txn_state() != apsw.SQLITE_TXN_NONE
-        with self._closing:
-            if not self._closed and not stale:
-                self._idle.put(connection)
-                return
-        connection.close(force=True)
+        if stale:
+            connection.close(force=True)
+            return
+        self._idle.append(connection)
+        if self._groups.closed:
+            self._close_idle()
 
     def _check_usable(self) -> None:
         if os.getpid() != self._process:
@@ -245,75 +234,71 @@ class Database:
             "Send the request again after the restart.",
         )
 
-    def _run(self) -> None:
-        last = False
-        while not last:
-            units: list[_Unit[Any]] = []
-            first = self._waiting.get()
-            while True:
-                if first is None:
-                    last = True
-                    break
-                if first.future.set_running_or_notify_cancel():
-                    units.append(first)
-                if len(units) >= _BATCH_LIMIT or self._waiting.empty():
-                    break
-                first = self._waiting.get()
-            if units:
-                self._process_units(units)
-
-    def _process_units(self, units: Sequence[_Unit[Any]]) -> None:
+    def _process_units(self, units: Sequence[Unit]) -> None:
         try:
-            outcomes = self._transaction(units)
+            outcomes = self._alone(units[0]) if len(units) == 1 else self._together(units)
         except BaseException as error:  # noqa: BLE001  (edge of the writer thread: every caller gets an answer)
             if len(units) > 1:
                 # One unit may have broken the whole transaction; alone, each gets the answer it deserves.
                 for unit in units:
                     self._process_units([unit])
                 return
-            outcomes = [_Failed(error)]
+            outcomes = [Failed(error)]
         self._units += len(units)
         for unit, outcome in zip(units, outcomes, strict=True):
-            if isinstance(outcome, _Failed):
-                answer = from_sqlite(outcome.error, self._what)
-                if answer is not outcome.error:
-                    answer.__cause__ = outcome.error
-                unit.future.set_exception(answer)
-            else:
-                unit.future.set_result(outcome)
+            unit.resolve(self._explained(outcome) if isinstance(outcome, Failed) else outcome)
 
-    def _transaction(self, units: Sequence[_Unit[Any]]) -> list[Any]:
+    def _explained(self, outcome: Failed) -> Failed:
+        answer = from_sqlite(outcome.error, self._what)
+        if answer is not outcome.error:
+            answer.__cause__ = outcome.error
+        return Failed(answer)
+
+    def _alone(self, unit: Unit) -> list[Any]:
+        """Run one unit in a transaction of its own, which needs no savepoint."""
+        with self._transaction() as connection:
+            cursor = connection.cursor()
+            try:
+                return [unit.work(cursor)]
+            finally:
+                cursor.close(force=True)
+
+    def _together(self, units: Sequence[Unit]) -> list[Any]:
+        with self._transaction() as connection:
+            return [_in_savepoint(connection, unit) for unit in units]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[apsw.Connection]:
         connection = self._writer
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         connection.execute("BEGIN IMMEDIATE")
         try:
-            outcomes = [self._run_unit(unit) for unit in units]
+            yield connection
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
         self._commits += 1
-        return outcomes
 
-    def _run_unit(self, unit: _Unit[Any]) -> Any:
-        connection = self._writer
-        connection.execute("SAVEPOINT unit")
-        cursor = connection.cursor()
-        try:
-            result = unit.work(cursor)
-            cursor.close()
-            connection.execute("RELEASE unit")
-        except BaseException as error:
-            cursor.close(force=True)
-            if not connection.in_transaction:
-                # A full disk or a failing device makes SQLite roll back everything, other units included.
-                raise
-            connection.execute("ROLLBACK TO unit")
-            connection.execute("RELEASE unit")
-            return _Failed(error)
-        return result
+
+def _in_savepoint(connection: apsw.Connection, unit: Unit) -> Any:
+    connection.execute("SAVEPOINT unit")
+    cursor = connection.cursor()
+    try:
+        result = unit.work(cursor)
+        cursor.close()
+        connection.execute("RELEASE unit")
+    except BaseException as error:
+        cursor.close(force=True)
+        if not connection.in_transaction:
+            # A full disk or a failing device makes SQLite roll back everything, other units included.
+            raise
+        connection.execute("ROLLBACK TO unit")
+        connection.execute("RELEASE unit")
+        return Failed(error)
+    return result
 
 
 def _sync_folder(folder: Path) -> None:
