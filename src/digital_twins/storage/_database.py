@@ -1,26 +1,25 @@
-"""One SQLite file: a writer thread with group commit, and read-only connections beside it."""
+"""One database, on SQLite or PostgreSQL: writes with group commit, and read-only connections beside them."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
-
-import apsw
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from digital_twins._errors import InputError, StorageError
-from digital_twins.storage._failures import from_os_error, from_sqlite
 from digital_twins.storage._groups import Failed, GroupCommit, GroupsClosedError, Unit
-from digital_twins.storage._migrations import Migration, apply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
     from types import TracebackType
+
+    import apsw
+
+    from digital_twins.storage._engine import Engine
+    from digital_twins.storage._migrations import Migration
 
 T = TypeVar("T")
 
@@ -34,26 +33,36 @@ class WriteCounts:
 
 
 class Database:
-    """A SQLite database (WAL, synchronous=FULL) that many threads and processes share.
+    """A database that many threads and processes share: a SQLite file, or a schema of a PostgreSQL server.
 
-    Writes are units of work: functions that get a cursor. One thread runs them; all units that wait at one
-    moment go into one transaction, each in a savepoint of its own, and every caller is answered after the
-    commit that made its unit durable. A unit that raises is rolled back alone and its caller gets the
-    exception. Other processes may open the same file: the write lock is waited for.
+    Writes are units of work: functions that get a cursor. All units that wait at one moment go into one
+    transaction, each in a savepoint of its own, and every caller is answered after the commit that made its
+    unit durable. A unit that raises is rolled back alone and its caller gets the exception. Other processes
+    may open the same database: one writes at a time, the others wait.
+
+    SQLite runs with a write-ahead log and ``synchronous=FULL``. On PostgreSQL the cursors and connections
+    have the methods of apsw's that the rooms use, and the SQL is translated; transactions take an advisory
+    lock, so that they follow each other there too.
 
     Parameters
     ----------
     path
-        The database file; its folder is made when missing.
+        The database file; its folder is made when missing. On PostgreSQL its stem names the schema, which
+        is made when missing, and no file is written.
     migrations
         Schema steps of every room that keeps tables here, applied once each, by name.
     busy_timeout_s
         How long a write waits for another process before it fails with StorageError.
+    server
+        ``postgresql://`` URL without a password; empty: SQLite.
 
     Raises
     ------
     StorageError
-        The file or its folder cannot be written, or is not a database of this software.
+        The file or its folder cannot be written, or is not a database of this software; the server cannot
+        be reached.
+    InputError
+        Two migrations carry one name, or the URL is none.
     """
 
     def __init__(
@@ -62,15 +71,21 @@ class Database:
         *,
         migrations: Sequence[Migration] = (),
         busy_timeout_s: float = 30.0,
+        server: str = "",
     ) -> None:
+        names = [migration.name for migration in migrations]
+        if len(set(names)) != len(names):
+            raise InputError(
+                "The database cannot be opened.",
+                "Two schema steps carry the same name.",
+                "Give each migration a name of its own.",
+            )
         self.path = Path(path)
-        self._what = f"The database '{self.path.name}' could not be written."
-        self._busy_timeout_s = busy_timeout_s
+        self.server = server
         self._process = os.getpid()
-        self._idle: list[apsw.Connection] = []
         self._units = 0
         self._commits = 0
-        self._writer = self._open_writer(migrations)
+        self._engine = _open_engine(self.path, server, migrations, busy_timeout_s)
         self._groups = GroupCommit(self._process_units, f"write {self.path.name}")
 
     def submit(self, work: Callable[[apsw.Cursor], T]) -> Future[T]:
@@ -87,8 +102,8 @@ class Database:
         ------
         StorageError
             The database is closed, or was opened before this process was forked off. The future raises it
-            for a full disk, a read-only volume, an input/output error or a lock held too long; ConflictError
-            for a broken constraint; and whatever `work` itself raised.
+            for a full disk, a read-only volume, an input/output error, a lost server or a lock held too
+            long; ConflictError for a broken constraint; and whatever `work` itself raised.
         """
         self._check_usable()
         try:
@@ -111,22 +126,13 @@ class Database:
     def read(self) -> Iterator[apsw.Connection]:
         """Lend a read-only connection; everything read inside the block is one snapshot.
 
-        Keep the block short: the write-ahead log cannot shrink below the oldest snapshot in use.
+        Keep the block short: old row versions cannot be cleared away below the oldest snapshot in use.
         """
         self._check_usable()
         if self._groups.closed:
             raise self._closed_error()
-        try:
-            connection = self._idle.pop()
-        except IndexError:
-            connection = self._open_reader()
-        try:
-            connection.execute("BEGIN")
+        with self._engine.reading() as connection:
             yield connection
-        except apsw.Error as error:
-            raise from_sqlite(error, f"The database '{self.path.name}' could not be read.") from error
-        finally:
-            self._give_back(connection)
 
     @property
     def counts(self) -> WriteCounts:
@@ -138,13 +144,7 @@ class Database:
         if self._groups.closed or os.getpid() != self._process:
             return
         self._groups.close()
-        self._close_idle()
-        self._writer.close()
-
-    def _close_idle(self) -> None:
-        with contextlib.suppress(IndexError):
-            while True:
-                self._idle.pop().close()
+        self._engine.close()
 
     def __enter__(self) -> Database:
         return self
@@ -154,156 +154,50 @@ class Database:
     ) -> None:
         self.close()
 
-    def _open_writer(self, migrations: Sequence[Migration]) -> apsw.Connection:
-        names = [migration.name for migration in migrations]
-        if len(set(names)) != len(names):
-            raise InputError(
-                "The database cannot be opened.",
-                "Two schema steps carry the same name.",
-                "Give each migration a name of its own.",
-            )
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            connection = apsw.Connection(str(self.path))
-        except OSError as error:
-            raise from_os_error(error, self._what) from error
-        except apsw.Error as error:
-            raise from_sqlite(error, self._what) from error
-        try:
-            self._configure(connection)
-            apply(connection, migrations)
-            _sync_folder(self.path.parent)
-        except (apsw.Error, OSError, StorageError) as error:
-            connection.close()
-            if isinstance(error, OSError):
-                raise from_os_error(error, self._what) from error
-            raise from_sqlite(error, self._what) from error
-        return connection
-
-    def _configure(self, connection: apsw.Connection) -> None:
-        connection.set_busy_timeout(int(self._busy_timeout_s * 1000))
-        deadline = time.monotonic() + self._busy_timeout_s
-        while True:
-            try:
-                connection.execute("PRAGMA journal_mode = WAL")
-                break
-            except apsw.BusyError:
-                # Two processes that switch a new file to WAL at once: SQLite answers BUSY without waiting.
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA journal_size_limit = 67108864")
-        # 16 MB of log between two checkpoints: a page that many commits change is copied and synced once.
-        connection.execute("PRAGMA wal_autocheckpoint = 4000")
-
-    def _open_reader(self) -> apsw.Connection:
-        try:
-            connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READONLY)
-            connection.set_busy_timeout(int(self._busy_timeout_s * 1000))
-            connection.execute("PRAGMA query_only = ON")
-        except apsw.Error as error:
-            raise from_sqlite(error, f"The database '{self.path.name}' could not be read.") from error
-        return connection
-
-    def _give_back(self, connection: apsw.Connection) -> None:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        # A cursor that somebody still holds half read keeps the snapshot open: nobody else may get that.
-        stale = connection.txn_state() != apsw.SQLITE_TXN_NONE
-        if stale:
-            connection.close(force=True)
-            return
-        self._idle.append(connection)
-        if self._groups.closed:
-            self._close_idle()
-
     def _check_usable(self) -> None:
         if os.getpid() != self._process:
             raise StorageError(
-                f"The database '{self.path.name}' cannot be used here.",
-                "It was opened before this process was forked off, which SQLite connections do not survive.",
+                f"The database '{self._engine.name}' cannot be used here.",
+                "It was opened before this process was forked off, which its connections do not survive.",
                 "Open the database again in the new process.",
             )
 
     def _closed_error(self) -> StorageError:
         return StorageError(
-            f"The database '{self.path.name}' is closed.",
+            f"The database '{self._engine.name}' is closed.",
             "The node is shutting down.",
             "Send the request again after the restart.",
         )
 
     def _process_units(self, units: Sequence[Unit]) -> None:
         try:
-            outcomes = self._alone(units[0]) if len(units) == 1 else self._together(units)
+            outcomes = self._engine.run(units)
+            self._commits += 1
         except BaseException as error:  # noqa: BLE001  (edge of the writer thread: every caller gets an answer)
-            if len(units) > 1:
+            if len(units) > 1 and self._engine.may_repeat(error):
                 # One unit may have broken the whole transaction; alone, each gets the answer it deserves.
                 for unit in units:
                     self._process_units([unit])
                 return
-            outcomes = [Failed(error)]
+            outcomes = [Failed(error)] * len(units)
         self._units += len(units)
         for unit, outcome in zip(units, outcomes, strict=True):
             unit.resolve(self._explained(outcome) if isinstance(outcome, Failed) else outcome)
 
     def _explained(self, outcome: Failed) -> Failed:
-        answer = from_sqlite(outcome.error, self._what)
+        answer = self._engine.explain(
+            outcome.error, f"The database '{self._engine.name}' could not be written."
+        )
         if answer is not outcome.error:
             answer.__cause__ = outcome.error
         return Failed(answer)
 
-    def _alone(self, unit: Unit) -> list[Any]:
-        """Run one unit in a transaction of its own, which needs no savepoint."""
-        with self._transaction() as connection:
-            cursor = connection.cursor()
-            try:
-                return [unit.work(cursor)]
-            finally:
-                cursor.close(force=True)
 
-    def _together(self, units: Sequence[Unit]) -> list[Any]:
-        with self._transaction() as connection:
-            return [_in_savepoint(connection, unit) for unit in units]
+def _open_engine(path: Path, server: str, migrations: Sequence[Migration], busy_timeout_s: float) -> Engine:
+    if server:
+        from digital_twins.storage._postgresql import PostgresEngine
 
-    @contextmanager
-    def _transaction(self) -> Iterator[apsw.Connection]:
-        connection = self._writer
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield connection
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-        self._commits += 1
+        return PostgresEngine(server, path.stem, migrations=migrations, busy_timeout_s=busy_timeout_s)
+    from digital_twins.storage._sqlite import SqliteEngine
 
-
-def _in_savepoint(connection: apsw.Connection, unit: Unit) -> Any:
-    connection.execute("SAVEPOINT unit")
-    cursor = connection.cursor()
-    try:
-        result = unit.work(cursor)
-        cursor.close()
-        connection.execute("RELEASE unit")
-    except BaseException as error:
-        cursor.close(force=True)
-        if not connection.in_transaction:
-            # A full disk or a failing device makes SQLite roll back everything, other units included.
-            raise
-        connection.execute("ROLLBACK TO unit")
-        connection.execute("RELEASE unit")
-        return Failed(error)
-    return result
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return SqliteEngine(path, migrations=migrations, busy_timeout_s=busy_timeout_s)

@@ -1,0 +1,156 @@
+"""A schema of a PostgreSQL server behind `Database`."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from digital_twins.storage import _migrations
+from digital_twins.storage._dialect import FUNCTIONS
+from digital_twins.storage._groups import Failed, Unit
+from digital_twins.storage._postgresql_failures import from_postgresql
+from digital_twins.storage._postgresql_session import Connection, Cursor, connect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from digital_twins.storage._migrations import Migration
+
+_MOST_IDLE = 16
+"""Readers that are kept open between reads."""
+
+
+class PostgresEngine:
+    """A schema of its own on a server; see `Database` for the parameters.
+
+    One transaction at a time writes to a schema, over all processes, as in SQLite: each begins with an
+    advisory lock. So the numbers that identity columns give out appear in the order of the commits.
+    """
+
+    def __init__(
+        self, url: str, schema: str, *, migrations: Sequence[Migration], busy_timeout_s: float
+    ) -> None:
+        self.name = schema
+        self._url = url
+        self._what = f"The database '{schema}' could not be written."
+        self._busy_timeout_s = busy_timeout_s
+        self._lock = lock_number(schema)
+        self._idle: list[Connection] = []
+        self._closed = False
+        try:
+            self._writer: Connection = connect(url, schema, busy_timeout_s)
+            self._prepare(migrations)
+        except BaseException as error:
+            raise from_postgresql(error, f"The database '{schema}' cannot be opened.") from error
+
+    def run(self, units: Sequence[Unit]) -> list[Any]:
+        """Run units in one transaction, each in a savepoint unless it is alone."""
+        connection = self._begin()
+        try:
+            if len(units) > 1:
+                outcomes = [_in_savepoint(connection, unit) for unit in units]
+            else:
+                outcomes = [units[0].work(connection.cursor())]
+            connection.commit()
+        except BaseException:
+            connection.rollback()
+            raise
+        return outcomes
+
+    def may_repeat(self, error: BaseException) -> bool:
+        """Not after a lost connection: the COMMIT may have arrived."""
+        del error
+        return not self._writer.lost
+
+    def explain(self, error: BaseException, what: str) -> BaseException:
+        """Return the error to raise for one of PostgreSQL's."""
+        return from_postgresql(error, what)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Lend a read-only connection."""
+        try:
+            connection = self._reader()
+            try:
+                yield connection
+            finally:
+                self._give_back(connection)
+        except BaseException as error:
+            answer = from_postgresql(error, f"The database '{self.name}' could not be read.")
+            if answer is error:
+                raise
+            raise answer from error
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._closed = True
+        self._close_idle()
+        self._writer.close()
+
+    def _begin(self) -> Connection:
+        if self._writer.lost:
+            self._writer.close()
+            self._writer = connect(self._url, self.name, self._busy_timeout_s)
+        connection = self._writer
+        connection.rollback()
+        connection.begin("READ WRITE")
+        connection.cursor().raw(f"SELECT pg_advisory_xact_lock({self._lock})")
+        return connection
+
+    def _prepare(self, migrations: Sequence[Migration]) -> None:
+        connection = self._writer
+        connection.begin("READ WRITE")
+        try:
+            cursor = connection.cursor()
+            cursor.raw(f"SELECT pg_advisory_xact_lock({self._lock})")
+            cursor.raw(f'CREATE SCHEMA IF NOT EXISTS "{self.name}"')
+            cursor.raw(FUNCTIONS)
+            _migrations.apply_in(cursor, migrations, postgresql=True)
+            connection.commit()
+        except BaseException:
+            connection.rollback()
+            raise
+
+    def _reader(self) -> Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.lost:
+                connection.begin("READ ONLY")
+                return connection
+            connection.close()
+        connection = connect(self._url, self.name, self._busy_timeout_s)
+        connection.begin("READ ONLY")
+        return connection
+
+    def _give_back(self, connection: Connection) -> None:
+        connection.rollback()
+        if connection.lost or len(self._idle) >= _MOST_IDLE:
+            connection.close()
+            return
+        self._idle.append(connection)
+        if self._closed:
+            self._close_idle()
+
+    def _close_idle(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+
+def lock_number(schema: str) -> int:
+    """Return the number of the advisory lock of a schema's writers."""
+    return int.from_bytes(hashlib.sha256(f"digital-twins {schema}".encode()).digest()[:8], "big", signed=True)
+
+
+def _in_savepoint(connection: Connection, unit: Unit) -> Any:
+    connection.cursor().raw("SAVEPOINT unit")
+    try:
+        result = unit.work(connection.cursor())
+        connection.cursor().raw("RELEASE unit")
+    except BaseException as error:
+        if connection.lost or not connection.in_transaction:
+            raise
+        connection.cursor().raw("ROLLBACK TO unit; RELEASE unit")
+        return Failed(error)
+    return result
