@@ -21,6 +21,24 @@ BOTH: dict[str, str] = {
     "test_fhir_store": "",
     "test_twin_registry": "",
     "test_dicom_query": "",
+    "test_storage_database": (
+        "processes|kill|forked|inherits|disk|folder|synchronous|no_database|ends_the_transaction"
+        "|failing_migration|half_read|readers_are_reused"
+    ),
+    "test_server_parts": "",
+    "test_server_versions": "",
+    "test_twin_life": "kill|process|crash",
+    "test_find_depth": "",
+    "test_dicomweb_search": "",
+    "test_dicomweb_store": "",
+    "test_dicomweb_retrieve": "",
+    "test_retrieve": "",
+    "test_listener": "",
+    "test_ups": "",
+    "test_workflow": "",
+    "test_dicom_policies": "",
+    "test_dicom_routing": "",
+    "test_fhir_rest": "",
 }
 """Test modules that run on both."""
 

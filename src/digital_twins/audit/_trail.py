@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from digital_twins.audit import _outbox
 from digital_twins.audit._head import START, Head, HeadFile
 from digital_twins.audit._merkle import TILE
+from digital_twins.audit._place import settle
 from digital_twins.audit._reading import AuditRow, last_rows
 from digital_twins.audit._signer import Signer
 from digital_twins.audit._tree import TREE_MIGRATION, grow
@@ -46,13 +47,28 @@ _MIGRATIONS = (
         CREATE TRIGGER audit_event_no_delete BEFORE DELETE ON audit_event
             BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END;
         """,
+        postgresql="""
+        CREATE TABLE audit_event(
+            seq BIGINT PRIMARY KEY,
+            event_id TEXT COLLATE "C" NOT NULL UNIQUE,
+            body TEXT COLLATE "C" NOT NULL,
+            leaf BYTEA NOT NULL,
+            chain BYTEA NOT NULL
+        );
+        CREATE FUNCTION audit_append_only() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE EXCEPTION 'the audit trail is append-only'; END $$;
+        CREATE TRIGGER audit_event_no_update BEFORE UPDATE ON audit_event
+            FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only();
+        CREATE TRIGGER audit_event_no_delete BEFORE DELETE OR TRUNCATE ON audit_event
+            FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only();
+        """,
     ),
     TREE_MIGRATION,
 )
 
 
 class AuditTrail:
-    """Append-only events in a SQLite file of their own.
+    """Append-only events in a SQLite file, or a PostgreSQL schema, of their own.
 
     Row n holds ``leaf = SHA-256(0x00 || body)`` (the leaf hash of RFC 6962 section 2.1) and
     ``chain = SHA-256(chain of row n-1 || leaf)``. Triggers abort UPDATE and DELETE. Beside the file stands
@@ -61,7 +77,9 @@ class AuditTrail:
     The leaves are those of a Merkle tree (RFC 6962), whose nodes above every 256 leaves are stored in the
     transaction of the rows. At the start, once a minute while events come, and at the end its root is signed:
     ``<name>.checkpoints`` holds the checkpoints, ``<name>.key`` the Ed25519 key (made at first use) and
-    ``<name>.vkey`` its public half. A trail of an older version gets its tree when it is opened.
+    ``<name>.vkey`` its public half. A trail of an older version gets its tree when it is opened. On
+    PostgreSQL the rows are in the schema that the path's stem names, these files stay where they are, and
+    ``<name>.server`` tells readers where the rows are.
 
     What this finds and what it cannot find is said at `verify_trail`.
 
@@ -72,16 +90,31 @@ class AuditTrail:
     anchor
         A second file that gets every checkpoint: on another disk or machine, out of reach of whoever can
         write the trail's folder.
+    server
+        ``postgresql://`` URL of the server that keeps the rows; empty: SQLite.
 
     Raises
     ------
     StorageError
-        The file or its folder cannot be written, or the signing key cannot be used.
+        The file or its folder cannot be written, the signing key cannot be used, or the trail's rows are on
+        the other kind of database.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, anchor: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        anchor: str | os.PathLike[str] | None = None,
+        server: str = "",
+    ) -> None:
         self.path = Path(path)
-        self._database = Database(self.path, migrations=_MIGRATIONS)
+        existed = self.path.exists()
+        self._database = Database(self.path, migrations=_MIGRATIONS, server=server)
+        try:
+            settle(self.path, self._database.location, existed=existed)
+        except BaseException:
+            self._database.close()
+            raise
         self._head_file = HeadFile(self.path.with_suffix(".head"))
         self._wanted: Head | None = None
         self._written: Head | None = None

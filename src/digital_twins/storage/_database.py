@@ -135,6 +135,11 @@ class Database:
             yield connection
 
     @property
+    def location(self) -> tuple[str, str] | None:
+        """URL and schema on a PostgreSQL server; None when the database is the file at `path`."""
+        return self._engine.location
+
+    @property
     def counts(self) -> WriteCounts:
         """Units of work and transactions since the database was opened."""
         return WriteCounts(self._units, self._commits)

@@ -17,6 +17,9 @@ class Engine(Protocol):
     name: str
     """As it is called in messages."""
 
+    location: tuple[str, str] | None
+    """URL and schema on a server; None for a file."""
+
     def run(self, units: Sequence[Unit]) -> list[Any]:
         """Run units in one transaction and return an outcome for each; raise when all of it was lost."""
         ...

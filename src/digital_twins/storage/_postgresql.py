@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from digital_twins.storage import _migrations
-from digital_twins.storage._dialect import FUNCTIONS
+from digital_twins.storage._dialect import catalogue_sql
 from digital_twins.storage._groups import Failed, Unit
 from digital_twins.storage._postgresql_failures import from_postgresql
-from digital_twins.storage._postgresql_session import Connection, Cursor, connect
+from digital_twins.storage._postgresql_session import Connection, connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,6 +32,7 @@ class PostgresEngine:
         self, url: str, schema: str, *, migrations: Sequence[Migration], busy_timeout_s: float
     ) -> None:
         self.name = schema
+        self.location: tuple[str, str] | None = (url, schema)
         self._url = url
         self._what = f"The database '{schema}' could not be written."
         self._busy_timeout_s = busy_timeout_s
@@ -106,7 +106,7 @@ class PostgresEngine:
             cursor = connection.cursor()
             cursor.raw(f"SELECT pg_advisory_xact_lock({self._lock})")
             cursor.raw(f'CREATE SCHEMA IF NOT EXISTS "{self.name}"')
-            cursor.raw(FUNCTIONS)
+            cursor.raw(catalogue_sql(self.name))
             _migrations.apply_in(cursor, migrations, postgresql=True)
             connection.commit()
         except BaseException:
@@ -136,6 +136,29 @@ class PostgresEngine:
     def _close_idle(self) -> None:
         while self._idle:
             self._idle.pop().close()
+
+
+@contextmanager
+def read_schema(url: str, schema: str) -> Iterator[Connection]:
+    """Lend a read-only connection to a schema without opening it as a `Database`; one snapshot.
+
+    Raises
+    ------
+    StorageError
+        The server cannot be reached, or has no such schema.
+    """
+    try:
+        connection = connect(url, schema, 30.0)
+        try:
+            connection.begin("READ ONLY")
+            yield connection
+        finally:
+            connection.close()
+    except Exception as error:
+        answer = from_postgresql(error, f"The database '{schema}' could not be read.")
+        if answer is error:
+            raise
+        raise answer from error
 
 
 def lock_number(schema: str) -> int:

@@ -13,7 +13,11 @@ _BY_STATE = {
         "Look for it in pg_stat_activity and end it, or try again later.",
     ),
     "42501": ("permission is denied", "Grant the node's user CREATE on the database."),
-    "28P01": ("the password is wrong or missing", "Name its file with TWIN_DATABASE_PASSWORD_FILE, or in ~/.pgpass."),
+    "28P01": (
+        "the password is wrong or missing",
+        "Name its file with TWIN_DATABASE_PASSWORD_FILE, or in ~/.pgpass.",
+    ),
+    "42P01": ("its tables are not there", "Name the database that the node writes to."),
     "3D000": ("the server has no database of that name", "Make it with createdb."),
 }
 
@@ -29,7 +33,9 @@ def from_postgresql(error: BaseException, what: str) -> BaseException:
         return error
     diagnosis = error.diag
     if isinstance(error, psycopg.IntegrityError):
-        place = ", ".join(filter(None, (diagnosis.table_name, diagnosis.column_name, diagnosis.constraint_name)))
+        place = ", ".join(
+            filter(None, (diagnosis.table_name, diagnosis.column_name, diagnosis.constraint_name))
+        )
         return ConflictError(
             "The write was refused and nothing of it was kept.",
             f"It contradicts what is stored: {place or type(error).__name__}.",

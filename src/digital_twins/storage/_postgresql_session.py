@@ -11,7 +11,7 @@ from digital_twins._errors import InputError, MissingExtraError
 from digital_twins.storage._dialect import statement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import psycopg
 
@@ -56,7 +56,7 @@ class Cursor:
     def __iter__(self) -> Iterator[Any]:
         return iter(()) if self._cursor.description is None else iter(self._cursor)
 
-    def close(self, force: bool = False) -> None:  # noqa: FBT001, FBT002  (apsw's)
+    def close(self, force: bool = False) -> None:
         """Forget the rows."""
         del force
         self._cursor.close()
