@@ -48,7 +48,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     unfit = BOTH.get(metafunc.module.__name__.rpartition(".")[2])
     if unfit is None or (unfit and re.search(unfit, metafunc.function.__name__)):
         return
-    metafunc.fixturenames.insert(0, "database_backend")
     backends = ["sqlite", pytest.param("postgresql", marks=pytest.mark.peers)]
     metafunc.parametrize("database_backend", backends, indirect=True, scope="module")
 
@@ -59,10 +58,10 @@ def postgres_server() -> Iterator[PostgresServer]:
     yield from running_server()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def database_backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """Open every `Database` of the test on SQLite, or on a schema of a PostgreSQL server."""
-    if request.param == "sqlite":
+    if getattr(request, "param", "sqlite") == "sqlite":
         yield "sqlite"
         return
     server = request.getfixturevalue("postgres_server")

@@ -42,13 +42,14 @@ class PostgresServer:
         return f"postgresql://twin@/twin?host={self._folder}"
 
     def start(self) -> None:
-        self._process = subprocess.Popen(
-            [self._bin / "postgres", "-D", self._data, "-k", self._folder, "-c", "listen_addresses="],
-            user=self._user,
-            stdout=subprocess.DEVNULL,
-            stderr=(self._folder / "log").open("ab"),
-            start_new_session=True,
-        )
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._bin / "postgres", "-D", self._data, "-k", self._folder, "-c", "listen_addresses="],
+                user=self._user,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                start_new_session=True,
+            )
         deadline = time.monotonic() + 60
         ready = [self._bin / "pg_isready", "-q", "-h", self._folder, "-U", "twin"]
         while subprocess.run(ready, check=False).returncode != 0:

@@ -47,21 +47,6 @@ _MIGRATIONS = (
         CREATE TRIGGER audit_event_no_delete BEFORE DELETE ON audit_event
             BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END;
         """,
-        postgresql="""
-        CREATE TABLE audit_event(
-            seq BIGINT PRIMARY KEY,
-            event_id TEXT COLLATE "C" NOT NULL UNIQUE,
-            body TEXT COLLATE "C" NOT NULL,
-            leaf BYTEA NOT NULL,
-            chain BYTEA NOT NULL
-        );
-        CREATE FUNCTION audit_append_only() RETURNS trigger LANGUAGE plpgsql AS
-            $$ BEGIN RAISE EXCEPTION 'the audit trail is append-only'; END $$;
-        CREATE TRIGGER audit_event_no_update BEFORE UPDATE ON audit_event
-            FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only();
-        CREATE TRIGGER audit_event_no_delete BEFORE DELETE OR TRUNCATE ON audit_event
-            FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only();
-        """,
     ),
     TREE_MIGRATION,
 )

@@ -25,18 +25,6 @@ TREE_MIGRATION = Migration(
     CREATE TRIGGER audit_tree_no_delete BEFORE DELETE ON audit_tree
         BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END;
     """,
-    postgresql="""
-    CREATE TABLE audit_tree(
-        level BIGINT NOT NULL,
-        position BIGINT NOT NULL,
-        hash BYTEA NOT NULL,
-        PRIMARY KEY (level, position)
-    );
-    CREATE TRIGGER audit_tree_no_update BEFORE UPDATE ON audit_tree
-        FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only();
-    CREATE TRIGGER audit_tree_no_delete BEFORE DELETE OR TRUNCATE ON audit_tree
-        FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only();
-    """,
 )
 """Level 1 stands above 256 leaves, level 2 above 256 nodes of level 1, and so on; only complete nodes."""
 

@@ -17,23 +17,34 @@ _TYPES = (
     (re.compile(r"\bREAL\b"), "DOUBLE PRECISION"),
     (re.compile(r"\bBLOB\b"), "BYTEA"),
     (re.compile(r"\bTEXT\b"), 'TEXT COLLATE "C"'),
-    (re.compile(r"\) WITHOUT ROWID\b"), ")"),
+    (re.compile(r"\) (?:STRICT, )?(?:WITHOUT ROWID|STRICT)\b"), ")"),
 )
 """Column types of table definitions. SQLite compares texts byte by byte, as the collation "C" does."""
 
 _STATEMENTS = (
+    # Hints to SQLite's planner; PostgreSQL's has statistics.
     (re.compile(r"\bINDEXED BY \w+"), ""),
+    (re.compile(r"\bCROSS JOIN (?=\w+ \w+ ON\b)"), "JOIN "),
+    (re.compile(r"(?<=[\s(])\+(?=[a-z]\w*\.)"), ""),
+    # The type of a value is taken from its first use.
+    (re.compile(r"\((\?\d+) IS NULL OR (\w+ = \1)\)"), r"(\2 OR \1 IS NULL)"),
     (re.compile(r"\bgroup_concat\("), "string_agg("),
     (re.compile(r"\bhex\("), "twin_hex("),
     (re.compile(r"\bGLOB (\S+?)(?=[\s)]|$)"), r"LIKE twin_like(\1)"),
     (re.compile(r"\bGROUP BY (\w+)\.rid\b(?!,)"), r"GROUP BY \1.rid, r.rid"),
     (
-        re.compile(r"\bselect value from json_each\((\S+?)\)", re.I),
+        re.compile(r"\bSELECT value FROM json_each\((\S+?)\)"),
         r"SELECT value::bigint FROM json_array_elements_text(\1::json)",
     ),
 )
+_REFUSAL = re.compile(
+    r"(CREATE TRIGGER \w+)\s+BEFORE (UPDATE|DELETE) ON (?P<table>\w+)\s+"
+    r"BEGIN SELECT RAISE\(ABORT, (?P<message>'[^']*')\); END;"
+)
 _JSON_MEMBER = re.compile(r"(\w+) ->> '\$\.(\w+)'")
 _OR_IGNORE = re.compile(r"^\s*INSERT OR IGNORE\b")
+_SUBQUERY = re.compile(r"\bFROM \((?=SELECT\b)")
+_UNNAMED = re.compile(r"\s*(?:$|[),;]|(?:WHERE|ORDER|GROUP|LIMIT|UNION)\b)")
 _MARK = re.compile(r"\?(\d+)?")
 
 _CATALOGUE = r"""
@@ -42,6 +53,12 @@ CREATE OR REPLACE FUNCTION twin_like(pattern text) RETURNS text LANGUAGE sql IMM
     replace(replace(replace(replace(replace(replace(pattern,
       '[*]', U&'\E001'), '[?]', U&'\E002'), '[[]', '['), '\', '\\'), '%', '\%'), '_', '\_'),
     '*?', '%_'), U&'\E001', '*'), U&'\E002', '?')
+$$;
+CREATE OR REPLACE FUNCTION instr(value text, part text) RETURNS bigint LANGUAGE sql IMMUTABLE STRICT AS $$
+  SELECT strpos(value, part)
+$$;
+CREATE OR REPLACE FUNCTION twin_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+  BEGIN RAISE EXCEPTION USING MESSAGE = TG_ARGV[0]; END
 $$;
 CREATE OR REPLACE FUNCTION twin_hex(value bytea) RETURNS text LANGUAGE sql IMMUTABLE STRICT AS $$
   SELECT upper(encode(value, 'hex'))
@@ -64,8 +81,14 @@ def catalogue_sql(schema: str) -> str:
 
 
 def schema_sql(text: str) -> str:
-    """Return table definitions for PostgreSQL."""
-    return _outside_texts(text, _TYPES)
+    """Return definitions of tables, indexes and refusing triggers for PostgreSQL."""
+    return _outside_texts(_REFUSAL.sub(_refuse, text), _TYPES)
+
+
+def _refuse(match: re.Match[str]) -> str:
+    """A trigger of one event that raises; TRUNCATE, which SQLite has not, deletes too."""
+    event = "DELETE OR TRUNCATE" if match[2] == "DELETE" else match[2]
+    return f"{match[1]} BEFORE {event} ON {match['table']} EXECUTE FUNCTION twin_refuse({match['message']});"
 
 
 @lru_cache(maxsize=4096)
@@ -87,7 +110,21 @@ def statement(text: str) -> str:
 
     pieces = _PIECES.split(text)
     pieces[::2] = [_MARK.sub(numbered, piece) for piece in pieces[::2]]
-    return "".join(pieces)
+    return _named_subqueries("".join(pieces))
+
+
+def _named_subqueries(text: str) -> str:
+    """Give a name to each ``FROM (SELECT ...)`` that has none: PostgreSQL before 16 wants one."""
+    start = 0
+    while (found := _SUBQUERY.search(text, start)) is not None:
+        depth, place = 1, found.end()
+        start = place
+        while depth and place < len(text):
+            depth += {"(": 1, ")": -1}.get(text[place], 0)
+            place += 1
+        if _UNNAMED.match(text, place):
+            text = f"{text[:place]} AS part{place}{text[place:]}"
+    return text
 
 
 def _outside_texts(text: str, rules: tuple[tuple[re.Pattern[str], str], ...]) -> str:

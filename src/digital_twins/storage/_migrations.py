@@ -27,13 +27,10 @@ class Migration:
     sql
         One or more plain SQL statements, without BEGIN or COMMIT. Once released it is never edited: a change
         is a further migration.
-    postgresql
-        The same step in PostgreSQL's own words, where the translation of `sql` does not do.
     """
 
     name: str
     sql: str
-    postgresql: str | None = None
 
     @property
     def digest(self) -> str:
@@ -74,7 +71,7 @@ def apply_in(cursor: Any, migrations: Sequence[Migration], *, postgresql: bool =
     applied = {str(name): str(digest) for name, digest in rows}
     for migration in migrations:
         if migration.name not in applied:
-            run(migration.postgresql or schema_sql(migration.sql) if postgresql else migration.sql)
+            run(schema_sql(migration.sql) if postgresql else migration.sql)
             cursor.execute(
                 "INSERT INTO migration(name, digest, applied_utc) VALUES (?, ?, ?)",
                 (migration.name, migration.digest, datetime.now(tz=UTC).isoformat()),

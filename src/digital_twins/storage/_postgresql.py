@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import statistics
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +43,11 @@ class PostgresEngine:
         self._closed = False
         try:
             self._writer: Connection = connect(url, schema, busy_timeout_s)
-            self._prepare(migrations)
+            try:
+                self._prepare(migrations)
+            except BaseException:
+                self._writer.close()
+                raise
         except BaseException as error:
             raise from_postgresql(error, f"The database '{schema}' cannot be opened.") from error
 
@@ -159,6 +165,28 @@ def read_schema(url: str, schema: str) -> Iterator[Connection]:
         if answer is error:
             raise
         raise answer from error
+
+
+def server_state(url: str) -> tuple[str, tuple[str, ...], float]:
+    """Return version, unsafe settings and the milliseconds of a commit; see `ServerState`."""
+    with read_schema(url, "pg_catalog") as connection:
+        rows = connection.execute(
+            "SELECT name, setting FROM pg_settings WHERE name IN"
+            " ('server_version', 'fsync', 'full_page_writes') ORDER BY name"
+        ).fetchall()
+        settings = dict(rows)
+        connection.rollback()
+        times_ms = []
+        for _ in range(20):
+            start = time.perf_counter()
+            connection.begin("READ WRITE")
+            connection.cursor().raw(
+                "SELECT pg_current_xact_id()"
+            )  # makes the COMMIT write and flush its record
+            connection.commit()
+            times_ms.append((time.perf_counter() - start) * 1000)
+    unsafe = tuple(f"{name}=off" for name in ("fsync", "full_page_writes") if settings[name] == "off")
+    return settings["server_version"].split()[0], unsafe, statistics.median(times_ms)
 
 
 def lock_number(schema: str) -> int:

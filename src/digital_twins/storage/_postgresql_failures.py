@@ -32,6 +32,12 @@ def from_postgresql(error: BaseException, what: str) -> BaseException:
     if not isinstance(error, psycopg.Error):
         return error
     diagnosis = error.diag
+    if isinstance(error, psycopg.errors.RaiseException):
+        return ConflictError(
+            "The write was refused and nothing of it was kept.",
+            f"It contradicts what is stored: {diagnosis.message_primary}.",
+            "Read the stored state again and send a write that agrees with it.",
+        )
     if isinstance(error, psycopg.IntegrityError):
         place = ", ".join(
             filter(None, (diagnosis.table_name, diagnosis.column_name, diagnosis.constraint_name))
@@ -51,9 +57,10 @@ def from_postgresql(error: BaseException, what: str) -> BaseException:
     if known is not None:
         return StorageError(what, f"{known[0][0].upper()}{known[0][1:]}.", known[1])
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        kind = error.sqlstate or type(error).__name__
         return StorageError(
             what,
-            f"The PostgreSQL server cannot be reached or broke off ({error.sqlstate or type(error).__name__}).",
+            f"The PostgreSQL server cannot be reached or broke off ({kind}).",
             "Start the server, or mend the setting 'database'; then look whether the last write was kept.",
         )
     return error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -54,7 +55,13 @@ class Cursor:
         return [] if self._cursor.description is None else self._cursor.fetchall()
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(()) if self._cursor.description is None else iter(self._cursor)
+        return self
+
+    def __next__(self) -> Any:
+        row = self.fetchone()
+        if row is None:
+            raise StopIteration
+        return row
 
     def close(self, force: bool = False) -> None:
         """Forget the rows."""
@@ -110,7 +117,7 @@ class Connection:
     def begin(self, mode: str) -> None:
         """Begin a transaction: ``READ ONLY`` sees one snapshot, ``READ WRITE`` what is committed by then."""
         level = "REPEATABLE READ" if mode == "READ ONLY" else "READ COMMITTED"
-        self._connection.execute(f"BEGIN ISOLATION LEVEL {level} {mode}")  # type: ignore[call-overload]
+        self._connection.execute(f"BEGIN ISOLATION LEVEL {level} {mode}")
 
     def commit(self) -> None:
         """Commit; raises when a failed statement left nothing to commit."""
@@ -144,8 +151,8 @@ def connect(url: str, schema: str, busy_timeout_s: float) -> Connection:
     if parts.scheme not in {"postgresql", "postgres"} or parts.password is not None:
         raise InputError(
             "The database cannot be opened.",
-            "The setting is no postgresql:// URL, or it carries a password, which logs and lists of processes show.",
-            f"Write postgresql://user@host/name; put the password into ~/.pgpass or a file named by {PASSWORD_FILE}.",
+            "The setting is no postgresql:// URL, or it carries a password, which logs would show.",
+            f"Write postgresql://user@host/name; the password goes to ~/.pgpass or a file: {PASSWORD_FILE}.",
         )
     try:
         import psycopg
@@ -153,8 +160,7 @@ def connect(url: str, schema: str, busy_timeout_s: float) -> Connection:
         raise MissingExtraError("psycopg", "postgres") from error
     options: dict[str, Any] = {}
     if name := os.environ.get(PASSWORD_FILE):
-        with open(name, encoding="utf-8") as file:
-            options["password"] = file.read().rstrip("\n")
+        options["password"] = Path(name).read_text("utf-8").rstrip("\n")
     connection = psycopg.connect(
         url,
         autocommit=True,  # transactions are begun and ended in SQL
@@ -183,7 +189,7 @@ def _adapt(connection: psycopg.Connection[Any]) -> None:
     class Truth(Dumper):
         oid = types["int8"].oid
 
-        def dump(self, obj: bool) -> bytes:  # type: ignore[override]
+        def dump(self, obj: bool) -> bytes:
             return b"1" if obj else b"0"
 
     class Sum(Loader):

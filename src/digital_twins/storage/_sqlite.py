@@ -26,7 +26,7 @@ class SqliteEngine:
     def __init__(self, path: Path, *, migrations: Sequence[Migration], busy_timeout_s: float) -> None:
         self.path = path
         self.name = path.name
-        self.location = None
+        self.location: tuple[str, str] | None = None
         self._what = f"The database '{path.name}' could not be written."
         self._busy_timeout_s = busy_timeout_s
         self._idle: list[apsw.Connection] = []
