@@ -151,7 +151,7 @@ class SendQueues:
         if stable_at is not None:
             cursor.execute(
                 "INSERT INTO dicom_queue_study (destination, study_uid, due) VALUES (?, ?, ?)"
-                " ON CONFLICT DO UPDATE SET due = excluded.due",
+                " ON CONFLICT (destination, study_uid) DO UPDATE SET due = excluded.due",
                 (destination, header.study_uid, stable_at),
             )
 

@@ -179,7 +179,7 @@ class Workitems:
 
         def write(cursor: apsw.Cursor) -> Changed:
             if uid in {ups.GLOBAL, ups.FILTERED}:
-                keys = orjson.dumps([(c.path, c.value) for c in conditions])
+                keys = orjson.dumps([(c.path, c.value) for c in conditions]).decode()
                 cursor.execute(
                     "INSERT INTO dicom_workitem_global (subscriber, deletion_lock, conditions)"
                     " VALUES (?, ?, ?) ON CONFLICT (subscriber) DO UPDATE SET"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from digital_twins._errors import ConflictError, InputError, StorageError
 
+_KEY = re.compile(r"Key \(([^)]*)\)=")
 _BY_STATE = {
     "53100": ("the server's volume is full", "Free space on the server; nothing was half-written."),
     "53300": ("the server has no free connection", "Raise max_connections, or run fewer workers."),
@@ -39,9 +42,9 @@ def from_postgresql(error: BaseException, what: str) -> BaseException:
             "Read the stored state again and send a write that agrees with it.",
         )
     if isinstance(error, psycopg.IntegrityError):
-        place = ", ".join(
-            filter(None, (diagnosis.table_name, diagnosis.column_name, diagnosis.constraint_name))
-        )
+        key = _KEY.match(diagnosis.message_detail or "")  # of "Key (a, b)=(values) ..." the names only
+        columns = key[1] if key else diagnosis.column_name or diagnosis.constraint_name
+        place = ".".join(filter(None, (diagnosis.table_name, columns)))
         return ConflictError(
             "The write was refused and nothing of it was kept.",
             f"It contradicts what is stored: {place or type(error).__name__}.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from digital_twins._errors import InputError, MissingExtraError
 from digital_twins.storage._dialect import statement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import psycopg
 
@@ -74,6 +75,7 @@ class Connection:
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
+        self._predicates: dict[str, Callable[..., bool]] = {}
         self.changed = 0
 
     def cursor(self) -> Cursor:
@@ -82,7 +84,30 @@ class Connection:
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> Cursor:
         """Run one statement on a new cursor and return that."""
+        for name in self._predicates:
+            sql, values = self._resolved(name, sql, values)
         return self.cursor().execute(sql, values)
+
+    def create_scalar_function(
+        self, name: str, function: Callable[..., bool], arguments: int, *, deterministic: bool
+    ) -> None:
+        """Let ``name(?, alias.column)`` be asked in a condition: it is answered here, not on the server."""
+        if arguments != 2 or not deterministic:
+            raise ValueError("only a deterministic test of a value against a column can be asked")
+        self._predicates[name] = function
+
+    def _resolved(self, name: str, sql: str, values: Sequence[Any]) -> tuple[str, Sequence[Any]]:
+        """Put the texts of the column that pass in place of each call."""
+        changed = list(values)
+        while (call := re.search(rf"\b{name}\(\?, (\w+)\.(\w+)\)", sql)) is not None:
+            table = re.search(rf"\b(?:FROM|JOIN) (\w+) {call[1]}\b", sql)
+            assert table is not None, "the alias of a column stands in the same statement"
+            place = sql.count("?", 0, call.start())
+            rows = self.cursor().execute(f"SELECT DISTINCT {call[2]} FROM {table[1]}")  # noqa: S608  (from our SQL)
+            test = self._predicates[name]
+            changed[place] = [text for (text,) in rows if test(changed[place], text)]
+            sql = f"{sql[: call.start()]}{call[1]}.{call[2]} = ANY(?){sql[call.end() :]}"
+        return sql, changed
 
     def stream(self, sql: str, values: Sequence[Any] = ()) -> Iterator[Any]:
         """Give the rows of a statement without holding all of them in memory."""
