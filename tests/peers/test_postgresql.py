@@ -59,9 +59,14 @@ def numbers(database: Database) -> list[int]:
 
 
 def test_sql_is_translated_outside_of_texts_only() -> None:
-    assert statement("SELECT '?' || ?, \"a?\" FROM t WHERE b = ?") == "SELECT '?' || $1, \"a?\" FROM t WHERE b = $2"
+    assert (
+        statement("SELECT '?' || ?, \"a?\" FROM t WHERE b = ?")
+        == "SELECT '?' || $1, \"a?\" FROM t WHERE b = $2"
+    )
     assert statement("UPDATE t SET a = ?2 WHERE b = ?1") == "UPDATE t SET a = $2 WHERE b = $1"
-    assert statement("INSERT OR IGNORE INTO t VALUES (?)") == "INSERT INTO t VALUES ($1) ON CONFLICT DO NOTHING"
+    assert (
+        statement("INSERT OR IGNORE INTO t VALUES (?)") == "INSERT INTO t VALUES ($1) ON CONFLICT DO NOTHING"
+    )
     assert "WITHOUT" not in schema_sql("CREATE TABLE t(a TEXT PRIMARY KEY) WITHOUT ROWID;")
 
 
@@ -74,7 +79,9 @@ def test_glob_means_the_same_on_both(url: str, tmp_path: Path) -> None:
             Database(tmp_path / "glob.db", migrations=[TABLE], server=server) as database,
         ):
             rows = list(enumerate(texts))
-            database.write(lambda c, rows=rows: c.executemany("INSERT INTO item VALUES (?, ?)", rows) and None)
+            database.write(
+                lambda c, rows=rows: c.executemany("INSERT INTO item VALUES (?, ?)", rows) and None
+            )
             with database.read() as connection:
                 found.append(
                     [
@@ -107,7 +114,9 @@ for offset in range(4):
 def writer(url: str, start: int) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", WRITE_AND_SAY, url, str(start)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
 
 
 def test_what_was_acknowledged_survives_kill_9_of_node_and_server(

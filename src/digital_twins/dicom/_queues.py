@@ -162,8 +162,8 @@ class SendQueues:
             rows: list[Any] = connection.execute(
                 f"SELECT {_COLUMNS} FROM dicom_queue_entry e JOIN dicom_queue q USING (destination)"  # noqa: S608
                 " WHERE e.destination = ? AND e.state = 'waiting' AND e.not_before <= ?"
-                " AND NOT q.paused AND q.not_before <= ?"
-                " AND NOT (e.hold AND EXISTS (SELECT 1 FROM dicom_queue_study s"
+                " AND q.paused = 0 AND q.not_before <= ?"
+                " AND NOT (e.hold = 1 AND EXISTS (SELECT 1 FROM dicom_queue_study s"
                 "  WHERE s.destination = e.destination AND s.study_uid = e.study_uid AND s.due > ?))"
                 " ORDER BY e.id LIMIT ?",
                 (destination, now, now, now, limit),

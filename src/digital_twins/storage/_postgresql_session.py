@@ -211,17 +211,15 @@ def _adapt(connection: psycopg.Connection[Any]) -> None:
     from psycopg.postgres import types
     from psycopg.types.numeric import Int8Dumper
 
-    class Truth(Dumper):
-        oid = types["int8"].oid
+    def truth(_: object, value: bool) -> bytes:
+        return b"1" if value else b"0"
 
-        def dump(self, obj: bool) -> bytes:
-            return b"1" if obj else b"0"
+    def whole(_: object, data: Any) -> int | float:
+        value = Decimal(bytes(data).decode())
+        return int(value) if value == value.to_integral_value() else float(value)
 
-    class Sum(Loader):
-        def load(self, data: Any) -> int | float:
-            value = Decimal(bytes(data).decode())
-            return int(value) if value == value.to_integral_value() else float(value)
-
+    truth_dumper: Any = type("TruthDumper", (Dumper,), {"oid": types["int8"].oid, "dump": truth})
+    sum_loader: Any = type("SumLoader", (Loader,), {"load": whole})
     connection.adapters.register_dumper(int, Int8Dumper)
-    connection.adapters.register_dumper(bool, Truth)
-    connection.adapters.register_loader("numeric", Sum)
+    connection.adapters.register_dumper(bool, truth_dumper)
+    connection.adapters.register_loader("numeric", sum_loader)
