@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from both_databases import BOTH, engine_on, running_server
 from small_volume import SmallVolume
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from postgresql_server import PostgresServer
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +41,33 @@ def small_volume(tmp_path: Path) -> Iterator[SmallVolume]:
     yield volume
     if volume.mounted:
         subprocess.run(["umount", "-l", str(volume.folder)], check=True, capture_output=True)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of some modules on both databases."""
+    unfit = BOTH.get(metafunc.module.__name__.rpartition(".")[2])
+    if unfit is None or (unfit and re.search(unfit, metafunc.function.__name__)):
+        return
+    backends = ["sqlite", pytest.param("postgresql", marks=pytest.mark.peers)]
+    metafunc.parametrize("database_backend", backends, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of this session's own."""
+    yield from running_server()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def database_backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Open every `Database` of the test on SQLite, or on a schema of a PostgreSQL server."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        yield "sqlite"
+        return
+    server = request.getfixturevalue("postgres_server")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "digital_twins.storage._database._open_engine",
+            lambda path, _, migrations, wait_s: engine_on(server, path, migrations, wait_s),
+        )
+        yield "postgresql"

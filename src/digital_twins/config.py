@@ -125,6 +125,11 @@ class Settings(BaseSettings):
     data_dir: Path = Path("node-data")
     """Folder that holds everything the node keeps: databases, blobs, keys and the audit trail."""
 
+    database: str = ""
+    """`postgresql://user@host/name` of a PostgreSQL server (13 or newer) that keeps index, resources, jobs,
+    twins and the rows of the audit trail; empty: SQLite files in `data_dir`. Needs the extra `postgres`. A
+    password stands in `~/.pgpass`, or in a file that `TWIN_DATABASE_PASSWORD_FILE` names, never here."""
+
     host: str = "127.0.0.1"
     """Address on which the DICOM and HTTP ports listen. Another one than this machine's own (127.0.0.1, ::1,
     localhost) needs `allow_unauthenticated_network`."""

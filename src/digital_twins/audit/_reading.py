@@ -12,12 +12,14 @@ import apsw
 from digital_twins._errors import NotFoundError, StorageError
 from digital_twins.audit._event import AuditEvent
 from digital_twins.audit._period import period_bounds
+from digital_twins.audit._place import place
+from digital_twins.storage import read_schema, stream
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
-_ROWS = "SELECT seq, lower(hex(leaf)), lower(hex(chain)), body FROM audit_event WHERE seq > ?"
+_ROWS = "SELECT seq, leaf, chain, body FROM audit_event WHERE seq > ?"
 _BETWEEN = "AND body ->> '$.at_utc' >= ? AND body ->> '$.at_utc' < ?"
 
 
@@ -71,12 +73,12 @@ def export_trail(path: str | os.PathLike[str], *, period: str | None = None, aft
     """
     with reading(Path(path)) as connection:
         if period is None:
-            rows = connection.execute(f"{_ROWS} ORDER BY seq", (after,))
+            rows = stream(connection, f"{_ROWS} ORDER BY seq", (after,))
         else:
             start, end = (f"{day:%Y-%m-%dT%H:%M:%S}" for day in period_bounds(period))
-            rows = connection.execute(f"{_ROWS} {_BETWEEN} ORDER BY seq", (after, start, end))
+            rows = stream(connection, f"{_ROWS} {_BETWEEN} ORDER BY seq", (after, start, end))
         for seq, leaf, chain, body in rows:
-            yield f'{{"seq":{seq},"leaf":"{leaf}","chain":"{chain}","event":{body}}}\n'
+            yield f'{{"seq":{seq},"leaf":"{leaf.hex()}","chain":"{chain.hex()}","event":{body}}}\n'
 
 
 def last_rows(connection: apsw.Connection, n: int) -> tuple[AuditRow, ...]:
@@ -93,6 +95,11 @@ def last_rows(connection: apsw.Connection, n: int) -> tuple[AuditRow, ...]:
 @contextmanager
 def reading(file: Path) -> Iterator[apsw.Connection]:
     """Lend a read-only connection and turn what SQLite reports into words."""
+    server = place(file)
+    if server is not None:
+        with read_schema(*server) as connection:
+            yield connection
+        return
     if not file.is_file():
         raise NotFoundError(
             f"There is no audit trail '{file.name}' here.",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from digital_twins.audit import _outbox
 from digital_twins.audit._head import START, Head, HeadFile
 from digital_twins.audit._merkle import TILE
+from digital_twins.audit._place import settle
 from digital_twins.audit._reading import AuditRow, last_rows
 from digital_twins.audit._signer import Signer
 from digital_twins.audit._tree import TREE_MIGRATION, grow
@@ -52,7 +53,7 @@ _MIGRATIONS = (
 
 
 class AuditTrail:
-    """Append-only events in a SQLite file of their own.
+    """Append-only events in a SQLite file, or a PostgreSQL schema, of their own.
 
     Row n holds ``leaf = SHA-256(0x00 || body)`` (the leaf hash of RFC 6962 section 2.1) and
     ``chain = SHA-256(chain of row n-1 || leaf)``. Triggers abort UPDATE and DELETE. Beside the file stands
@@ -61,7 +62,9 @@ class AuditTrail:
     The leaves are those of a Merkle tree (RFC 6962), whose nodes above every 256 leaves are stored in the
     transaction of the rows. At the start, once a minute while events come, and at the end its root is signed:
     ``<name>.checkpoints`` holds the checkpoints, ``<name>.key`` the Ed25519 key (made at first use) and
-    ``<name>.vkey`` its public half. A trail of an older version gets its tree when it is opened.
+    ``<name>.vkey`` its public half. A trail of an older version gets its tree when it is opened. On
+    PostgreSQL the rows are in the schema that the path's stem names, these files stay where they are, and
+    ``<name>.server`` tells readers where the rows are.
 
     What this finds and what it cannot find is said at `verify_trail`.
 
@@ -72,20 +75,36 @@ class AuditTrail:
     anchor
         A second file that gets every checkpoint: on another disk or machine, out of reach of whoever can
         write the trail's folder.
+    server
+        ``postgresql://`` URL of the server that keeps the rows; empty: SQLite.
 
     Raises
     ------
     StorageError
-        The file or its folder cannot be written, or the signing key cannot be used.
+        The file or its folder cannot be written, the signing key cannot be used, or the trail's rows are on
+        the other kind of database.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, anchor: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        anchor: str | os.PathLike[str] | None = None,
+        server: str = "",
+    ) -> None:
         self.path = Path(path)
-        self._database = Database(self.path, migrations=_MIGRATIONS)
+        existed = self.path.exists()
+        self._database = Database(self.path, migrations=_MIGRATIONS, server=server)
+        try:
+            settle(self.path, self._database.location, existed=existed)
+        except BaseException:
+            self._database.close()
+            raise
         self._head_file = HeadFile(self.path.with_suffix(".head"))
         self._wanted: Head | None = None
         self._written: Head | None = None
         self._changed = threading.Condition()
+        self._resting = False
         self._closing = False
         self._resume()
         self._signer = Signer(self.path, self._database, None if anchor is None else Path(anchor))
@@ -146,7 +165,8 @@ class AuditTrail:
         with self._changed:
             if self._wanted is None or self._wanted.size < head.size:
                 self._wanted = head
-                self._changed.notify()
+                if not self._resting:  # waking it for each commit would cost more than the commit's own SQL
+                    self._changed.notify()
         return head.size - before
 
     def _resume(self) -> None:
@@ -174,7 +194,9 @@ class AuditTrail:
                 with contextlib.suppress(OSError):  # a failing disk delays the checkpoint to the next commit
                     self._head_file.advance(head)
                 with self._changed:
+                    self._resting = True
                     self._changed.wait_for(lambda: self._closing, timeout=_HEAD_INTERVAL_S)
+                    self._resting = False
             elif closing:
                 return
             if self._signer.due_in_s() == 0:
@@ -197,15 +219,15 @@ def _insert(cursor: apsw.Cursor, events: Sequence[tuple[str, str]]) -> tuple[int
     start = _last(cursor)
     size, chain = start.size, start.chain
     for event_id, body in events:
-        if cursor.execute("SELECT 1 FROM audit_event WHERE event_id = ?", (event_id,)).fetchone():
-            continue
-        size += 1
         leaf = hashlib.sha256(b"\0" + body.encode()).digest()
-        chain = hashlib.sha256(chain + leaf).digest()
+        link = hashlib.sha256(chain + leaf).digest()
         cursor.execute(
-            "INSERT INTO audit_event(seq, event_id, body, leaf, chain) VALUES (?, ?, ?, ?, ?)",
-            (size, event_id, body, leaf, chain),
+            "INSERT INTO audit_event(seq, event_id, body, leaf, chain) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT(event_id) DO NOTHING",
+            (size + 1, event_id, body, leaf, link),
         )
+        if cursor.connection.changes():
+            size, chain = size + 1, link
     if size // TILE > start.size // TILE:
         grow(cursor, size)
     return start.size, Head(size, chain)

@@ -10,6 +10,7 @@ from digital_twins.audit._head import START, Head
 from digital_twins.audit._merkle import TILE, TILE_LEVELS, Growing
 from digital_twins.audit._problem import MOST_PROBLEMS, Problem
 from digital_twins.audit._tree import StoredTree
+from digital_twins.storage import stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -70,9 +71,7 @@ class Walk:
         """Recompute every row, 256 at a time; where something is wrong or wanted, one by one."""
         end, expected = Head(0, START), 1
         stop = self._stop(0, START)
-        rows = iter(
-            connection.execute("SELECT seq, event_id, body, leaf, chain FROM audit_event ORDER BY seq")
-        )
+        rows = stream(connection, "SELECT seq, event_id, body, leaf, chain FROM audit_event ORDER BY seq")
         while batch := list(islice(rows, TILE)):
             reached = end.size + len(batch)
             wanted = end.size < stop <= reached

@@ -107,6 +107,24 @@ def storage(data_dir: Path) -> str:
     return f"'{folder}' is writable, fsync takes {sorted(milliseconds)[10]:.2f} ms (median of 20)"
 
 
+def database(settings: Settings) -> str:
+    """Which database keeps index, resources, jobs and audit, and whether it keeps what it acknowledges."""
+    if not settings.database:
+        import apsw
+
+        return f"SQLite {apsw.sqlite_lib_version()} in '{settings.data_dir}'"
+    from digital_twins.storage import server_state
+
+    state = server_state(settings.database)
+    if state.unsafe:
+        raise StorageError(
+            "The PostgreSQL server may lose what it has acknowledged.",
+            f"It runs with {', '.join(state.unsafe)}.",
+            "Switch these on in postgresql.conf and restart the server.",
+        )
+    return f"PostgreSQL {state.version}, a durable write takes {state.commit_ms:.2f} ms (median of 20)"
+
+
 def disk_space(data_dir: Path) -> str:
     """Whether there is room for studies."""
     usage = shutil.disk_usage(_existing(data_dir))

@@ -78,14 +78,15 @@ def _queues(data: Path | None, config_file: Path | None) -> "Iterator[SendQueues
     from digital_twins.dicom import MIGRATIONS, SendQueues
     from digital_twins.storage import Database
 
-    file = load_settings(config_file=config_file, data_dir=data).data_dir / "twin.sqlite"
-    if not file.exists():
+    settings = load_settings(config_file=config_file, data_dir=data)
+    file = settings.data_dir / "twin.sqlite"
+    if not settings.database and not file.exists():
         raise NotFoundError(
             "There are no queues.",
             f"No node has run on the data folder '{file.parent}'.",
             "Name the node's folder with --data or data_dir.",
         )
-    with Database(file, migrations=(*OUTBOX_MIGRATIONS, *MIGRATIONS)) as database:
+    with Database(file, migrations=(*OUTBOX_MIGRATIONS, *MIGRATIONS), server=settings.database) as database:
         yield SendQueues(database)
 
 

@@ -61,6 +61,7 @@ def doctor(
             )
         )
     report(_checks.run("storage", lambda: _checks.storage(settings.data_dir)))
+    report(_checks.run("database", lambda: _checks.database(settings)))
     report(_checks.run("disk space", lambda: _checks.disk_space(settings.data_dir)))
     report(_checks.run("clock", _checks.clock))
     report(_checks.run("keys", lambda: _checks.keys(settings)))

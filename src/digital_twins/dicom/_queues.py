@@ -151,7 +151,7 @@ class SendQueues:
         if stable_at is not None:
             cursor.execute(
                 "INSERT INTO dicom_queue_study (destination, study_uid, due) VALUES (?, ?, ?)"
-                " ON CONFLICT DO UPDATE SET due = excluded.due",
+                " ON CONFLICT (destination, study_uid) DO UPDATE SET due = excluded.due",
                 (destination, header.study_uid, stable_at),
             )
 
@@ -162,8 +162,8 @@ class SendQueues:
             rows: list[Any] = connection.execute(
                 f"SELECT {_COLUMNS} FROM dicom_queue_entry e JOIN dicom_queue q USING (destination)"  # noqa: S608
                 " WHERE e.destination = ? AND e.state = 'waiting' AND e.not_before <= ?"
-                " AND NOT q.paused AND q.not_before <= ?"
-                " AND NOT (e.hold AND EXISTS (SELECT 1 FROM dicom_queue_study s"
+                " AND q.paused = 0 AND q.not_before <= ?"
+                " AND NOT (e.hold = 1 AND EXISTS (SELECT 1 FROM dicom_queue_study s"
                 "  WHERE s.destination = e.destination AND s.study_uid = e.study_uid AND s.due > ?))"
                 " ORDER BY e.id LIMIT ?",
                 (destination, now, now, now, limit),

@@ -62,7 +62,7 @@ def wanted_instances(store: DicomStore, message: Message) -> list[Instance]:
         values += texts
     if not text_of(identifier.get(UNIQUE[level][-1])).strip():
         raise _unusable(UNIQUE[level][-1])
-    order = " ORDER BY s.id, e.series_number, e.id, i.instance_number, i.id"
+    order = " ORDER BY s.id, e.series_number NULLS FIRST, e.id, i.instance_number NULLS FIRST, i.id"
     return select_instances(store, f" WHERE {' AND '.join(conditions)}{order}", values)
 
 

@@ -293,7 +293,9 @@ class DicomStore:
             where += " AND e.series_uid = ?"
             values.append(series_uid)
         found = select_instances(
-            self, where + " ORDER BY e.series_number, e.id, i.instance_number, i.id", values
+            self,
+            where + " ORDER BY e.series_number NULLS FIRST, e.id, i.instance_number NULLS FIRST, i.id",
+            values,
         )
         if not found:
             raise not_found("study" if series_uid is None else "series")
@@ -337,7 +339,7 @@ class DicomStore:
             No such series is stored.
         """
         found = select_instances(
-            self, " WHERE e.series_uid = ? ORDER BY i.instance_number, i.id", (series_uid,)
+            self, " WHERE e.series_uid = ? ORDER BY i.instance_number NULLS FIRST, i.id", (series_uid,)
         )
         if not found:
             raise not_found("series")

@@ -179,10 +179,11 @@ class Workitems:
 
         def write(cursor: apsw.Cursor) -> Changed:
             if uid in {ups.GLOBAL, ups.FILTERED}:
-                keys = orjson.dumps([(c.path, c.value) for c in conditions])
+                keys = orjson.dumps([(c.path, c.value) for c in conditions]).decode()
                 cursor.execute(
-                    "INSERT OR REPLACE INTO dicom_workitem_global (subscriber, deletion_lock, conditions)"
-                    " VALUES (?, ?, ?)",
+                    "INSERT INTO dicom_workitem_global (subscriber, deletion_lock, conditions)"
+                    " VALUES (?, ?, ?) ON CONFLICT (subscriber) DO UPDATE SET"
+                    " deletion_lock = excluded.deletion_lock, conditions = excluded.conditions",
                     (subscriber, int(lock), keys),
                 )
                 rows: list[Any] = cursor.execute("SELECT uid, model FROM dicom_workitem").fetchall()
@@ -310,8 +311,9 @@ def _fits(model: Model, conditions: Sequence[Condition]) -> bool:
 
 def _subscribe(cursor: apsw.Cursor, uid: str, subscriber: str, *, lock: bool) -> None:
     cursor.execute(
-        "INSERT OR REPLACE INTO dicom_workitem_subscriber (workitem, subscriber, deletion_lock)"
-        " VALUES (?, ?, ?)",
+        "INSERT INTO dicom_workitem_subscriber (workitem, subscriber, deletion_lock)"
+        " VALUES (?, ?, ?) ON CONFLICT (workitem, subscriber) DO UPDATE SET"
+        " deletion_lock = excluded.deletion_lock",
         (uid, subscriber, int(lock)),
     )
 

@@ -127,8 +127,10 @@ class Catalogue:
     def keep_in(self, cursor: apsw.Cursor, view: TwinDetail, blobs: Mapping[str, str]) -> None:
         """Record a finished version inside a transaction; the same version again replaces its view."""
         cursor.execute(
-            "INSERT OR REPLACE INTO server_twin(twin_id, version, patient_key, view, blobs, created)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO server_twin(twin_id, version, patient_key, view, blobs, created)"
+            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (twin_id, version) DO UPDATE SET"
+            " patient_key = excluded.patient_key, view = excluded.view, blobs = excluded.blobs,"
+            " created = excluded.created",
             (
                 view.twin_id,
                 view.version,
@@ -152,8 +154,10 @@ class Catalogue:
         """Return patient key to (number of twins, id of the newest)."""
         with self._database.read() as connection:
             rows = connection.execute(
-                "SELECT patient_key, count(DISTINCT twin_id), twin_id, max(created) FROM server_twin"
-                " GROUP BY patient_key"
+                "SELECT this.patient_key, (SELECT count(DISTINCT twin_id) FROM server_twin other"
+                " WHERE other.patient_key = this.patient_key), this.twin_id FROM server_twin this"
+                " WHERE this.created = (SELECT max(created) FROM server_twin other"
+                " WHERE other.patient_key = this.patient_key)"
             ).fetchall()
         return {str(row[0]): (int(str(row[1])), str(row[2])) for row in rows}
 

@@ -149,7 +149,11 @@ class Node:
         self._stack.callback(listening.close)
         self.http_port = int(listening.getsockname()[1])
         self._services = await asyncio.to_thread(
-            open_services, folder.path, boot_id=self.boot_id, node=settings.ae_title
+            open_services,
+            folder.path,
+            boot_id=self.boot_id,
+            node=settings.ae_title,
+            server=settings.database,
         )
         self._stack.callback(self._services.close)
         self._services.jobs.release_stale()
@@ -171,6 +175,7 @@ class Node:
             AuditTrail,
             self._services.data_dir / "audit.sqlite",
             anchor=self.settings.audit_anchor_file,
+            server=self.settings.database,
         )
         self._stack.callback(self._trail.close)
         task = asyncio.create_task(self._drain())

@@ -57,7 +57,7 @@ class Services:
         self.database.close()
 
 
-def open_services(data_dir: Path, *, boot_id: str, node: str = "node") -> Services:
+def open_services(data_dir: Path, *, boot_id: str, node: str = "node", server: str = "") -> Services:
     """Open the database, the blobs and the rooms over them.
 
     Parameters
@@ -68,6 +68,8 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node") -> Servic
         Names this start of the node, for the job queue.
     node
         Names the node in the audit trail, e.g. its AE title.
+    server
+        URL of the PostgreSQL server that keeps the database; empty: SQLite.
 
     Raises
     ------
@@ -88,6 +90,7 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node") -> Servic
             *patient_modeling.MIGRATIONS,
             *_catalogue.MIGRATIONS,
         ),
+        server=server,
     )
     blobs = storage.BlobStore(data_dir / "blobs")
     auditor = audit.Auditor(node, audit.load_pseudonym_key(data_dir / "pseudonym.key"))

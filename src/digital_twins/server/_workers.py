@@ -39,7 +39,7 @@ class WorkerPool:
             "-m",
             "digital_twins.server.worker",
             *("--data", str(services.data_dir), "--boot", services.jobs.boot_id, "--log-level", log_level),
-            *("--routing", routing),
+            *("--routing", routing, "--database", services.database.server),
         ]
         self._processes: list[subprocess.Popen[bytes] | None] = [None] * count
         self._stop = asyncio.Event()

@@ -130,9 +130,11 @@ def _place(error: BaseException) -> str:
     return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "?"
 
 
-def serve(data_dir: Path, boot_id: str, stopping: threading.Event, *, routing: str = "") -> None:
+def serve(
+    data_dir: Path, boot_id: str, stopping: threading.Event, *, routing: str = "", server: str = ""
+) -> None:
     """Claim and run jobs until `stopping` is set; `routing` as `worker_routing` writes it."""
-    services = open_services(data_dir, boot_id=boot_id)
+    services = open_services(data_dir, boot_id=boot_id, server=server)
     follow_routing(services, routing)
     name = worker_name(os.getpid())
     troubled = False
@@ -174,6 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--boot", required=True)
     parser.add_argument("--log-level", default="INFO")
     parser.add_argument("--routing", default="")
+    parser.add_argument("--database", default="")
     given = parser.parse_args(arguments)
     setup_logging(given.log_level)
     stopping = threading.Event()
@@ -182,7 +185,7 @@ def main(arguments: list[str] | None = None) -> int:
     _die_with_parent()
     threading.Thread(target=_watch_parent, args=(stopping,), daemon=True).start()
     try:
-        serve(given.data, given.boot, stopping, routing=given.routing)
+        serve(given.data, given.boot, stopping, routing=given.routing, server=given.database)
     except DigitalTwinError as error:
         _log.error("worker.failed", what=error.what, why=error.why, fix=error.fix)
         return 1

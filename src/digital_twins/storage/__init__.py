@@ -14,6 +14,12 @@ if TYPE_CHECKING:
         JobState as JobState,
     )
     from digital_twins.storage._migrations import Migration as Migration
+    from digital_twins.storage._reading import (
+        ServerState as ServerState,
+        read_schema as read_schema,
+        server_state as server_state,
+        stream as stream,
+    )
     from digital_twins.storage._spool import Spool as Spool
 
 _WHERE = {
@@ -21,6 +27,9 @@ _WHERE = {
     **dict.fromkeys(("Database", "WriteCounts"), "digital_twins.storage._database"),
     **dict.fromkeys(("MIGRATIONS", "Job", "JobQueue", "JobState"), "digital_twins.storage._jobs"),
     "Migration": "digital_twins.storage._migrations",
+    **dict.fromkeys(
+        ("ServerState", "read_schema", "server_state", "stream"), "digital_twins.storage._reading"
+    ),
     "Spool": "digital_twins.storage._spool",
 }
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from digital_twins._errors import StorageError
+from digital_twins.storage._dialect import schema_sql
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,15 +51,7 @@ def apply(connection: apsw.Connection, migrations: Sequence[Migration]) -> None:
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS migration("
-            "name TEXT PRIMARY KEY, digest TEXT NOT NULL, applied_utc TEXT NOT NULL)"
-        )
-        applied = {
-            str(row[0]): str(row[1]) for row in connection.execute("SELECT name, digest FROM migration")
-        }
-        for migration in migrations:
-            _apply_one(connection, migration, applied)
+        apply_in(connection.cursor(), migrations)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -66,18 +59,26 @@ def apply(connection: apsw.Connection, migrations: Sequence[Migration]) -> None:
         raise
 
 
-def _apply_one(connection: apsw.Connection, migration: Migration, applied: dict[str, str]) -> None:
-    digest = applied.setdefault(migration.name, migration.digest)
-    if digest != migration.digest:
-        raise StorageError(
-            f"The database cannot be opened: its schema step '{migration.name}' is another one.",
-            "The text of a migration was changed after this database had applied it.",
-            "Use the version of digital-twins that wrote this data folder, or start with a new data_dir.",
-        )
-    known = connection.execute("SELECT 1 FROM migration WHERE name = ?", (migration.name,)).fetchone()
-    if known is None:
-        connection.execute(migration.sql)
-        connection.execute(
-            "INSERT INTO migration(name, digest, applied_utc) VALUES (?, ?, ?)",
-            (migration.name, digest, datetime.now(tz=UTC).isoformat()),
-        )
+def apply_in(cursor: Any, migrations: Sequence[Migration], *, postgresql: bool = False) -> None:
+    """Apply what is missing inside the caller's transaction, which holds the write lock; see `apply`."""
+    table = (
+        "CREATE TABLE IF NOT EXISTS migration("
+        "name TEXT PRIMARY KEY, digest TEXT NOT NULL, applied_utc TEXT NOT NULL)"
+    )
+    run = cursor.raw if postgresql else cursor.execute
+    run(schema_sql(table) if postgresql else table)
+    rows = cursor.execute("SELECT name, digest FROM migration").fetchall()
+    applied = {str(name): str(digest) for name, digest in rows}
+    for migration in migrations:
+        if migration.name not in applied:
+            run(schema_sql(migration.sql) if postgresql else migration.sql)
+            cursor.execute(
+                "INSERT INTO migration(name, digest, applied_utc) VALUES (?, ?, ?)",
+                (migration.name, migration.digest, datetime.now(tz=UTC).isoformat()),
+            )
+        elif applied[migration.name] != migration.digest:
+            raise StorageError(
+                f"The database cannot be opened: its schema step '{migration.name}' is another one.",
+                "The text of a migration was changed after this database had applied it.",
+                "Use the version of digital-twins that wrote this data folder, or start with a new data_dir.",
+            )

@@ -1,0 +1,178 @@
+"""A SQLite file behind `Database`: one writer connection, and read-only connections beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import apsw
+
+from digital_twins._errors import StorageError
+from digital_twins.storage._failures import from_os_error, from_sqlite
+from digital_twins.storage._groups import Failed, Unit
+from digital_twins.storage._migrations import Migration, apply
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+
+class SqliteEngine:
+    """A SQLite database with a write-ahead log and synchronous=FULL; see `Database` for the parameters."""
+
+    def __init__(self, path: Path, *, migrations: Sequence[Migration], busy_timeout_s: float) -> None:
+        self.path = path
+        self.name = path.name
+        self.location: tuple[str, str] | None = None
+        self._what = f"The database '{path.name}' could not be written."
+        self._busy_timeout_s = busy_timeout_s
+        self._idle: list[apsw.Connection] = []
+        self._closed = False
+        self._writer = self._open_writer(migrations)
+
+    def run(self, units: Sequence[Unit]) -> list[Any]:
+        """Run units in one transaction, each in a savepoint unless it is alone."""
+        with self._transaction() as connection:
+            if len(units) > 1:
+                return [_in_savepoint(connection, unit) for unit in units]
+            cursor = connection.cursor()
+            try:
+                return [units[0].work(cursor)]
+            finally:
+                cursor.close(force=True)
+
+    def may_repeat(self, error: BaseException) -> bool:
+        """SQLite leaves nothing of a transaction that failed, also when its COMMIT did."""
+        del error
+        return True
+
+    def explain(self, error: BaseException, what: str) -> BaseException:
+        """Return the error to raise for one of SQLite's."""
+        return from_sqlite(error, what)
+
+    @contextmanager
+    def reading(self) -> Iterator[apsw.Connection]:
+        """Lend a read-only connection."""
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._open_reader()
+        try:
+            connection.execute("BEGIN")
+            yield connection
+        except apsw.Error as error:
+            raise from_sqlite(error, f"The database '{self.name}' could not be read.") from error
+        finally:
+            self._give_back(connection)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._closed = True
+        self._close_idle()
+        self._writer.close()
+
+    def _close_idle(self) -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                self._idle.pop().close()
+
+    def _open_writer(self, migrations: Sequence[Migration]) -> apsw.Connection:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            connection = apsw.Connection(str(self.path))
+        except OSError as error:
+            raise from_os_error(error, self._what) from error
+        except apsw.Error as error:
+            raise from_sqlite(error, self._what) from error
+        try:
+            self._configure(connection)
+            apply(connection, migrations)
+            _sync_folder(self.path.parent)
+        except (apsw.Error, OSError, StorageError) as error:
+            connection.close()
+            if isinstance(error, OSError):
+                raise from_os_error(error, self._what) from error
+            raise from_sqlite(error, self._what) from error
+        return connection
+
+    def _configure(self, connection: apsw.Connection) -> None:
+        connection.set_busy_timeout(int(self._busy_timeout_s * 1000))
+        deadline = time.monotonic() + self._busy_timeout_s
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                break
+            except apsw.BusyError:
+                # Two processes that switch a new file to WAL at once: SQLite answers BUSY without waiting.
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA journal_size_limit = 67108864")
+        # 16 MB of log between two checkpoints: a page that many commits change is copied and synced once.
+        connection.execute("PRAGMA wal_autocheckpoint = 4000")
+
+    def _open_reader(self) -> apsw.Connection:
+        try:
+            connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READONLY)
+            connection.set_busy_timeout(int(self._busy_timeout_s * 1000))
+            connection.execute("PRAGMA query_only = ON")
+        except apsw.Error as error:
+            raise from_sqlite(error, f"The database '{self.name}' could not be read.") from error
+        return connection
+
+    def _give_back(self, connection: apsw.Connection) -> None:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        # A cursor that somebody still holds half read keeps the snapshot open: nobody else may get that.
+        stale = connection.txn_state() != apsw.SQLITE_TXN_NONE
+        if stale:
+            connection.close(force=True)
+            return
+        self._idle.append(connection)
+        if self._closed:
+            self._close_idle()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[apsw.Connection]:
+        connection = self._writer
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def _in_savepoint(connection: apsw.Connection, unit: Unit) -> Any:
+    connection.execute("SAVEPOINT unit")
+    cursor = connection.cursor()
+    try:
+        result = unit.work(cursor)
+        cursor.close()
+        connection.execute("RELEASE unit")
+    except BaseException as error:
+        cursor.close(force=True)
+        if not connection.in_transaction:
+            # A full disk or a failing device makes SQLite roll back everything, other units included.
+            raise
+        connection.execute("ROLLBACK TO unit")
+        connection.execute("RELEASE unit")
+        return Failed(error)
+    return result
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

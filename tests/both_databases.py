@@ -1,0 +1,64 @@
+"""The tests that run on SQLite and on PostgreSQL alike, and what they need for that."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from foreign import missing_peer, python_package
+from postgresql_server import PostgresServer, programs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from digital_twins.storage import Migration
+    from digital_twins.storage._engine import Engine
+
+BOTH: dict[str, str] = {
+    # module: words of tests that are about SQLite's file, or start a process that opens one
+    "test_storage_jobs": "kill|process",
+    "test_fhir_store": "",
+    "test_twin_registry": "",
+    "test_dicom_query": "",
+    "test_storage_database": (
+        "processes|kill|forked|inherits|disk|folder|synchronous|no_database|ends_the_transaction"
+        "|failing_migration|half_read|readers_are_reused"
+    ),
+    "test_server_parts": "",
+    "test_server_versions": "",
+    "test_twin_life": "kill|process|crash",
+    "test_find_depth": "",
+    "test_dicomweb_search": "",
+    "test_dicomweb_store": "",
+    "test_dicomweb_retrieve": "",
+    "test_retrieve": "",
+    "test_listener": "",
+    "test_ups": "",
+    "test_workflow": "",
+    "test_dicom_policies": "",
+    "test_dicom_routing": "",
+    "test_fhir_rest": "",
+}
+"""Test modules that run on both."""
+
+
+def running_server() -> Iterator[PostgresServer]:
+    """A server for one test session."""
+    folder = programs()
+    if folder is None:
+        missing_peer("PostgreSQL (Debian: postgresql)")
+    python_package("psycopg")
+    server = PostgresServer(folder)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def engine_on(server: PostgresServer, path: Path, migrations: Sequence[Migration], wait_s: float) -> Engine:
+    """Open a schema in place of the file at `path`: the same path always means the same schema."""
+    from digital_twins.storage._postgresql import PostgresEngine
+
+    schema = "t" + hashlib.sha256(str(path).encode()).hexdigest()[:16]
+    return PostgresEngine(server.url, schema, migrations=migrations, busy_timeout_s=wait_s)
