@@ -22,10 +22,6 @@ _DATA_BUFFER_BYTES = 2**18 + 4096
 
 _FIRST_OBJECT_BYTES = 2**16
 _KEPT_BUFFER_BYTES = 2**24
-SPOOL_BYTES = 2**24
-"""Data sets beyond this go to disk while they arrive."""
-
-_SPOOL_PIECE_BYTES = 2**21
 
 
 class Framer:
@@ -139,7 +135,7 @@ class Message:
     prefix_bytes
         Length of that prefix.
     spool
-        Where prefix and data set went instead when they were too large for memory.
+        Where prefix and data set went instead: those of an object that is to be stored.
     refused
         Why the data set was dropped while it arrived (too big), or ''.
     """
@@ -184,7 +180,7 @@ class Assembler:
     prefix
         Bytes to put before the data set of a message, so that a file need not be copied together later.
     spool
-        Opens a file for a data set that has grown beyond `SPOOL_BYTES`; None keeps it in memory.
+        Opens a file for the data set that a command announces; None keeps it in memory.
     """
 
     def __init__(
@@ -204,7 +200,6 @@ class Assembler:
         self._open: Message | None = None
         self._prefix = prefix
         self._spool = spool
-        self._spooled = 0
         self._buffer = bytearray()
         self._length = 0
 
@@ -269,7 +264,10 @@ class Assembler:
         self._open = message
         prefix = self._prefix(command, message.context)
         message.prefix_bytes = self._length = len(prefix)
-        self._spooled = 0
+        message.spool = self._spool(message)
+        if message.spool is not None:
+            message.spool.feed(prefix)
+            return None
         if len(self._buffer) < self._length:
             self._buffer = bytearray(_FIRST_OBJECT_BYTES)
         self._buffer[: self._length] = prefix
@@ -284,18 +282,20 @@ class Assembler:
         if not last:
             return None
         self._open = None
-        if message.spool is not None:
-            self._feed(message.spool)
-        elif not message.refused:
+        if message.spool is None and not message.refused:
             message.file = memoryview(self._buffer)[: self._length]
             self._buffer = bytearray()
         return message
 
     def _keep(self, message: Message, fragment: memoryview) -> None:
         end = self._length + len(fragment)
-        if end + self._spooled - message.prefix_bytes > self._max_object_bytes:
+        if end - message.prefix_bytes > self._max_object_bytes:
             message.refused = f"object is larger than {self._max_object_bytes} bytes"
-        elif message.spool is None and not self._budget.take(len(fragment)):
+        elif message.spool is not None:
+            message.spool.feed(fragment)
+            self._length = end
+            return
+        elif not self._budget.take(len(fragment)):
             message.refused = "the node's receive memory is in use, send again later"
         else:
             if end > len(self._buffer):
@@ -304,29 +304,8 @@ class Assembler:
                 self._buffer = grown
             self._buffer[self._length : end] = fragment
             self._length = end
-            self._go_to_disk(message)
             return
         self._drop_dataset(message)
-
-    def _go_to_disk(self, message: Message) -> None:
-        """Hand what is in memory to the disk once it is too much."""
-        if message.spool is None:
-            if self._length < SPOOL_BYTES:
-                return
-            message.spool = self._spool(message)
-            if message.refused:
-                self._drop_dataset(message)
-            if message.spool is None:
-                return
-            self._budget.give(self._length - message.prefix_bytes)
-            self._feed(message.spool)
-        elif self._length >= _SPOOL_PIECE_BYTES:
-            self._feed(message.spool)
-
-    def _feed(self, spool: SpoolWriter) -> None:
-        spool.feed(memoryview(self._buffer)[: self._length])
-        self._spooled += self._length
-        self._buffer, self._length = bytearray(), 0
 
     def _drop_dataset(self, message: Message) -> None:
         if message.spool is not None:

@@ -13,6 +13,10 @@ _UNDEFINED = 0xFFFFFFFF
 _ITEM_TAG, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
+_SHORT = frozenset(
+    {b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL"}
+    | {b"SS", b"ST", b"TM", b"UI", b"UL", b"US"}
+)
 _MAX_DEPTH = 64
 _MAX_ELEMENTS = 5_000_000
 _MAX_VALUE = 65536
@@ -128,6 +132,10 @@ def walk(
     layout = Layout({})
     position, end = 0, walker.end
     while position < end:
+        if not implicit:
+            position = _short_elements(walker, position, wanted=wanted, values=layout.values)
+            if position == end:
+                break
         tag, vr, length, value = walker.element(position, end, implicit=implicit)
         if length == _UNDEFINED:
             if tag in _PIXELS:
@@ -140,3 +148,25 @@ def walk(
         elif tag in _PIXELS:
             layout.pixel_offset, layout.pixel_length = value, length
     return layout
+
+
+def _short_elements(
+    walker: _Walker, position: int, *, wanted: frozenset[int], values: dict[int, bytes]
+) -> int:
+    """Walk over elements with a 16-bit length, most of a header, and return where another one starts."""
+    data, end = walker.data, walker.end
+    head, last = walker.explicit_head.unpack_from, end - 8
+    for _ in range(_MAX_ELEMENTS - walker.count):
+        if position > last:
+            break
+        group, number, vr, length = head(data, position)
+        value = position + 8
+        after = value + length
+        if vr not in _SHORT or group == 0xFFFE or after > end:
+            break
+        tag = group << 16 | number
+        if tag in wanted:
+            values[tag] = bytes(data[value:after])
+        walker.count += 1
+        position = after
+    return position

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from starlette.requests import HTTPConnection, Request
     from starlette.routing import BaseRoute
 
-    from digital_twins.dicom._store import DicomStore, Stored
+    from digital_twins.dicom._store import DicomStore
+    from digital_twins.dicom._stored import Stored
     from digital_twins.dicom._web_base import Operation
 
 _PATH_KEYWORDS = {"study": "StudyInstanceUID", "series": "SeriesInstanceUID"}
