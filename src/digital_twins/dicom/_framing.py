@@ -24,6 +24,9 @@ _FIRST_OBJECT_BYTES = 2**16
 _KEPT_BUFFER_BYTES = 2**24
 
 
+_KINDS = {int(kind): kind for kind in PduType}
+
+
 class Framer:
     """Cuts the stream into PDUs inside a buffer that grows only as bytes really arrive.
 
@@ -68,13 +71,15 @@ class Framer:
             Unknown type (at its first byte) or a length beyond the limit (at its header).
         """
         self._end += count
+        if self._end - self._start < self._needed:
+            return
         while self._start < self._end:
             first = self._buffer[self._start]
             if not PduType.ASSOCIATE_RQ <= first <= PduType.ABORT:
                 raise PduError("the first byte is that of no DICOM PDU", AbortReason.UNRECOGNIZED_PDU)
             if self._end - self._start < HEADER.size:
                 break
-            kind, length = PduType(first), HEADER.unpack_from(self._buffer, self._start)[1]
+            kind, length = _KINDS[first], HEADER.unpack_from(self._buffer, self._start)[1]
             if length > self._limits.get(kind, 4):
                 raise PduError(f"a PDU of type {kind} declares {length} bytes")
             self._needed = HEADER.size + length
@@ -82,6 +87,7 @@ class Framer:
                 break
             begin = self._start + HEADER.size
             self._start += self._needed
+            self._needed = 0
             yield kind, memoryview(self._buffer)[begin : self._start]
         if self._start == self._end:
             self._start = self._end = 0

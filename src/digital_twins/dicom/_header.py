@@ -20,7 +20,7 @@ from digital_twins.dicom._text import (
     normal_time,
     python_encodings,
 )
-from digital_twins.dicom._walk import LayoutError, walk
+from digital_twins.dicom._walk import HeadTooShortError, LayoutError, walk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,14 +102,25 @@ class Header:
         return str(self.rows[Level.PATIENT]["patient_id"])
 
 
-def read_header(dataset: bytes | bytearray | memoryview, transfer_syntax: str) -> Header:
+def read_header(
+    dataset: bytes | bytearray | memoryview, transfer_syntax: str, *, size_bytes: int | None = None
+) -> Header:
     """Check the framing of a whole data set and read its index values.
+
+    Parameters
+    ----------
+    size_bytes
+        Length of the data set when only its beginning is given.
 
     Raises
     ------
+    HeadTooShortError
+        The beginning is not enough.
     ObjectRefusedError
         Truncated, not in the stated transfer syntax, or without a UID that identifies it.
     """
+    if size_bytes is not None and transfer_syntax in DEFLATED:
+        raise HeadTooShortError
     try:
         plain = inflate(dataset, transfer_syntax)
         layout = walk(
@@ -117,6 +128,7 @@ def read_header(dataset: bytes | bytearray | memoryview, transfer_syntax: str) -
             implicit=transfer_syntax == IMPLICIT_LE,
             big_endian=transfer_syntax == EXPLICIT_BE,
             wanted=wanted_tags(),
+            size=size_bytes,
         )
     except LayoutError as error:
         raise ObjectRefusedError(f"data set: {error}") from None

@@ -18,6 +18,7 @@ INLINE_BYTES = 2**24
 """What is written at once, by whoever feeds: a thread would cost more than these writes, which go to memory
 of the system and are synced per object. Beyond, a slow disk must not hold up the event loop."""
 
+_HEAD_BYTES = 2**16
 _SMALL_BYTES = 2**15
 _PIECE_BYTES = 2**18
 _THREAD_PIECE_BYTES = 2**21
@@ -32,10 +33,16 @@ class SpoolWriter:
         The file.
     on_written
         Called in the thread that writes a large object after each piece, for whoever waits for room.
+
+    Attributes
+    ----------
+    head
+        The first 64 KiB, which hold all that the index needs of most objects.
     """
 
     def __init__(self, spool: Spool, on_written: Callable[[], None]) -> None:
         self.spool = spool
+        self.head = bytearray()
         self._on_written = on_written
         self._stage = bytearray()
         self._thread: ThreadPoolExecutor | None = None
@@ -51,6 +58,9 @@ class SpoolWriter:
 
     def feed(self, fragment: bytes | memoryview) -> None:
         """Take bytes; the caller may touch its memory again."""
+        room = _HEAD_BYTES - len(self.head)
+        if room > 0:
+            self.head += fragment[:room]
         if self._thread is None and len(fragment) >= _SMALL_BYTES:
             self._flush()
             self._write(fragment)

@@ -17,7 +17,7 @@ from digital_twins.dicom._part10 import file_header, split_file
 from digital_twins.dicom._query import find_all
 from digital_twins.dicom._stored import NEW, REPLACED, Instance, Policy, Prepared, Stored
 from digital_twins.dicom._text import quiet_pydicom
-from digital_twins.dicom._walk import LayoutError
+from digital_twins.dicom._walk import HeadTooShortError, LayoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -141,9 +141,15 @@ class DicomStore:
     ) -> Prepared:
         """Check and keep an object that went to disk while it arrived; raises as `prepare` does."""
         spool = writer.finish()
-        with writer.mapped() as file:
-            header = self._header(file[dataset_offset:], transfer_syntax, expected, None)
         size = spool.size_bytes
+        try:
+            head = memoryview(writer.head)[dataset_offset:]
+            header = self._allowed(
+                read_header(head, transfer_syntax, size_bytes=size - dataset_offset), expected, None
+            )
+        except HeadTooShortError:
+            with writer.mapped() as file:
+                header = self._allowed(read_header(file[dataset_offset:], transfer_syntax), expected, None)
         return Prepared(header, self.blobs.put_spooled(spool), dataset_offset, size, source)
 
     def commit(self, prepared: Prepared) -> Future[Stored]:
@@ -273,18 +279,11 @@ class DicomStore:
         expected: tuple[str, str] | None,
         study_uid: str | None,
     ) -> _Checked:
-        header = self._header(dataset, transfer_syntax, expected, study_uid)
+        header = self._allowed(read_header(dataset, transfer_syntax), expected, study_uid)
         head = file_header(header.sop_class_uid, header.sop_uid, transfer_syntax)
         return _Checked(header, b"".join((head, dataset)), len(head))
 
-    def _header(
-        self,
-        dataset: bytes | bytearray | memoryview,
-        transfer_syntax: str,
-        expected: tuple[str, str] | None,
-        study_uid: str | None,
-    ) -> Header:
-        header = read_header(dataset, transfer_syntax)
+    def _allowed(self, header: Header, expected: tuple[str, str] | None, study_uid: str | None) -> Header:
         if expected is not None and (header.sop_class_uid, header.sop_uid) != expected:
             raise ObjectRefusedError(
                 "SOP class or instance UID differs from the command", status=Status.DOES_NOT_MATCH
