@@ -15,6 +15,7 @@ from pathlib import Path
 import _dicomweb
 
 TESTS = Path(__file__).parents[1] / "tests"
+ROUNDS = 3
 
 
 Figure = tuple[str, float, str, float | None]
@@ -120,6 +121,29 @@ def _orthanc(work: Path, folder: Path, associations: int) -> float:
         return _send(port, folder, associations)
 
 
+def _store_figures(work: Path, folder: Path, associations: int) -> Iterator[Figure]:
+    """The best of three rounds, in each of which everybody takes a turn."""
+    dcmtk_wall: list[float] = []
+    orthanc_wall: list[float] = []
+    wall: list[float] = []
+    cpu: list[float] = []
+    json_cpu: list[float] = []
+    for number in range(ROUNDS):
+        turn = work / f"{associations}-{number}"
+        turn.mkdir()
+        dcmtk_wall.append(_dcmtk(turn, folder, associations))
+        ours = _ours(turn, folder, associations)
+        orthanc_wall.append(_orthanc(turn, folder, associations))
+        for figure, value in zip((wall, cpu, json_cpu), ours, strict=True):
+            figure.append(value)
+    label = f"c_store_{len(list(folder.iterdir()))}_{associations}_assoc"
+    best = min(wall)
+    yield f"{label}_wall_to_dcmtk", best, "s", best / min(dcmtk_wall)
+    yield f"{label}_wall_to_orthanc", best, "s", best / min(orthanc_wall)
+    yield f"{label}_cpu", min(cpu), "CPU-s", None
+    yield f"json_after_{associations}_assoc_cpu", min(json_cpu), "CPU-s", None
+
+
 def figures() -> Iterator[Figure]:
     """Yield (name, value, unit, ratio to the peer); TWIN_BENCH_COUNT sets the number of slices (500)."""
     for peer in ("storescp", "Orthanc"):
@@ -131,12 +155,5 @@ def figures() -> Iterator[Figure]:
         folder = work / "sent"
         _slices(folder, count)
         for associations in (1, 4):
-            peer = _dcmtk(work, folder, associations)
-            wall, cpu, json_cpu = _ours(work, folder, associations)
-            label = f"c_store_{count}_durable_{associations}_assoc"
-            yield f"{label}_wall", wall, "s", wall / peer
-            orthanc_wall = _orthanc(work, folder, associations)
-            yield f"{label}_wall_to_orthanc", orthanc_wall, "s", wall / orthanc_wall
-            yield f"{label}_cpu", cpu, "CPU-s", None
-            yield f"json_{count}_cpu", json_cpu, "CPU-s", None
+            yield from _store_figures(work, folder, associations)
     yield from _dicomweb.figures()

@@ -67,6 +67,7 @@ class RawPeer:
 
     def __init__(self, port: int, sop_class: str, syntax: str) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sop_class = sop_class
         context = _pdu.ProposedContext(1, sop_class, (syntax,))
         request = _pdu.AssociateRequest("TWIN", "RAW", (context,), 16384, "1.2.3")

@@ -11,7 +11,7 @@ from dicom_support import ct_slice
 from digital_twins.dicom import DicomStore, Stored
 from digital_twins.dicom._header import read_header
 from digital_twins.dicom._part10 import split_file
-from digital_twins.dicom._store import Prepared
+from digital_twins.dicom._stored import Prepared
 
 SIDE = 512
 

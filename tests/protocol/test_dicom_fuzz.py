@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from pydicom.uid import CTImageStorage
 
+import dicom_corpus
 from dicom_support import LoopThread, RawPeer, ct_slice, file_bytes, listening, open_store
 from digital_twins import DigitalTwinError, dicom
 from digital_twins.dicom import _dimse, _pdu
@@ -151,6 +152,22 @@ def test_files_and_data_sets(data: bytes, syntax: str) -> None:
 def test_identifiers(data: bytes, implicit: bool) -> None:
     with contextlib.suppress(DigitalTwinError):
         read_dataset(data, implicit=implicit)
+
+
+CORPUS = dicom_corpus.kept()
+
+
+def test_the_kept_corpus() -> None:
+    assert {name for name, _ in CORPUS} == set(dicom_corpus.PARSERS)
+    for name, data in CORPUS:
+        dicom_corpus.run(name, data)
+
+
+@_examples(200)
+@given(st.data())
+def test_mutants_of_the_kept_corpus(draw: st.DataObject) -> None:
+    name, data = draw.draw(st.sampled_from(CORPUS))
+    dicom_corpus.run(name, draw.draw(mutated(data)))
 
 
 @pytest.mark.parametrize("associated", [False, True])

@@ -19,6 +19,7 @@ from digital_twins import StorageError, dicom
 from digital_twins.dicom import _pdu
 from digital_twins.dicom._dimse import Tag
 from digital_twins.dicom._part10 import split_file
+from digital_twins.storage import Spool
 
 ONLY_CT1 = dicom.Access(peers=dicom.PeerTable.only("CT1"))
 
@@ -311,13 +312,13 @@ def test_send_in_many_associations(tmp_path: Path) -> None:
 
 
 def test_full_disk_refuses_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_data: bytes) -> str:
+    def full(_spool: Spool) -> str:
         raise StorageError("The bytes could not be stored.", "No space left on device.", "Free space.")
 
     with open_store(tmp_path) as store, listening(store) as node:
         remote = dicom.Remote("127.0.0.1", node.port)
         with monkeypatch.context() as patch:
-            patch.setattr(store.blobs, "put", full)
+            patch.setattr(store.blobs, "put_spooled", full)
             with pytest.raises(dicom.DimseFailedError, match=r"A700.*No space"):
                 dicom.send(remote, [ct_slice(1)])
         assert dicom.send(remote, [ct_slice(1)]) == 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pydicom
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -15,7 +17,7 @@ from digital_twins.dicom._header import ObjectRefusedError, read_header
 from digital_twins.dicom._multipart import MultipartReader
 from digital_twins.dicom._part10 import file_header, split_file
 from digital_twins.dicom._text import normal_date, normal_time
-from digital_twins.dicom._walk import LayoutError
+from digital_twins.dicom._walk import HeadTooShortError, LayoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,6 +149,41 @@ def test_mutated_input_raises_only_the_boundary_errors(draw: st.DataObject) -> N
         (lambda d: read_header(d, SYNTAX), ObjectRefusedError),
     ):
         assert _outcome(read, cut, allowed) in {"read", "refused"}
+
+
+def _headers_agree(data: bytes, syntax: str, present: int) -> bool:
+    """Whether the beginning tells what the whole data set tells; None of it is an answer too."""
+    outcomes = []
+    for part in (data[:present], data):
+        try:
+            outcomes.append(read_header(part, syntax, size_bytes=len(data)))
+        except ObjectRefusedError as error:
+            outcomes.append(error.why)
+        except HeadTooShortError:
+            return part is not data
+    return outcomes[0] == outcomes[1]
+
+
+def test_a_beginning_of_an_object_is_enough_or_says_that_it_is_not() -> None:
+    implicit = BytesIO()
+    pydicom.dcmwrite(implicit, pydicom.Dataset(ct_slice(1, size=8)), implicit_vr=True, little_endian=True)
+    for syntax, data in ((SYNTAX, DATASET), ("1.2.840.10008.1.2", implicit.getvalue())):
+        assert all(_headers_agree(data, syntax, present) for present in range(len(data) + 1))
+        pixels = read_header(data, syntax).pixel_offset
+        assert pixels is not None
+        assert read_header(data[: pixels + 4], syntax, size_bytes=len(data)) == read_header(data, syntax)
+        with pytest.raises(ObjectRefusedError):
+            read_header(data[: pixels + 4], syntax, size_bytes=len(data) - 1)
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None)
+def test_a_beginning_of_a_mutated_object_agrees_with_the_whole(draw: st.DataObject) -> None:
+    data = bytearray(DATASET)
+    for _ in range(draw.draw(st.integers(0, 4))):
+        data[draw.draw(st.integers(0, len(data) - 1))] = draw.draw(st.integers(0, 255))
+    syntax = draw.draw(st.sampled_from([SYNTAX, "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"]))
+    assert _headers_agree(bytes(data), syntax, draw.draw(st.integers(0, len(data))))
 
 
 @pytest.mark.parametrize("cut", range(1, 60))

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from digital_twins import InputError, NotFoundError, StorageError
-from digital_twins.storage import BlobStore
+from digital_twins.storage import BlobStore, _blobs
 
 SRC = Path(__file__).parents[2] / "src"
 
@@ -71,8 +71,8 @@ def test_the_mark_comes_after_both_syncs(tmp_path, monkeypatch):
     for name in ("fsync", "fchmod", "link"):
         real = getattr(os, name)
 
-        def recorded(*arguments, name=name, real=real):
-            real(*arguments)
+        def recorded(*arguments, name=name, real=real, **options):
+            real(*arguments, **options)
             calls.append(name)
 
         monkeypatch.setattr(os, name, recorded)
@@ -104,11 +104,12 @@ def test_a_failed_sync_takes_back_its_own_name_only(tmp_path, monkeypatch):
 
         def failing(_file, _folder, meanwhile=meanwhile):
             if meanwhile:
+                patch.undo()
                 other.put(b"bytes")
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
         with monkeypatch.context() as patch:
-            patch.setattr(store, "_sync_both", failing)
+            patch.setattr(_blobs, "_sync_both", failing)
             with pytest.raises(StorageError):
                 store.put(b"bytes")
         assert files(tmp_path) == ([path] if meanwhile else [])
@@ -135,7 +136,7 @@ def test_either_of_the_two_syncs_can_fail(tmp_path, monkeypatch, failing_call):
 
 
 def test_a_file_system_without_links(tmp_path, monkeypatch):
-    def link(*_arguments):
+    def link(*_arguments, **_options):
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(os, "link", link)
@@ -143,6 +144,22 @@ def test_a_file_system_without_links(tmp_path, monkeypatch):
     digest = store.put(b"bytes")
     store.verify(digest)
     assert files(tmp_path) == [store.path(digest)]
+
+
+def test_a_file_system_without_nameless_files(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "O_TMPFILE")
+    store = BlobStore(tmp_path)
+    digest = store.put(b"bytes")
+    spool = store.spool()
+    spool.write(b"more ")
+    spool.write(b"bytes")
+    other = store.put_spooled(spool)
+    spool = store.spool()
+    spool.write(b"given up")
+    spool.discard()
+    store.verify(digest)
+    store.verify(other)
+    assert sorted(files(tmp_path)) == sorted([store.path(digest), store.path(other)])
 
 
 def test_threads_that_put_the_same_bytes(tmp_path):
@@ -229,7 +246,7 @@ def test_a_read_only_volume(small_volume):
 
 WRITE_FOREVER = """
     import sys
-    from digital_twins.storage import BlobStore
+    from digital_twins.storage import BlobStore, _blobs
     store = BlobStore(sys.argv[1])
     number = 0
     while True:

@@ -82,12 +82,8 @@ if TYPE_CHECKING:
         worklist as worklist,
     )
     from digital_twins.dicom._secondary_capture import secondary_capture as secondary_capture
-    from digital_twins.dicom._store import (
-        DicomStore as DicomStore,
-        Instance as Instance,
-        Policy as Policy,
-        Stored as Stored,
-    )
+    from digital_twins.dicom._store import DicomStore as DicomStore
+    from digital_twins.dicom._stored import Instance as Instance, Policy as Policy, Stored as Stored
     from digital_twins.dicom._tls import Tls as Tls
     from digital_twins.dicom._twin_codes import (
         DATA_STATUS as DATA_STATUS,
@@ -123,7 +119,7 @@ _WHERE = {
     "DicomStore": "digital_twins.dicom._store",
     "DicomWebClient": "digital_twins.dicom._web_client",
     "DicomWebError": "digital_twins.dicom._web_requests",
-    "Instance": "digital_twins.dicom._store",
+    "Instance": "digital_twins.dicom._stored",
     "Level": "digital_twins.dicom._attributes",
     "Limits": "digital_twins.dicom._channel",
     "MIGRATIONS": "digital_twins.dicom._schema",
@@ -131,7 +127,7 @@ _WHERE = {
     "Query": "digital_twins.dicom._query",
     "SignInRequiredError": "digital_twins.dicom._web_base",
     **dict.fromkeys(("DownloadedStudy", "Progress"), "digital_twins.dicom._web_download"),
-    **dict.fromkeys(("Policy", "Stored"), "digital_twins.dicom._store"),
+    **dict.fromkeys(("Policy", "Stored"), "digital_twins.dicom._stored"),
     "build_pending": "digital_twins.dicom._json",
     "dicomweb_routes": "digital_twins.dicom._web",
     **dict.fromkeys(("Access", "Events", "Listener", "start_listener"), "digital_twins.dicom._listener"),

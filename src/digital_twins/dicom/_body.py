@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,7 +34,7 @@ class Slice:
 
 
 class Body:
-    """A body that is read as it is sent; never more than about 1 MiB of it is in memory.
+    """A body that is read as it is sent; never more than about 2 MiB of it are in memory.
 
     Parameters
     ----------
@@ -44,46 +46,63 @@ class Body:
         self.segments = segments
         self.length = sum(_length(segment) for segment in segments)
 
-    def read(self) -> bytes:
+    def read(self) -> memoryview:
         """Return the whole body."""
-        return b"".join(self._pieces(0, self.length))
+        return next(self._pieces(0, self.length, self.length), memoryview(b""))
 
-    async def pieces(self, start: int, stop: int) -> AsyncIterator[bytes]:
-        """Yield the bytes from ``start`` to before ``stop``, read in a thread."""
+    async def pieces(self, start: int, stop: int) -> AsyncIterator[memoryview]:
+        """Yield the bytes from ``start`` to before ``stop``; a thread reads on while a piece is sent."""
         from anyio.to_thread import run_sync
 
-        pieces = self._pieces(start, stop)
-        while piece := await run_sync(next, pieces, b""):
-            yield piece
+        pieces = self._pieces(start, stop, PIECE_BYTES)
+        nothing = memoryview(b"")
+        coming = asyncio.ensure_future(run_sync(next, pieces, nothing))
+        try:
+            while piece := await coming:
+                coming = asyncio.ensure_future(run_sync(next, pieces, nothing))
+                yield piece
+        finally:
+            coming.cancel()
 
-    def _pieces(self, start: int, stop: int) -> Iterator[bytes]:
-        kept: list[bytes] = []
-        size = 0
-        for data in self._runs(start, stop):
-            kept.append(data)
-            size += len(data)
-            if size >= PIECE_BYTES:
-                yield b"".join(kept)
-                kept, size = [], 0
-        if kept:
-            yield b"".join(kept)
+    def _pieces(self, start: int, stop: int, size: int) -> Iterator[memoryview]:
+        """Fill one piece after the other: joining what was read would cost as much as reading it."""
+        rest = stop - start
+        piece = memoryview(bytearray(min(size, rest)))
+        filled = 0
+        for segment, begin, last in self._parts(start, stop):
+            first = begin
+            descriptor = None if isinstance(segment, bytes) else os.open(segment.path, os.O_RDONLY)
+            try:
+                while first < last:
+                    count = _copy(segment, descriptor, first, piece[filled : filled + last - first])
+                    if count == 0:
+                        return  # the file is shorter than it should be
+                    first, filled, rest = first + count, filled + count, rest - count
+                    if filled == len(piece):
+                        yield piece
+                        piece, filled = memoryview(bytearray(min(size, rest))), 0
+            finally:
+                if descriptor is not None:
+                    os.close(descriptor)
 
-    def _runs(self, start: int, stop: int) -> Iterator[bytes]:
+    def _parts(self, start: int, stop: int) -> Iterator[tuple[bytes | Slice, int, int]]:
+        """Yield the segments of a range, each with its first byte and the one after its last."""
         position = 0
         for segment in self.segments:
             length = _length(segment)
             first, last = max(start - position, 0), min(stop - position, length)
             position += length
-            if first >= last:
-                continue
-            if isinstance(segment, bytes):
-                yield segment[first:last]
-                continue
-            with segment.path.open("rb", buffering=0) as file:
-                file.seek(segment.offset + first)
-                while first < last and (data := file.read(min(last - first, PIECE_BYTES))):
-                    first += len(data)
-                    yield data
+            if first < last:
+                yield segment, first, last
+
+
+def _copy(segment: bytes | Slice, descriptor: int | None, first: int, room: memoryview) -> int:
+    """Copy bytes of a segment and return how many."""
+    if isinstance(segment, bytes):
+        room[:] = segment[first : first + len(room)]
+        return len(room)
+    assert descriptor is not None
+    return os.preadv(descriptor, [room], segment.offset + first)
 
 
 def _length(segment: bytes | Slice) -> int:

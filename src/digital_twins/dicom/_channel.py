@@ -137,7 +137,7 @@ class Setup:
     prefix
         Bytes to put before a data set that arrives: the file header of an object.
     new_spool
-        Opens a file for an object that is too large for memory; None keeps all in memory.
+        Opens a file for an object that is to be stored; None keeps it in memory.
     """
 
     limits: Limits
@@ -317,7 +317,7 @@ class Channel(asyncio.BufferedProtocol):
             self._transport.pause_reading()
 
     def _spool(self, message: Message) -> SpoolWriter | None:
-        """Open a file for a large object; a deflated one must be inflated in memory anyway."""
+        """Open a file for an object; a deflated one must be inflated in memory anyway."""
         new_spool = self._setup.new_spool
         is_object = message.command[Tag.COMMAND_FIELD] == CommandField.C_STORE_RQ
         if new_spool is None or not is_object or message.context.transfer_syntax in DEFLATED:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from digital_twins.dicom._accept import Accepted
-    from digital_twins.dicom._store import DicomStore, Instance
+    from digital_twins.dicom._store import DicomStore
+    from digital_twins.dicom._stored import Instance
 
 OCTETS = "application/octet-stream"
 _JPEG, _JPEG_LS, _JPEG_2000, _HTJ2K = "image/jpeg", "image/jls", "image/jp2", "image/jphc"

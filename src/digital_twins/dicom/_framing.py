@@ -22,10 +22,9 @@ _DATA_BUFFER_BYTES = 2**18 + 4096
 
 _FIRST_OBJECT_BYTES = 2**16
 _KEPT_BUFFER_BYTES = 2**24
-SPOOL_BYTES = 2**24
-"""Data sets beyond this go to disk while they arrive."""
 
-_SPOOL_PIECE_BYTES = 2**21
+
+_KINDS = {int(kind): kind for kind in PduType}
 
 
 class Framer:
@@ -72,13 +71,15 @@ class Framer:
             Unknown type (at its first byte) or a length beyond the limit (at its header).
         """
         self._end += count
+        if self._end - self._start < self._needed:
+            return
         while self._start < self._end:
             first = self._buffer[self._start]
             if not PduType.ASSOCIATE_RQ <= first <= PduType.ABORT:
                 raise PduError("the first byte is that of no DICOM PDU", AbortReason.UNRECOGNIZED_PDU)
             if self._end - self._start < HEADER.size:
                 break
-            kind, length = PduType(first), HEADER.unpack_from(self._buffer, self._start)[1]
+            kind, length = _KINDS[first], HEADER.unpack_from(self._buffer, self._start)[1]
             if length > self._limits.get(kind, 4):
                 raise PduError(f"a PDU of type {kind} declares {length} bytes")
             self._needed = HEADER.size + length
@@ -86,6 +87,7 @@ class Framer:
                 break
             begin = self._start + HEADER.size
             self._start += self._needed
+            self._needed = 0
             yield kind, memoryview(self._buffer)[begin : self._start]
         if self._start == self._end:
             self._start = self._end = 0
@@ -139,7 +141,7 @@ class Message:
     prefix_bytes
         Length of that prefix.
     spool
-        Where prefix and data set went instead when they were too large for memory.
+        Where prefix and data set went instead: those of an object that is to be stored.
     refused
         Why the data set was dropped while it arrived (too big), or ''.
     """
@@ -184,7 +186,7 @@ class Assembler:
     prefix
         Bytes to put before the data set of a message, so that a file need not be copied together later.
     spool
-        Opens a file for a data set that has grown beyond `SPOOL_BYTES`; None keeps it in memory.
+        Opens a file for the data set that a command announces; None keeps it in memory.
     """
 
     def __init__(
@@ -204,7 +206,6 @@ class Assembler:
         self._open: Message | None = None
         self._prefix = prefix
         self._spool = spool
-        self._spooled = 0
         self._buffer = bytearray()
         self._length = 0
 
@@ -269,7 +270,10 @@ class Assembler:
         self._open = message
         prefix = self._prefix(command, message.context)
         message.prefix_bytes = self._length = len(prefix)
-        self._spooled = 0
+        message.spool = self._spool(message)
+        if message.spool is not None:
+            message.spool.feed(prefix)
+            return None
         if len(self._buffer) < self._length:
             self._buffer = bytearray(_FIRST_OBJECT_BYTES)
         self._buffer[: self._length] = prefix
@@ -284,18 +288,20 @@ class Assembler:
         if not last:
             return None
         self._open = None
-        if message.spool is not None:
-            self._feed(message.spool)
-        elif not message.refused:
+        if message.spool is None and not message.refused:
             message.file = memoryview(self._buffer)[: self._length]
             self._buffer = bytearray()
         return message
 
     def _keep(self, message: Message, fragment: memoryview) -> None:
         end = self._length + len(fragment)
-        if end + self._spooled - message.prefix_bytes > self._max_object_bytes:
+        if end - message.prefix_bytes > self._max_object_bytes:
             message.refused = f"object is larger than {self._max_object_bytes} bytes"
-        elif message.spool is None and not self._budget.take(len(fragment)):
+        elif message.spool is not None:
+            message.spool.feed(fragment)
+            self._length = end
+            return
+        elif not self._budget.take(len(fragment)):
             message.refused = "the node's receive memory is in use, send again later"
         else:
             if end > len(self._buffer):
@@ -304,29 +310,8 @@ class Assembler:
                 self._buffer = grown
             self._buffer[self._length : end] = fragment
             self._length = end
-            self._go_to_disk(message)
             return
         self._drop_dataset(message)
-
-    def _go_to_disk(self, message: Message) -> None:
-        """Hand what is in memory to the disk once it is too much."""
-        if message.spool is None:
-            if self._length < SPOOL_BYTES:
-                return
-            message.spool = self._spool(message)
-            if message.refused:
-                self._drop_dataset(message)
-            if message.spool is None:
-                return
-            self._budget.give(self._length - message.prefix_bytes)
-            self._feed(message.spool)
-        elif self._length >= _SPOOL_PIECE_BYTES:
-            self._feed(message.spool)
-
-    def _feed(self, spool: SpoolWriter) -> None:
-        spool.feed(memoryview(self._buffer)[: self._length])
-        self._spooled += self._length
-        self._buffer, self._length = bytearray(), 0
 
     def _drop_dataset(self, message: Message) -> None:
         if message.spool is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from digital_twins._errors import InputError
@@ -19,15 +20,19 @@ from digital_twins.dicom._text import (
     normal_time,
     python_encodings,
 )
-from digital_twins.dicom._walk import LayoutError, walk
+from digital_twins.dicom._walk import HeadTooShortError, LayoutError, walk
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from digital_twins.dicom._attributes import Attribute
     from digital_twins.dicom._walk import Layout
 
 Row = dict[str, str | int | None]
 Family = tuple[str, str, str, str]
 _UID = re.compile(r"[0-9][0-9.]{0,63}")
+_INTEGER = re.compile(r"[+-]?\d{1,10}")
+_TEXT = frozenset({"LO", "SH", "PN"})
 _MAX_TEXT = 1024
 
 
@@ -97,14 +102,25 @@ class Header:
         return str(self.rows[Level.PATIENT]["patient_id"])
 
 
-def read_header(dataset: bytes | bytearray | memoryview, transfer_syntax: str) -> Header:
+def read_header(
+    dataset: bytes | bytearray | memoryview, transfer_syntax: str, *, size_bytes: int | None = None
+) -> Header:
     """Check the framing of a whole data set and read its index values.
+
+    Parameters
+    ----------
+    size_bytes
+        Length of the data set when only its beginning is given.
 
     Raises
     ------
+    HeadTooShortError
+        The beginning is not enough.
     ObjectRefusedError
         Truncated, not in the stated transfer syntax, or without a UID that identifies it.
     """
+    if size_bytes is not None and transfer_syntax in DEFLATED:
+        raise HeadTooShortError
     try:
         plain = inflate(dataset, transfer_syntax)
         layout = walk(
@@ -112,12 +128,18 @@ def read_header(dataset: bytes | bytearray | memoryview, transfer_syntax: str) -
             implicit=transfer_syntax == IMPLICIT_LE,
             big_endian=transfer_syntax == EXPLICIT_BE,
             wanted=wanted_tags(),
+            size=size_bytes,
         )
     except LayoutError as error:
         raise ObjectRefusedError(f"data set: {error}") from None
-    encodings = python_encodings(layout.values.get(SPECIFIC_CHARACTER_SET, b""))
-    order = "big" if transfer_syntax == EXPLICIT_BE else "little"
-    rows = {level: _row(level, layout, encodings, big_endian=order == "big") for level in Level}
+    charset = layout.values.get(SPECIFIC_CHARACTER_SET, b"")
+    big_endian = transfer_syntax == EXPLICIT_BE
+    rows = {
+        level: (_row if level is Level.INSTANCE else _shared_row)(
+            level, _raw_values(level, layout), charset, big_endian=big_endian
+        )
+        for level in Level
+    }
     for level, column in (
         (Level.STUDY, "study_uid"),
         (Level.SERIES, "series_uid"),
@@ -135,10 +157,25 @@ def read_header(dataset: bytes | bytearray | memoryview, transfer_syntax: str) -
     )
 
 
-def _row(level: Level, layout: Layout, encodings: list[str], *, big_endian: bool) -> Row:
+def _raw_values(level: Level, layout: Layout) -> tuple[bytes, ...]:
+    get = layout.values.get
+    return tuple([get(attribute.tag, b"") for attribute in ingested(level)])
+
+
+def _shared_row(level: Level, raw_values: tuple[bytes, ...], charset: bytes, *, big_endian: bool) -> Row:
+    """Return a row that the objects of a series have in common: worked out once for all of them."""
+    return dict(_kept_row(level, raw_values, charset, big_endian=big_endian))
+
+
+@lru_cache(maxsize=64)
+def _kept_row(level: Level, raw_values: tuple[bytes, ...], charset: bytes, *, big_endian: bool) -> Row:
+    return _row(level, raw_values, charset, big_endian=big_endian)
+
+
+def _row(level: Level, raw_values: tuple[bytes, ...], charset: bytes, *, big_endian: bool) -> Row:
+    encodings = python_encodings(charset)
     row: Row = {}
-    for attribute in ingested(level):
-        raw = layout.values.get(attribute.tag, b"")
+    for attribute, raw in zip(ingested(level), raw_values, strict=True):
         row[attribute.sql] = _value(attribute, raw, encodings, big_endian=big_endian)
         if attribute.vr == "PN":
             groups = name_groups(str(row[attribute.sql]))
@@ -147,15 +184,20 @@ def _row(level: Level, layout: Layout, encodings: list[str], *, big_endian: bool
     return row
 
 
-def _value(attribute: Attribute, raw: bytes, encodings: list[str], *, big_endian: bool) -> str | int | None:
-    if attribute.vr == "US":
+def _value(
+    attribute: Attribute, raw: bytes, encodings: Sequence[str], *, big_endian: bool
+) -> str | int | None:
+    vr = attribute.vr
+    if vr == "US":
         return int.from_bytes(raw[:2], "big" if big_endian else "little") if len(raw) >= 2 else None
-    if attribute.vr in {"LO", "SH", "PN"}:
+    if not raw:
+        return None if vr == "IS" else ""
+    if vr in _TEXT:
         return decode_text(raw, encodings)[:_MAX_TEXT]
     text = raw.decode("ascii", "replace").strip(" \0")
-    if attribute.vr == "IS":
-        match = re.fullmatch(r"[+-]?\d{1,10}", text.split("\\", maxsplit=1)[0].strip())
+    if vr == "IS":
+        match = _INTEGER.fullmatch(text.split("\\", maxsplit=1)[0].strip())
         return int(match[0]) if match else None
-    if attribute.vr == "DA":
+    if vr == "DA":
         return normal_date(text)
-    return normal_time(text) if attribute.vr == "TM" else text[:_MAX_TEXT]
+    return normal_time(text) if vr == "TM" else text[:_MAX_TEXT]

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import apsw
     from pydicom.dataset import Dataset
 
-    from digital_twins.dicom._store import DicomStore, Instance
+    from digital_twins.dicom._store import DicomStore
+    from digital_twins.dicom._stored import Instance
 
 BASE_MARK = b"@@dicomweb-base@@"
 """Stands for the DICOMweb root in kept JSON; replaced by the real one in each answer."""

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from digital_twins.dicom._commitment import CommitmentResult
-    from digital_twins.dicom._store import DicomStore, Stored
+    from digital_twins.dicom._store import DicomStore
+    from digital_twins.dicom._stored import Stored
     from digital_twins.dicom._tls import Tls
     from digital_twins.dicom._users import UserTable
     from digital_twins.storage import JobQueue

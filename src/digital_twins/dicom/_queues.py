@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import apsw
 
-    from digital_twins.dicom._store import Prepared
+    from digital_twins.dicom._stored import Prepared
     from digital_twins.storage import Database
 
 _WAITING, _DEAD = "waiting", "dead"

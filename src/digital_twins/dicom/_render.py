@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from digital_twins.dicom._accept import Accepted
-    from digital_twins.dicom._store import DicomStore, Instance
+    from digital_twins.dicom._store import DicomStore
+    from digital_twins.dicom._stored import Instance
 
 JPEG, PNG, GIF, PDF = "image/jpeg", "image/png", "image/gif", "application/pdf"
 _FORMATS = {JPEG: "JPEG", PNG: "PNG", GIF: "GIF"}

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from digital_twins.dicom._dimse import Command
     from digital_twins.dicom._framing import Message
     from digital_twins.dicom._requestor import Remote
-    from digital_twins.dicom._store import DicomStore, Instance
+    from digital_twins.dicom._store import DicomStore
+    from digital_twins.dicom._stored import Instance
 
 _COLUMNS = {
     "PatientID": "p.patient_id",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import apsw
 
     from digital_twins.dicom._queues import SendQueues
-    from digital_twins.dicom._store import Prepared
+    from digital_twins.dicom._stored import Prepared
 
 INSTANCE, STUDY_STABLE = "instance", "study_stable"
 

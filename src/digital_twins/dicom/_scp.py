@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,7 +30,8 @@ if TYPE_CHECKING:
     from digital_twins.dicom._framing import Message
     from digital_twins.dicom._peers import PeerTable
     from digital_twins.dicom._requestor import Remote
-    from digital_twins.dicom._store import DicomStore, Prepared, Stored
+    from digital_twins.dicom._store import DicomStore
+    from digital_twins.dicom._stored import Prepared, Stored
     from digital_twins.dicom._tls import Tls
 
 
@@ -196,20 +196,23 @@ class Services:
             yield answer
 
     def _keep(self, message: Message, expected: tuple[str, str], source: str) -> asyncio.Future[Stored]:
-        """Prepare in a thread that also hands over to the writer: the event loop wakes once, at the end."""
+        """Prepare and commit in one thread: the event loop wakes once, at the end."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Stored] = loop.create_future()
-        details = message.prefix_bytes, message.context.transfer_syntax
+        syntax = message.context.transfer_syntax
         prepare = (
-            partial(self.store.prepare_received, message.file, *details, expected=expected, source=source)
+            partial(self.store.prepare, message.dataset, syntax, expected=expected, source=source)
             if message.spool is None
             else partial(
-                self.store.prepare_spooled, message.spool, *details, expected=expected, source=source
+                self.store.prepare_spooled,
+                message.spool,
+                message.prefix_bytes,
+                syntax,
+                expected=expected,
+                source=source,
             )
         )
-        self.keepers.put(
-            partial(_prepare_and_commit, loop, answer, prepare=prepare, commit=self.store.commit)
-        )
+        self.keepers.put(partial(_prepare_and_keep, loop, answer, prepare=prepare, keep=self.store.keep))
         return answer
 
     async def _record_refusal(self, peer: Peer, sop_uid: str, status: int, why: str) -> None:
@@ -252,37 +255,29 @@ class Keepers:
             del work  # holds the bytes of the object
 
 
-def _prepare_and_commit(
+def _prepare_and_keep(
     loop: asyncio.AbstractEventLoop,
     answer: asyncio.Future[Stored],
     *,
     prepare: Callable[[], Prepared],
-    commit: Callable[[Prepared], Future[Stored]],
+    keep: Callable[[Prepared], Stored],
 ) -> None:
     try:
-        commit(prepare()).add_done_callback(partial(_pass_on, loop, answer))
+        outcome: Stored | Exception = keep(prepare())
     except Exception as error:  # noqa: BLE001  (edge of a thread: whatever it is goes to the waiter)
-        failed: Future[Stored] = Future()
-        failed.set_exception(error)
-        _pass_on(loop, answer, failed)
-        del failed  # or the error would hold itself, and through its frames an open cursor, alive
-
-
-def _pass_on(
-    loop: asyncio.AbstractEventLoop, answer: asyncio.Future[Stored], committed: Future[Stored]
-) -> None:
+        outcome = error
     with suppress(RuntimeError):  # the loop may have ended meanwhile
-        loop.call_soon_threadsafe(_settle, answer, committed)
+        loop.call_soon_threadsafe(_settle, answer, outcome)
+    del outcome  # or an error would hold itself, and through its frames an open cursor, alive
 
 
-def _settle(answer: asyncio.Future[Stored], committed: Future[Stored]) -> None:
+def _settle(answer: asyncio.Future[Stored], outcome: Stored | Exception) -> None:
     if answer.done():
         return
-    error = committed.exception()
-    if error is None:
-        answer.set_result(committed.result())
+    if isinstance(outcome, Exception):
+        answer.set_exception(outcome)
     else:
-        answer.set_exception(error)
+        answer.set_result(outcome)
 
 
 def received_header(command: Command, context: AcceptedContext) -> bytes:

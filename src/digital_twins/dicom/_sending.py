@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from digital_twins.dicom._channel import Channel
     from digital_twins.dicom._contexts import AcceptedContext
     from digital_twins.dicom._dimse import Command
-    from digital_twins.dicom._store import DicomStore, Instance
+    from digital_twins.dicom._store import DicomStore
+    from digital_twins.dicom._stored import Instance
 
 _READ_AT_ONCE = 2**24
 _WARNINGS = range(0xB000, 0xC000)

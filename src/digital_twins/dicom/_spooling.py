@@ -1,4 +1,4 @@
-"""Large data sets on their way to disk, beside the event loop."""
+"""Data sets on their way to disk while they arrive."""
 
 from __future__ import annotations
 
@@ -14,22 +14,38 @@ if TYPE_CHECKING:
 
     from digital_twins.storage import Spool
 
+INLINE_BYTES = 2**24
+"""What is written at once, by whoever feeds: a thread would cost more than these writes, which go to memory
+of the system and are synced per object. Beyond, a slow disk must not hold up the event loop."""
+
+_HEAD_BYTES = 2**16
+_SMALL_BYTES = 2**15
+_PIECE_BYTES = 2**18
+_THREAD_PIECE_BYTES = 2**21
+
 
 class SpoolWriter:
-    """Writes pieces in their order in a thread of its own.
+    """Writes and hashes what it is fed, in pieces of a useful size.
 
     Parameters
     ----------
     spool
         The file.
     on_written
-        Called in that thread after each piece, for whoever waits for room.
+        Called in the thread that writes a large object after each piece, for whoever waits for room.
+
+    Attributes
+    ----------
+    head
+        The first 64 KiB, which hold all that the index needs of most objects.
     """
 
     def __init__(self, spool: Spool, on_written: Callable[[], None]) -> None:
         self.spool = spool
+        self.head = bytearray()
         self._on_written = on_written
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
+        self._stage = bytearray()
+        self._thread: ThreadPoolExecutor | None = None
         self._last: Future[None] | None = None
         self._error: DigitalTwinError | None = None
         self._ended = False
@@ -37,16 +53,27 @@ class SpoolWriter:
 
     @property
     def waiting(self) -> int:
-        """Pieces that are still in memory."""
+        """Pieces of a large object that are still in memory."""
         return self._fed - self._written
 
-    def feed(self, piece: memoryview) -> None:
-        """Queue a piece; the caller must not touch its memory again."""
-        self._fed += 1
-        self._last = self._thread.submit(self._write, piece)
+    def feed(self, fragment: bytes | memoryview) -> None:
+        """Take bytes; the caller may touch its memory again."""
+        room = _HEAD_BYTES - len(self.head)
+        if room > 0:
+            self.head += fragment[:room]
+        if self._thread is None and len(fragment) >= _SMALL_BYTES:
+            self._flush()
+            self._write(fragment)
+        else:
+            self._stage += fragment
+            if len(self._stage) >= (_PIECE_BYTES if self._thread is None else _THREAD_PIECE_BYTES):
+                self._flush()
+        if self._thread is None and self.spool.size_bytes >= INLINE_BYTES:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
 
     def finish(self) -> Spool:
         """Wait until everything is written; raises StorageError when a piece could not be."""
+        self._flush()
         if self._last is not None:
             self._last.result()
         if self._error is not None:
@@ -67,17 +94,35 @@ class SpoolWriter:
 
     def discard(self) -> None:
         """End the thread, and remove the file unless the store has taken it."""
-        if not self._ended:
-            self._ended = True
+        if self._ended:
+            return
+        self._ended = True
+        if self._thread is None:
+            self.spool.discard()
+        else:
             self._thread.submit(self.spool.discard)
             self._thread.shutdown(wait=False)
 
-    def _write(self, piece: memoryview) -> None:
+    def _flush(self) -> None:
+        if not self._stage:
+            return
+        if self._thread is None:
+            self._write(self._stage)
+        else:
+            self._fed += 1
+            self._last = self._thread.submit(self._write_there, self._stage)
+        self._stage = bytearray()
+
+    def _write_there(self, piece: bytearray) -> None:
+        try:
+            self._write(piece)
+        finally:
+            self._written += 1
+            self._on_written()
+
+    def _write(self, piece: bytes | bytearray | memoryview) -> None:
         try:
             if self._error is None:
                 self.spool.write(piece)
         except DigitalTwinError as error:
             self._error = error
-        finally:
-            self._written += 1
-            self._on_written()

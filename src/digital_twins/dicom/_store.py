@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from digital_twins._errors import NotFoundError
 from digital_twins.audit import AuditEvent, stage
-from digital_twins.dicom._attributes import Level
 from digital_twins.dicom._dimse import Status
 from digital_twins.dicom._header import ObjectRefusedError, read_header
+from digital_twins.dicom._indexing import check_family, index_object
 from digital_twins.dicom._part10 import file_header, split_file
 from digital_twins.dicom._query import find_all
+from digital_twins.dicom._stored import NEW, REPLACED, Instance, Policy, Prepared, Stored
 from digital_twins.dicom._text import quiet_pydicom
-from digital_twins.dicom._walk import LayoutError
+from digital_twins.dicom._walk import HeadTooShortError, LayoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,87 +27,10 @@ if TYPE_CHECKING:
     import apsw
     from pydicom.dataset import Dataset
 
-    from digital_twins.dicom._header import Family, Header, Row
+    from digital_twins.dicom._header import Family, Header
     from digital_twins.dicom._query import Match, Query
     from digital_twins.dicom._spooling import SpoolWriter
     from digital_twins.storage import BlobStore, Database
-
-NEW, IDENTICAL, DIFFERENT, REPLACED = "new", "identical", "different", "replaced"
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """An object that is on disk.
-
-    Attributes
-    ----------
-    outcome
-        ``"new"``; ``"identical"``: the same bytes were stored before; ``"different"``: another object with
-        this SOP Instance UID was stored before and is kept, these bytes are not (PS3.4 section B.2.3 leaves
-        the choice; first come is kept, counted and audited); ``"replaced"``: it took the place of that one.
-    """
-
-    patient_id: str = field(repr=False)
-    study_uid: str
-    series_uid: str
-    sop_uid: str
-    sop_class_uid: str
-    digest: str
-    size_bytes: int
-    outcome: str
-
-
-@dataclass(frozen=True, slots=True)
-class Instance:
-    """Where one stored object lies and what it is."""
-
-    id: int
-    study_uid: str
-    series_uid: str
-    sop_uid: str
-    sop_class_uid: str
-    instance_number: int | None
-    frames: int
-    transfer_syntax: str
-    digest: str
-    dataset_offset: int
-    size_bytes: int
-    pixel_offset: int | None
-    pixel_length: int | None
-    rows: int
-    columns: int
-    bits_allocated: int
-    patient_id: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What happens to objects that contradict stored ones.
-
-    Attributes
-    ----------
-    duplicates
-        For other bytes under a known SOP Instance UID: ``"ignore"`` keeps the first and answers success,
-        ``"refuse"`` answers 0111, ``"replace"`` takes the new one (of the same series only) into the index;
-        the file of the old one stays.
-    patient_conflicts
-        For an object whose study is stored under another patient: ``"refuse"`` answers A900, ``"accept"``
-        stores it under the patient of the study and says so in the audit trail.
-    """
-
-    duplicates: str = "ignore"
-    patient_conflicts: str = "refuse"
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """An object whose file is on disk and whose index rows are not yet."""
-
-    header: Header
-    digest: str
-    dataset_offset: int
-    size_bytes: int
-    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,25 +130,6 @@ class DicomStore:
         checked = self._check(dataset, transfer_syntax, expected, study_uid)
         return checked.prepared(self.blobs.put(checked.file), source)
 
-    def prepare_received(
-        self,
-        file: memoryview,
-        dataset_offset: int,
-        transfer_syntax: str,
-        *,
-        expected: tuple[str, str],
-        source: str,
-    ) -> Prepared:
-        """Check and write an object whose bytes already stand behind our file header for ``expected``.
-
-        Raises as `prepare` does; the header names what the carrier stated, so a difference is refused.
-        """
-        header = self._header(file[dataset_offset:], transfer_syntax, expected, None)
-        # The blob store reads any bytes-like object once; a copy would cost more than the hash.
-        return _Checked(header, cast("bytes", file), dataset_offset).prepared(
-            self.blobs.put(cast("bytes", file)), source
-        )
-
     def prepare_spooled(
         self,
         writer: SpoolWriter,
@@ -236,9 +141,15 @@ class DicomStore:
     ) -> Prepared:
         """Check and keep an object that went to disk while it arrived; raises as `prepare` does."""
         spool = writer.finish()
-        with writer.mapped() as file:
-            header = self._header(file[dataset_offset:], transfer_syntax, expected, None)
         size = spool.size_bytes
+        try:
+            head = memoryview(writer.head)[dataset_offset:]
+            header = self._allowed(
+                read_header(head, transfer_syntax, size_bytes=size - dataset_offset), expected, None
+            )
+        except HeadTooShortError:
+            with writer.mapped() as file:
+                header = self._allowed(read_header(file[dataset_offset:], transfer_syntax), expected, None)
         return Prepared(header, self.blobs.put_spooled(spool), dataset_offset, size, source)
 
     def commit(self, prepared: Prepared) -> Future[Stored]:
@@ -246,7 +157,11 @@ class DicomStore:
 
         The future raises `ObjectRefusedError` or `StorageError` as `prepare` does.
         """
-        return self.database.submit(lambda cursor: self._index(cursor, prepared))
+        return self.database.submit(partial(self._index, prepared=prepared))
+
+    def keep(self, prepared: Prepared) -> Stored:
+        """Do what `commit` does and wait for it; raises as `prepare` does."""
+        return self.database.write(partial(self._index, prepared=prepared))
 
     def ingest(self, data: bytes, *, source: str = "", study_uid: str | None = None) -> Stored:
         """Store a DICOM file (PS3.10); it is on disk when this returns.
@@ -262,7 +177,7 @@ class DicomStore:
             As `prepare` does, and for an object of another study.
         """
         checked = self._check_file(data, study_uid)
-        return self.commit(checked.prepared(self.blobs.put(checked.file), source)).result()
+        return self.keep(checked.prepared(self.blobs.put(checked.file), source))
 
     def ingest_many(self, files: Iterable[bytes], *, source: str = "") -> list[Stored]:
         """Store several DICOM files with few syncs and commits.
@@ -366,18 +281,11 @@ class DicomStore:
         expected: tuple[str, str] | None,
         study_uid: str | None,
     ) -> _Checked:
-        header = self._header(dataset, transfer_syntax, expected, study_uid)
+        header = self._allowed(read_header(dataset, transfer_syntax), expected, study_uid)
         head = file_header(header.sop_class_uid, header.sop_uid, transfer_syntax)
         return _Checked(header, b"".join((head, dataset)), len(head))
 
-    def _header(
-        self,
-        dataset: bytes | bytearray | memoryview,
-        transfer_syntax: str,
-        expected: tuple[str, str] | None,
-        study_uid: str | None,
-    ) -> Header:
-        header = read_header(dataset, transfer_syntax)
+    def _allowed(self, header: Header, expected: tuple[str, str] | None, study_uid: str | None) -> Header:
         if expected is not None and (header.sop_class_uid, header.sop_uid) != expected:
             raise ObjectRefusedError(
                 "SOP class or instance UID differs from the command", status=Status.DOES_NOT_MATCH
@@ -387,7 +295,7 @@ class DicomStore:
         # This only saves writing a file in vain: the transaction that adds the rows checks again.
         if header.family not in self._seen:
             with self.database.read() as connection:
-                _check_family(connection.cursor(), header, self.policy)
+                check_family(connection.cursor(), header, self.policy)
             self._seen.append(header.family)
         return header
 
@@ -398,27 +306,11 @@ class DicomStore:
             raise ObjectRefusedError(str(error)) from None
         return self._check(memoryview(data)[file.dataset_offset :], file.transfer_syntax, None, study_uid)
 
-    def _tell(self, cursor: apsw.Cursor, prepared: Prepared) -> None:
-        if self.on_new is not None:
-            self.on_new(cursor, prepared)
-
     def _index(self, cursor: apsw.Cursor, prepared: Prepared) -> Stored:
         header = prepared.header
-        known: Any = cursor.execute(
-            "SELECT i.blob, i.id, e.series_uid FROM dicom_instance i JOIN dicom_series e ON e.id = i.series"
-            " WHERE i.sop_uid = ?",
-            (header.sop_uid,),
-        ).fetchone()
-        outcome = NEW
-        if known is not None:
-            outcome = IDENTICAL if known[0] == prepared.digest else _different(header, known[2], self.policy)
-        if outcome == REPLACED:
-            _replace_object(cursor, prepared, self.policy, row=known[1])
-        elif outcome == NEW:
-            _insert_object(cursor, prepared, self.policy)
-        if outcome in {NEW, REPLACED}:
-            self._tell(cursor, prepared)
-        patient_id = _patient_of(cursor, header.study_uid) if outcome != DIFFERENT else header.patient_id
+        outcome, patient_id = index_object(cursor, prepared, self.policy)
+        if outcome in {NEW, REPLACED} and self.on_new is not None:
+            self.on_new(cursor, prepared)
         detail: dict[str, Any] = {
             "outcome": outcome,
             "series": header.series_uid,
@@ -455,140 +347,6 @@ def select_instances(store: DicomStore, where: str, values: Sequence[str | int])
     with store.database.read() as connection:
         rows: list[Any] = connection.execute(_INSTANCE + where, tuple(values)).fetchall()
     return [Instance(*row) for row in rows]
-
-
-def _different(header: Header, series_uid: str, policy: Policy) -> str:
-    """Return the outcome for other bytes under a known SOP Instance UID."""
-    if policy.duplicates == "ignore":
-        return DIFFERENT
-    if policy.duplicates == "refuse":
-        raise ObjectRefusedError(
-            "another object with this SOP Instance UID is stored",
-            status=Status.DUPLICATE_INSTANCE,
-            fix="Give the changed object a new SOP Instance UID.",
-        )
-    if series_uid != header.series_uid:
-        raise ObjectRefusedError(
-            "the object is stored in another series", status=Status.DOES_NOT_MATCH, fix="Correct the UIDs."
-        )
-    return REPLACED
-
-
-def _replace_object(cursor: apsw.Cursor, prepared: Prepared, policy: Policy, *, row: int) -> None:
-    """Put an object into the place of another one.
-
-    The old row goes last, so that the new one cannot get its number: JSON that a reader builds of the old
-    object at this moment must not pass for that of the new one.
-    """
-    cursor.execute("UPDATE dicom_instance SET sop_uid = 'replaced ' || id WHERE id = ?", (row,))
-    _insert_object(cursor, prepared, policy)
-    cursor.execute("DELETE FROM dicom_json WHERE instance = ?", (row,))
-    cursor.execute(
-        "UPDATE dicom_series SET instances = instances - 1"
-        " WHERE id = (SELECT series FROM dicom_instance WHERE id = ?)",
-        (row,),
-    )
-    cursor.execute("DELETE FROM dicom_instance WHERE id = ?", (row,))
-
-
-def _patient_of(cursor: apsw.Cursor, study_uid: str) -> str:
-    row: Any = cursor.execute(
-        "SELECT p.patient_id FROM dicom_study s JOIN dicom_patient p ON p.id = s.patient"
-        " WHERE s.study_uid = ?",
-        (study_uid,),
-    ).fetchone()
-    return str(row[0])
-
-
-def _insert_object(cursor: apsw.Cursor, prepared: Prepared, policy: Policy) -> None:
-    header = prepared.header
-    now = datetime.now(tz=UTC).isoformat()
-    patient, study, series = _check_family(cursor, header, policy)
-    if study is None:
-        patient = patient or _insert(cursor, "dicom_patient", _patient_row(header))
-        row: Row = {**header.rows[Level.STUDY], "patient": patient, "received_utc": now}
-        study = _insert(cursor, "dicom_study", row)
-    if series is None:
-        series = _insert(
-            cursor, "dicom_series", {**header.rows[Level.SERIES], "study": study, "instances": 0}
-        )
-    cursor.execute("UPDATE dicom_series SET instances = instances + 1 WHERE id = ?", (series,))
-    offset = prepared.dataset_offset
-    pixels = None if header.pixel_offset is None else header.pixel_offset + offset
-    _insert(
-        cursor,
-        "dicom_instance",
-        {
-            **header.rows[Level.INSTANCE],
-            "series": series,
-            "transfer_syntax": header.transfer_syntax,
-            "blob": prepared.digest,
-            "dataset_offset": offset,
-            "size_bytes": prepared.size_bytes,
-            "pixel_offset": pixels,
-            "pixel_length": header.pixel_length,
-            "source": prepared.source,
-            "received_utc": now,
-        },
-    )
-
-
-def _patient_row(header: Header) -> Row:
-    return {**header.rows[Level.PATIENT], "namespace": _namespace(header)}
-
-
-def _namespace(header: Header) -> str:
-    issuer = str(header.rows[Level.PATIENT]["issuer"])
-    return issuer if header.patient_id else f"study {header.study_uid}"
-
-
-def _check_family(
-    cursor: apsw.Cursor, header: Header, policy: Policy
-) -> tuple[int | None, int | None, int | None]:
-    """Return the rows of patient, study and series that exist; refuse an object that contradicts them."""
-    study = cursor.execute(
-        "SELECT s.id, s.patient, p.patient_id, p.namespace FROM dicom_study s"
-        " JOIN dicom_patient p ON p.id = s.patient WHERE s.study_uid = ?",
-        (header.study_uid,),
-    ).fetchone()
-    series = cursor.execute(
-        "SELECT e.id, e.study, s.study_uid FROM dicom_series e JOIN dicom_study s ON s.id = e.study"
-        " WHERE e.series_uid = ?",
-        (header.series_uid,),
-    ).fetchone()
-    conflict = study is not None and not _same_patient(header, study[2], study[3])
-    if conflict and policy.patient_conflicts == "refuse":
-        raise ObjectRefusedError(
-            "patient ID conflict: study or series belongs to another patient",
-            status=Status.DOES_NOT_MATCH,
-            fix="Correct the PatientID (or its issuer) at the source, or send the study under a new UID.",
-        )
-    if series is not None and series[2] != header.study_uid:
-        raise ObjectRefusedError(
-            "the series is stored under another study", status=Status.DOES_NOT_MATCH, fix="Correct the UIDs."
-        )
-    if study is not None:
-        return study[1], study[0], series[0] if series else None
-    patient = cursor.execute(
-        "SELECT id FROM dicom_patient WHERE patient_id = ? AND namespace = ?",
-        (header.patient_id, _namespace(header)),
-    ).fetchone()
-    return patient[0] if patient else None, None, None
-
-
-def _same_patient(header: Header, patient_id: str, namespace: str) -> bool:
-    issuers = {namespace, _namespace(header)} - {""}
-    return patient_id == header.patient_id and len(issuers) <= 1
-
-
-def _insert(cursor: apsw.Cursor, table: str, row: Row) -> int:
-    columns = ", ".join(row)
-    marks = ", ".join("?" * len(row))
-    cursor.execute(
-        f"INSERT INTO {table} ({columns}) VALUES ({marks})",  # noqa: S608  (names come from our own tables)
-        tuple(row.values()),
-    )
-    return int(cursor.connection.last_insert_rowid())
 
 
 def not_found(what: str) -> NotFoundError:

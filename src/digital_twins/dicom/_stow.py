@@ -18,7 +18,8 @@ from digital_twins.dicom._walk import LayoutError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from digital_twins.dicom._store import DicomStore, Stored
+    from digital_twins.dicom._store import DicomStore
+    from digital_twins.dicom._stored import Stored
 
 _FILE, _JSON = "application/dicom", "application/dicom+json"
 

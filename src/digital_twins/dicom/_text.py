@@ -26,6 +26,9 @@ class _Quiet:
 _QUIET = _Quiet()
 _TERM = re.compile(r"ISO[ _](?P<kind>IR|2022)[ _-]?(?:IR)?[ _-]?(?P<number>\d+)", re.IGNORECASE)
 
+_DATE_MARKS, _DATE = re.compile(r"[.\-/]"), re.compile(r"\d{8}")
+_TIME = re.compile(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?")
+
 
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
@@ -49,7 +52,8 @@ def quiet_pydicom() -> Iterator[None]:
                 _QUIET.filters.__exit__(None, None, None)
 
 
-def python_encodings(specific_character_set: bytes) -> list[str]:
+@lru_cache(maxsize=64)
+def python_encodings(specific_character_set: bytes) -> tuple[str, ...]:
     """Return Python codec names for a raw Specific Character Set; an unknown term reads as Latin-1."""
     from pydicom.charset import python_encoding
 
@@ -61,7 +65,7 @@ def python_encodings(specific_character_set: bytes) -> list[str]:
             kind = "ISO_IR" if match["kind"].upper() == "IR" else "ISO 2022 IR"
             term = f"{kind} {match['number']}"
         encodings.append(python_encoding.get(term, "latin_1"))
-    return encodings
+    return tuple(encodings)
 
 
 def decode_text(raw: bytes, encodings: Sequence[str]) -> str:
@@ -160,11 +164,11 @@ def has_wildcard(pattern: str) -> bool:
 
 def normal_date(text: str) -> str:
     """Return YYYYMMDD also for the older ``YYYY.MM.DD``, '' when it is no date."""
-    digits = re.sub(r"[.\-/]", "", text.strip())
-    return digits if re.fullmatch(r"\d{8}", digits) else ""
+    digits = _DATE_MARKS.sub("", text.strip())
+    return digits if _DATE.fullmatch(digits) else ""
 
 
 def normal_time(text: str) -> str:
     """Return HH[MM[SS[.F]]] also for the older ``HH:MM:SS``, '' when it is no time."""
     digits = text.strip().replace(":", "")
-    return digits if re.fullmatch(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?", digits) else ""
+    return digits if _TIME.fullmatch(digits) else ""

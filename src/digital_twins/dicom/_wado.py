@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from digital_twins.dicom._accept import Accepted
-    from digital_twins.dicom._store import DicomStore, Instance
+    from digital_twins.dicom._store import DicomStore
+    from digital_twins.dicom._stored import Instance
 
 PIXEL_DATA = "7FE00010"
 _PIXELS = frozenset({PIXEL_DATA, "7FE00008", "7FE00009"})

@@ -13,9 +13,17 @@ _UNDEFINED = 0xFFFFFFFF
 _ITEM_TAG, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
+_SHORT = frozenset(
+    {b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL"}
+    | {b"SS", b"ST", b"TM", b"UI", b"UL", b"US"}
+)
 _MAX_DEPTH = 64
 _MAX_ELEMENTS = 5_000_000
 _MAX_VALUE = 65536
+
+
+class HeadTooShortError(Exception):
+    """The walk needs bytes beyond those that it was given."""
 
 
 class LayoutError(ValueError):
@@ -41,10 +49,11 @@ class Layout:
 
 
 class _Walker:
-    def __init__(self, data: bytes | bytearray | memoryview, *, big_endian: bool) -> None:
+    def __init__(self, data: bytes | bytearray | memoryview, size: int, *, big_endian: bool) -> None:
         order = ">" if big_endian else "<"
         self.data = data
-        self.end = len(data)
+        self.end = size
+        self.present = len(data)
         self.explicit_head = Struct(order + "HH2sH")
         self.implicit_head = Struct(order + "HHI")
         self.long = Struct(order + "I")
@@ -57,6 +66,8 @@ class _Walker:
             raise LayoutError("too many elements")
         if end - position < 8:
             raise LayoutError("cut off inside an element header")
+        if self.present - position < 12 and self.present < self.end:
+            raise HeadTooShortError
         if implicit:
             group, number, length = self.implicit_head.unpack_from(self.data, position)
             return group << 16 | number, b"", length, position + 8
@@ -106,7 +117,12 @@ class _Walker:
 
 
 def walk(
-    data: bytes | bytearray | memoryview, *, implicit: bool, big_endian: bool, wanted: frozenset[int]
+    data: bytes | bytearray | memoryview,
+    *,
+    implicit: bool,
+    big_endian: bool,
+    wanted: frozenset[int],
+    size: int | None = None,
 ) -> Layout:
     """Walk a data set (without preamble and file meta information) from its first to its last byte.
 
@@ -118,16 +134,25 @@ def walk(
         The encoding that the transfer syntax states.
     wanted
         Tags, ``group << 16 | element``, whose raw values are returned when they are at most 64 KiB.
+    size
+        Length of the data set when `data` is only its beginning: usually that is enough, because the pixels
+        come last and only their length counts.
 
     Raises
     ------
+    HeadTooShortError
+        The beginning is not enough.
     LayoutError
         Truncated, lengths that do not fit, elements that are none.
     """
-    walker = _Walker(data, big_endian=big_endian)
+    walker = _Walker(data, len(data) if size is None else size, big_endian=big_endian)
     layout = Layout({})
     position, end = 0, walker.end
     while position < end:
+        if not implicit:
+            position = _short_elements(walker, position, wanted=wanted, values=layout.values)
+            if position == end:
+                break
         tag, vr, length, value = walker.element(position, end, implicit=implicit)
         if length == _UNDEFINED:
             if tag in _PIXELS:
@@ -136,7 +161,34 @@ def walk(
             continue
         position = walker.after(value, length)
         if tag in wanted and length <= _MAX_VALUE:
+            if position > walker.present:
+                raise HeadTooShortError
             layout.values[tag] = bytes(data[value:position])
         elif tag in _PIXELS:
             layout.pixel_offset, layout.pixel_length = value, length
     return layout
+
+
+def _short_elements(
+    walker: _Walker, position: int, *, wanted: frozenset[int], values: dict[int, bytes]
+) -> int:
+    """Walk over elements with a 16-bit length, most of a header, and return where another one starts."""
+    data, end = walker.data, walker.end
+    head, present = walker.explicit_head.unpack_from, walker.present
+    last = present - 8
+    for _ in range(_MAX_ELEMENTS - walker.count):
+        if position > last:
+            break
+        group, number, vr, length = head(data, position)
+        value = position + 8
+        after = value + length
+        if vr not in _SHORT or group == 0xFFFE or after > end:
+            break
+        tag = group << 16 | number
+        if tag in wanted:
+            if after > present:
+                break
+            values[tag] = bytes(data[value:after])
+        walker.count += 1
+        position = after
+    return position

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from starlette.requests import HTTPConnection, Request
     from starlette.routing import BaseRoute
 
-    from digital_twins.dicom._store import DicomStore, Stored
+    from digital_twins.dicom._store import DicomStore
+    from digital_twins.dicom._stored import Stored
     from digital_twins.dicom._web_base import Operation
 
 _PATH_KEYWORDS = {"study": "StudyInstanceUID", "series": "SeriesInstanceUID"}
@@ -57,8 +58,8 @@ def dicomweb_routes(
     """
     door = Door(store, authorize)
     return [
-        *_search_routes(door),
         *_retrieve_routes(door),
+        *_search_routes(door),
         *_store_routes(door, on_stored, max_object_bytes),
         *workitem_routes(door, Workitems(store)),
     ]
@@ -103,11 +104,11 @@ def _retrieve_routes(door: Door) -> list[Route]:
     wado = Retrieval(door)
     rendered, thumbnail = wado.rendered(thumbnail=False), wado.rendered(thumbnail=True)
     table: list[tuple[str, Callable[[Request], Awaitable[Response]]]] = [
+        (_FRAMES, wado.frames),  # first: asked for most, and every pattern before it costs time
         *((path, wado.objects) for path in (_STUDY, _SERIES, _INSTANCE)),
         *((path + "/metadata", wado.metadata) for path in (_STUDY, _SERIES, _INSTANCE)),
         *((path + "/rendered", rendered) for path in (_STUDY, _SERIES, _INSTANCE, _FRAMES)),
         *((path + "/thumbnail", thumbnail) for path in (_STUDY, _SERIES, _INSTANCE, _FRAMES)),
-        (_FRAMES, wado.frames),
         (_INSTANCE + "/bulkdata/{tag}", wado.bulk),
         ("/wado", wado.wado_uri),
     ]

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from digital_twins.dicom._accept import Accepted
     from digital_twins.dicom._body import Body
-    from digital_twins.dicom._store import DicomStore, Instance
+    from digital_twins.dicom._store import DicomStore
+    from digital_twins.dicom._stored import Instance
 
 Operation = Literal["search", "retrieve", "store", "read-workitem", "write-workitem"]
 JSON = "application/dicom+json"

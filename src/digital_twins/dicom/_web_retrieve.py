@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from digital_twins.dicom._render import Rendering
-    from digital_twins.dicom._store import DicomStore, Instance
+    from digital_twins.dicom._store import DicomStore
+    from digital_twins.dicom._stored import Instance
     from digital_twins.dicom._wado import ObjectFormat
     from digital_twins.dicom._web_base import Door
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import os
@@ -11,13 +10,12 @@ import re
 import secrets
 import shutil
 import weakref
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from digital_twins._errors import InputError, NotFoundError, StorageError
 from digital_twins.storage._failures import from_os_error
-from digital_twins.storage._spool import Spool
+from digital_twins.storage._spool import Spool, nameless_works
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,11 +24,8 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _OPEN_FILES = 256
 """Files that `put_many` holds open at once, well below the usual limit of 1024."""
 
-_SYNC_THREADS = 8
 _WHAT = "The bytes could not be stored."
 _NEW_MODE, _PROVEN_MODE = 0o640, 0o440
-_NO_LINK = frozenset({errno.EEXIST, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS})
-"""Why a name cannot be made by a link: it exists, or this file system has no links."""
 
 
 class BlobStore:
@@ -66,7 +61,7 @@ class BlobStore:
             _make_folders(self.root)
         except OSError as error:
             raise from_os_error(error, "The blob store could not be opened.") from error
-        self._syncer, self._process = _new_syncer(), os.getpid()
+        self._nameless = nameless_works(self._scratch)
         weakref.finalize(self, _give_up_folder, self._scratch, lock, os.getpid())
 
     def put(self, data: bytes) -> str:
@@ -79,10 +74,17 @@ class BlobStore:
         """
         digest = hashlib.sha256(data).hexdigest()
         try:
-            stored = self._holds(digest, len(data)) or self._put_linked(digest, data)
+            if self._holds(digest, len(data)):
+                return digest
         except OSError as error:
             raise from_os_error(error, _WHAT) from error
-        return digest if stored else self.put_many([data])[0]
+        spool = self.spool()
+        try:
+            spool.append(data)
+            self._take(spool, digest)
+        finally:
+            spool.discard()
+        return digest
 
     def put_many(self, blobs: Iterable[bytes]) -> list[str]:
         """Store several blobs durably with one pass of syncs and return their SHA-256 in order.
@@ -132,7 +134,7 @@ class BlobStore:
             No file can be made.
         """
         try:
-            return Spool(self._scratch / secrets.token_hex(8))
+            return Spool(self._scratch, nameless=self._nameless)
         except OSError as error:
             raise from_os_error(error, _WHAT) from error
 
@@ -145,19 +147,8 @@ class BlobStore:
             As for `put`.
         """
         digest = spool.digest
-        target = self.path(digest)
         try:
-            if not self._holds(digest, spool.size_bytes):
-                with _replacing(self.root):
-                    spool.path.replace(target)
-                try:
-                    self._sync_both(spool.descriptor, target.parent)
-                except OSError:
-                    _unlink_own(self.root, target, spool.descriptor)
-                    raise
-                os.fchmod(spool.descriptor, _PROVEN_MODE)
-        except OSError as error:
-            raise from_os_error(error, _WHAT) from error
+            self._take(spool, digest)
         finally:
             spool.discard()
         return digest
@@ -216,47 +207,33 @@ class BlobStore:
     def _holds(self, digest: str, size: int) -> bool:
         """Whether the name exists and bears the mark of a file whose syncs are done."""
         try:
-            found = self.path(digest).stat()
+            found = os.stat(f"{self.root}/{digest[:2]}/{digest[2:]}")  # noqa: PTH116  (a Path costs more)
         except FileNotFoundError:
             return False
         return found.st_size == size and not found.st_mode & 0o222
 
-    def _put_linked(self, digest: str, data: bytes) -> bool:
-        """Store a blob that has no name yet; False when it has one, or links do not work here.
+    def _take(self, spool: Spool, digest: str) -> None:
+        """Give a whole file its name, then sync it and its folder.
 
-        The name is made before the syncs, so that file and folder go to disk in one commit of the file
-        system's journal instead of two, one after the other.
+        The name is made before the syncs: a file system with a journal then needs one commit for both, and
+        the second sync finds nothing left to write.
         """
-        target, temporary = self.path(digest), self._scratch / secrets.token_hex(8)
-        descriptor = _open_new(temporary)
+        folder = f"{self.root}/{digest[:2]}"
+        target = f"{folder}/{digest[2:]}"
         try:
+            if not spool.link(target):
+                if self._holds(digest, spool.size_bytes):
+                    return
+                with _replacing(self.root):
+                    spool.replace(target)
             try:
-                _write_all(descriptor, data)
-                os.link(temporary, target)
-            except OSError as error:
-                if error.errno in _NO_LINK:
-                    return False
-                raise
-            finally:
-                temporary.unlink()
-            try:
-                self._sync_both(descriptor, target.parent)
+                _sync_both(spool.descriptor, folder)
             except OSError:
-                _unlink_own(self.root, target, descriptor)
+                _unlink_own(self.root, Path(target), spool.descriptor)
                 raise
-            os.fchmod(descriptor, _PROVEN_MODE)
-        finally:
-            os.close(descriptor)
-        return True
-
-    def _sync_both(self, file: int, folder: Path) -> None:
-        if os.getpid() != self._process:  # threads do not survive a fork
-            self._syncer, self._process = _new_syncer(), os.getpid()
-        other = self._syncer.submit(_sync_folder, folder)
-        try:
-            os.fsync(file)
-        finally:
-            other.result()
+            os.fchmod(spool.descriptor, _PROVEN_MODE)
+        except OSError as error:
+            raise from_os_error(error, _WHAT) from error
 
 
 def _open_new(path: Path) -> int:
@@ -338,10 +315,6 @@ def _make_folders(root: Path) -> None:
     _sync_folder(root)
 
 
-def _new_syncer() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_SYNC_THREADS, thread_name_prefix="sync")
-
-
 @contextlib.contextmanager
 def _replacing(root: Path) -> Iterator[None]:
     """Keep every other process and thread from replacing or taking back names."""
@@ -360,7 +333,12 @@ def _unlink_own(root: Path, target: Path, descriptor: int) -> None:
             target.unlink()
 
 
-def _sync_folder(folder: Path) -> None:
+def _sync_both(file: int, folder: str) -> None:
+    os.fsync(file)
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: str | Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -3,37 +3,53 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
-from typing import TYPE_CHECKING
+import secrets
+from pathlib import Path
 
 from digital_twins.storage._failures import from_os_error
 
-if TYPE_CHECKING:
-    from pathlib import Path
+_NEW_MODE = 0o640
+_NO_LINK = frozenset({errno.EEXIST, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS})
+"""Why a name cannot be made by a link: it exists, or this file system has no links."""
 
 
 class Spool:
     """A temporary file of `BlobStore.spool`; one thread at a time may use it.
 
+    Parameters
+    ----------
+    folder
+        Where the file lies until it gets its name.
+    nameless
+        Whether it needs no name until then, as `nameless_works` found out: that saves two changes of a folder
+        for every file, and a process that dies leaves nothing behind.
+
     Attributes
     ----------
-    path, descriptor
+    descriptor
         The file, open for reading and writing until `discard`.
     size_bytes
         What has been written.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o640)
+    def __init__(self, folder: Path, *, nameless: bool) -> None:
+        self._folder = folder
+        self._name = "" if nameless else self._new_name()
+        self.descriptor = (
+            os.open(folder, os.O_RDWR | os.O_TMPFILE, _NEW_MODE)
+            if nameless
+            else os.open(self._name, os.O_RDWR | os.O_CREAT | os.O_EXCL, _NEW_MODE)
+        )
         self.size_bytes = 0
         self._hash = hashlib.sha256()
         self._open = True
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what has been written, in hex."""
+        """SHA-256 of what `write` has got, in hex."""
         return self._hash.hexdigest()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -44,8 +60,12 @@ class Spool:
         StorageError
             Disk full, quota used up or device error; the spool is of no more use.
         """
+        self._hash.update(data)
+        self.append(data)
+
+    def append(self, data: bytes | bytearray | memoryview) -> None:
+        """Append bytes whose digest the caller knows; raises as `write` does."""
         rest = memoryview(data)
-        self._hash.update(rest)
         self.size_bytes += len(rest)
         try:
             while rest:
@@ -53,11 +73,60 @@ class Spool:
         except OSError as error:
             raise from_os_error(error, "The bytes could not be stored.") from error
 
+    def link(self, target: str) -> bool:
+        """Give the file a name that nobody has yet; False when somebody has, or links do not work here."""
+        try:
+            self._link(target)
+        except OSError as error:
+            if error.errno in _NO_LINK:
+                return False
+            raise
+        return True
+
+    def replace(self, target: str) -> None:
+        """Give the file a name, whoever has it."""
+        if not self._name:
+            name = self._new_name()
+            self._link(name)
+            self._name = name
+        Path(self._name).replace(target)
+        self._name = ""
+
     def discard(self) -> None:
-        """Close the file, and remove it unless the store has taken it; further calls do nothing."""
+        """Close the file, and remove it unless it has got a name; further calls do nothing."""
         if not self._open:
             return
         self._open = False
         os.close(self.descriptor)
-        with contextlib.suppress(OSError):
-            self.path.unlink()
+        if self._name:
+            with contextlib.suppress(OSError):
+                Path(self._name).unlink()
+
+    def _new_name(self) -> str:
+        return str(self._folder / secrets.token_hex(8))
+
+    def _link(self, target: str) -> None:
+        if self._name:
+            os.link(self._name, target)
+        else:
+            # Any descriptor does: it makes Python follow the link, and the path is absolute.
+            os.link(f"/proc/self/fd/{self.descriptor}", target, src_dir_fd=self.descriptor)
+
+
+def nameless_works(folder: Path) -> bool:
+    """Whether files without a name can be made in a folder and be named later (Linux, most file systems)."""
+    if not hasattr(os, "O_TMPFILE"):
+        return False
+    try:
+        spool = Spool(folder, nameless=True)
+    except OSError:
+        return False
+    target = folder / secrets.token_hex(8)
+    try:
+        worked = spool.link(str(target))
+    except OSError:
+        return False
+    finally:
+        spool.discard()
+    target.unlink(missing_ok=True)
+    return worked
