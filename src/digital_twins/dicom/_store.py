@@ -15,6 +15,7 @@ from digital_twins.dicom._dimse import Status
 from digital_twins.dicom._header import ObjectRefusedError, read_header
 from digital_twins.dicom._part10 import file_header, split_file
 from digital_twins.dicom._query import find_all
+from digital_twins.dicom._survivor import survivor
 from digital_twins.dicom._text import quiet_pydicom
 from digital_twins.dicom._walk import LayoutError
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from digital_twins.dicom._query import Match, Query
     from digital_twins.dicom._spooling import SpoolWriter
     from digital_twins.storage import BlobStore, Database
+
+    Bytes = bytes | bytearray | memoryview
 
 NEW, IDENTICAL, DIFFERENT, REPLACED = "new", "identical", "different", "replaced"
 
@@ -156,6 +159,14 @@ class DicomStore:
     policy
         What happens to objects that contradict stored ones; the default ignores duplicates and refuses
         patient conflicts.
+
+    Attributes
+    ----------
+    room
+        Called with the bytes of each object before its file is written; raises StorageError to refuse it.
+    coerce
+        Called with header, encoded data set and source of each object; returns what is stored instead, or
+        None to keep it byte for byte.
     """
 
     def __init__(
@@ -168,6 +179,8 @@ class DicomStore:
         policy: Policy | None = None,
     ) -> None:
         self.on_new = on_new
+        self.room: Callable[[int], None] | None = None
+        self.coerce: Callable[[Header, Bytes, str], bytes | None] | None = None
         self.policy = policy or Policy()
         self.database = database
         self.blobs = blobs
@@ -203,6 +216,7 @@ class DicomStore:
         StorageError
             The disk is full or cannot be written; nothing is left behind.
         """
+        dataset = self._coerced(dataset, transfer_syntax, source) or dataset
         checked = self._check(dataset, transfer_syntax, expected, study_uid)
         return checked.prepared(self.blobs.put(checked.file), source)
 
@@ -219,6 +233,9 @@ class DicomStore:
 
         Raises as `prepare` does; the header names what the carrier stated, so a difference is refused.
         """
+        changed = self._coerced(file[dataset_offset:], transfer_syntax, source)
+        if changed is not None:
+            return self.prepare(changed, transfer_syntax, expected=expected, source=source)
         header = self._header(file[dataset_offset:], transfer_syntax, expected, None)
         # The blob store reads any bytes-like object once; a copy would cost more than the hash.
         return _Checked(header, cast("bytes", file), dataset_offset).prepared(
@@ -237,7 +254,11 @@ class DicomStore:
         """Check and keep an object that went to disk while it arrived; raises as `prepare` does."""
         spool = writer.finish()
         with writer.mapped() as file:
-            header = self._header(file[dataset_offset:], transfer_syntax, expected, None)
+            changed = self._coerced(file[dataset_offset:], transfer_syntax, source)
+            if changed is None:
+                header = self._header(file[dataset_offset:], transfer_syntax, expected, None)
+        if changed is not None:
+            return self.prepare(changed, transfer_syntax, expected=expected, source=source)
         size = spool.size_bytes
         return Prepared(header, self.blobs.put_spooled(spool), dataset_offset, size, source)
 
@@ -261,7 +282,7 @@ class DicomStore:
         ObjectRefusedError, StorageError
             As `prepare` does, and for an object of another study.
         """
-        checked = self._check_file(data, study_uid)
+        checked = self._check_file(data, study_uid, source)
         return self.commit(checked.prepared(self.blobs.put(checked.file), source)).result()
 
     def ingest_many(self, files: Iterable[bytes], *, source: str = "") -> list[Stored]:
@@ -274,7 +295,7 @@ class DicomStore:
         """
         rest = iter(files)
         futures: list[Future[Stored]] = []
-        while group := [self._check_file(data, None) for data in islice(rest, _GROUP)]:
+        while group := [self._check_file(data, None, source) for data in islice(rest, _GROUP)]:
             digests = self.blobs.put_many(checked.file for checked in group)
             for checked, digest in zip(group, digests, strict=True):
                 futures.append(self.commit(checked.prepared(digest, source)))
@@ -375,6 +396,8 @@ class DicomStore:
         expected: tuple[str, str] | None,
         study_uid: str | None,
     ) -> Header:
+        if self.room is not None:
+            self.room(len(dataset))
         header = read_header(dataset, transfer_syntax)
         if expected is not None and (header.sop_class_uid, header.sop_uid) != expected:
             raise ObjectRefusedError(
@@ -389,12 +412,19 @@ class DicomStore:
             self._seen.append(header.family)
         return header
 
-    def _check_file(self, data: bytes, study_uid: str | None) -> _Checked:
+    def _coerced(self, dataset: Bytes, transfer_syntax: str, source: str) -> bytes | None:
+        if self.coerce is None:
+            return None
+        return self.coerce(read_header(dataset, transfer_syntax), dataset, source)
+
+    def _check_file(self, data: bytes, study_uid: str | None, source: str) -> _Checked:
         try:
             file = split_file(data)
         except LayoutError as error:
             raise ObjectRefusedError(str(error)) from None
-        return self._check(memoryview(data)[file.dataset_offset :], file.transfer_syntax, None, study_uid)
+        dataset: Bytes = memoryview(data)[file.dataset_offset :]
+        dataset = self._coerced(dataset, file.transfer_syntax, source) or dataset
+        return self._check(dataset, file.transfer_syntax, None, study_uid)
 
     def _tell(self, cursor: apsw.Cursor, prepared: Prepared) -> None:
         if self.on_new is not None:
@@ -416,7 +446,7 @@ class DicomStore:
             _insert_object(cursor, prepared, self.policy)
         if outcome in {NEW, REPLACED}:
             self._tell(cursor, prepared)
-        patient_id = _patient_of(cursor, header.study_uid) if outcome != DIFFERENT else header.patient_id
+        patient_id = header.patient_id if outcome == DIFFERENT else _patient_of(cursor, header)
         detail: dict[str, Any] = {
             "outcome": outcome,
             "series": header.series_uid,
@@ -489,13 +519,14 @@ def _replace_object(cursor: apsw.Cursor, prepared: Prepared, policy: Policy, *, 
     cursor.execute("DELETE FROM dicom_instance WHERE id = ?", (row,))
 
 
-def _patient_of(cursor: apsw.Cursor, study_uid: str) -> str:
+def _patient_of(cursor: apsw.Cursor, header: Header) -> str:
+    """Return the PatientID of the study; its own for a note that has just withdrawn its whole study."""
     row: Any = cursor.execute(
         "SELECT p.patient_id FROM dicom_study s JOIN dicom_patient p ON p.id = s.patient"
         " WHERE s.study_uid = ?",
-        (study_uid,),
+        (header.study_uid,),
     ).fetchone()
-    return str(row[0])
+    return str(row[0]) if row else header.patient_id
 
 
 def _insert_object(cursor: apsw.Cursor, prepared: Prepared, policy: Policy) -> None:
@@ -555,6 +586,8 @@ def _check_family(
         (header.series_uid,),
     ).fetchone()
     conflict = study is not None and not _same_patient(header, study[2], study[3])
+    if conflict and study is not None:
+        conflict = survivor(cursor, header.patient_id, _namespace(header)) != (study[2], study[3])
     if conflict and policy.patient_conflicts == "refuse":
         raise ObjectRefusedError(
             "patient ID conflict: study or series belongs to another patient",
@@ -569,7 +602,7 @@ def _check_family(
         return study[1], study[0], series[0] if series else None
     patient = cursor.execute(
         "SELECT id FROM dicom_patient WHERE patient_id = ? AND namespace = ?",
-        (header.patient_id, _namespace(header)),
+        survivor(cursor, header.patient_id, _namespace(header)),
     ).fetchone()
     return patient[0] if patient else None, None, None
 
