@@ -1,4 +1,4 @@
-"""What operators do to stored objects: rejection notes, merges, coercion, retention; by DIMSE and DICOMweb."""
+"""What operators do to stored objects: rejection notes, merges, coercion, retention."""
 
 from __future__ import annotations
 

@@ -131,6 +131,7 @@ if TYPE_CHECKING:
         DicomStore as DicomStore,
         Instance as Instance,
         Policy as Policy,
+        Prepared as Prepared,
         Stored as Stored,
     )
     from digital_twins.dicom._tls import Tls as Tls
@@ -176,7 +177,7 @@ _WHERE = {
     "Query": "digital_twins.dicom._query",
     "SignInRequiredError": "digital_twins.dicom._web_base",
     **dict.fromkeys(("DownloadedStudy", "Progress"), "digital_twins.dicom._web_download"),
-    **dict.fromkeys(("Policy", "Stored"), "digital_twins.dicom._store"),
+    **dict.fromkeys(("Policy", "Prepared", "Stored"), "digital_twins.dicom._store"),
     "build_pending": "digital_twins.dicom._json",
     "dicomweb_routes": "digital_twins.dicom._web",
     **dict.fromkeys(("Access", "Events", "Listener", "start_listener"), "digital_twins.dicom._listener"),

@@ -71,13 +71,13 @@ def merge_patients(
                 "Nothing is stored under the PatientID that is to go.",
                 "Check both PatientIDs and their issuers.",
             )
-        return merge_in(cursor, store, prior, surviving, agent=agent)
+        return merge_in(cursor, store, prior=prior, surviving=surviving, agent=agent)
 
     return merge_of(store, store.database.write(work))
 
 
 def merge_in(
-    cursor: apsw.Cursor, store: DicomStore, prior: PatientKey, surviving: PatientKey, *, agent: str
+    cursor: apsw.Cursor, store: DicomStore, *, prior: PatientKey, surviving: PatientKey, agent: str
 ) -> int:
     """Merge inside the caller's transaction, also before anything of either patient came; return its id.
 
