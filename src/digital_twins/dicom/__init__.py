@@ -134,6 +134,7 @@ if TYPE_CHECKING:
         Prepared as Prepared,
         Stored as Stored,
     )
+    from digital_twins.dicom._study_download import download_study as download_study
     from digital_twins.dicom._tls import Tls as Tls
     from digital_twins.dicom._twin_codes import (
         DATA_STATUS as DATA_STATUS,
@@ -238,6 +239,7 @@ _WHERE = {
         "digital_twins.dicom._retention",
     ),
     **dict.fromkeys(("Worklist", "WorklistItem", "schedule_item"), "digital_twins.dicom._worklist"),
+    "download_study": "digital_twins.dicom._study_download",
     "Tls": "digital_twins.dicom._tls",
     **dict.fromkeys(("UserTable", "hash_passcode"), "digital_twins.dicom._users"),
     **dict.fromkeys(("DocumentIdentity", "Software"), "digital_twins.dicom._documents"),

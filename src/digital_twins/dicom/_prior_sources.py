@@ -91,7 +91,7 @@ class _Web:
         client = DicomWebClient(self._url, headers=self._headers)
         found: list[Any] = client.search_studies(PatientID=patient_id)
         return [
-            _prior(each, client.search_series(str(each.StudyInstanceUID)))
+            _prior(each, client.search_series(str(each.StudyInstanceUID), fields=("BodyPartExamined",)))
             for each in found
             if str(each.get("PatientID") or "") == patient_id
         ]
