@@ -7,15 +7,18 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 import uvicorn
 
+import twin_page_fixture as made_up
 from browser import Browser, browser
 from dicom_support import ct_slice, file_bytes, listening, open_store
 from digital_twins import dicom
 from digital_twins.server import create_app, open_services
 from digital_twins.server._api import ApiParts
 from digital_twins.server._models import Health
+from digital_twins.server._operations import follow_operations
 from digital_twins.server._operations_api import Operations
 from digital_twins.server._routing import _show_metrics
 
@@ -74,6 +77,27 @@ def fill(services: Services, port: int) -> None:
     services.prefetch.request("P1", order="1")
     services.prefetch.run(services.prefetch.due()[0], Failing())
     services.prefetch.request("P1", order="2")
+
+
+def test_a_twin_whose_images_were_withdrawn_says_so(
+    chromium: Browser, site: tuple[Services, str], tmp_path: Path
+) -> None:
+    services, base = site
+    key = services.catalogue.patient_key("P1")
+    view = made_up.twin(key)
+    twin = view.twin_id, view.version
+    services.database.write(lambda cursor: services.catalogue.keep_in(cursor, view, {}))
+    services.database.write(lambda cursor: services.stale.depends_in(cursor, twin, ["1.2.3.1.1.3"]))
+    follow_operations(services)
+    services.rejections.reject(("1.2.3.1.1.3",), "113037")
+    answer = httpx.get(f"{base}/api/twins/{view.twin_id}").json()
+    assert [mark["reason"] for mark in answer["stale"]] == ["Rejected for Patient Safety Reasons"]
+    assert httpx.get(f"{base}/api/patients/{key}").json()["twins"][0]["stale"] is True
+    with chromium.page() as page:
+        page.goto(f"{base}/patients/{key}")
+        page.get_by_text("STALE. Images behind this twin were withdrawn").wait_for(timeout=60_000)
+        assert chromium.violations(page) == []
+        page.screenshot(path=tmp_path / "stale.png")
 
 
 class Failing:
