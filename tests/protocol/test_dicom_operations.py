@@ -109,6 +109,15 @@ def test_a_note_cannot_reach_another_patient_and_may_come_first(tmp_path: Path) 
             store.ingest(file_bytes(ct_slice(1, patient="P2", study="2", series="2.1")))
 
 
+def test_every_column_is_put_back(tmp_path: Path) -> None:
+    from digital_twins.dicom._removal import COLUMNS
+
+    with open_store(tmp_path) as store, store.database.read() as connection:
+        for table, names in COLUMNS.items():
+            there = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+            assert there == names
+
+
 def test_a_withdrawal_of_a_whole_study_can_be_undone(tmp_path: Path) -> None:
     with open_store(tmp_path) as store:
         rejections = rejecting(store)

@@ -15,6 +15,26 @@ if TYPE_CHECKING:
 Entry = dict[str, dict[str, Any]]
 """The index rows of one object by table: patient, study, series and instance."""
 
+COLUMNS = {
+    "dicom_patient": (
+        "id patient_id issuer namespace name name_alphabetic name_ideographic name_phonetic birth_date sex"
+    ).split(),
+    "dicom_study": (
+        "id patient study_uid study_date study_time accession_number study_id description referring "
+        "referring_alphabetic referring_ideographic referring_phonetic received_utc"
+    ).split(),
+    "dicom_series": (
+        "id study series_uid modality series_number description series_date series_time body_part "
+        "laterality protocol manufacturer institution station frame_of_reference_uid performed_date "
+        "performed_time instances"
+    ).split(),
+    "dicom_instance": (
+        "id series sop_uid sop_class_uid instance_number content_date content_time acquisition_date "
+        "acquisition_time acquisition_number rows columns bits_allocated frames transfer_syntax "
+        "blob dataset_offset size_bytes pixel_offset pixel_length source received_utc"
+    ).split(),
+}
+"""Every column of the index, so that what is put back is what was taken out; a test compares them."""
 _UNIQUE = {
     "dicom_patient": ("patient_id", "namespace"),
     "dicom_study": ("study_uid",),
@@ -106,14 +126,11 @@ def add_patient(cursor: apsw.Cursor, row: dict[str, Any]) -> int:
 
 
 def _row(cursor: apsw.Cursor, table: str, column: str, value: str | int) -> dict[str, Any] | None:
-    cursor.execute(f"SELECT 1 FROM {table} WHERE {column} = ?", (value,))  # noqa: S608  (own names)
-    if cursor.fetchone() is None:
-        return None
-    cursor.execute(f"SELECT * FROM {table} WHERE {column} = ?", (value,))  # noqa: S608  (own names)
-    names = [each[0] for each in cursor.description]
-    values: Any = cursor.fetchone()
+    names = COLUMNS[table]
+    sql = f"SELECT {', '.join(names)} FROM {table} WHERE {column} = ?"  # noqa: S608  (own names)
+    values: Any = cursor.execute(sql, (value,)).fetchone()
     cursor.fetchall()
-    return dict(zip(names, values, strict=True))
+    return None if values is None else dict(zip(names, values, strict=True))
 
 
 def _found(cursor: apsw.Cursor, table: str, row: dict[str, Any]) -> int | None:
