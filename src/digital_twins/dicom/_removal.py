@@ -16,23 +16,77 @@ Entry = dict[str, dict[str, Any]]
 """The index rows of one object by table: patient, study, series and instance."""
 
 COLUMNS = {
-    "dicom_patient": (
-        "id patient_id issuer namespace name name_alphabetic name_ideographic name_phonetic birth_date sex"
-    ).split(),
-    "dicom_study": (
-        "id patient study_uid study_date study_time accession_number study_id description referring "
-        "referring_alphabetic referring_ideographic referring_phonetic received_utc"
-    ).split(),
-    "dicom_series": (
-        "id study series_uid modality series_number description series_date series_time body_part "
-        "laterality protocol manufacturer institution station frame_of_reference_uid performed_date "
-        "performed_time instances"
-    ).split(),
-    "dicom_instance": (
-        "id series sop_uid sop_class_uid instance_number content_date content_time acquisition_date "
-        "acquisition_time acquisition_number rows columns bits_allocated frames transfer_syntax "
-        "blob dataset_offset size_bytes pixel_offset pixel_length source received_utc"
-    ).split(),
+    "dicom_patient": [
+        "id",
+        "patient_id",
+        "issuer",
+        "namespace",
+        "name",
+        "name_alphabetic",
+        "name_ideographic",
+        "name_phonetic",
+        "birth_date",
+        "sex",
+    ],
+    "dicom_study": [
+        "id",
+        "patient",
+        "study_uid",
+        "study_date",
+        "study_time",
+        "accession_number",
+        "study_id",
+        "description",
+        "referring",
+        "referring_alphabetic",
+        "referring_ideographic",
+        "referring_phonetic",
+        "received_utc",
+    ],
+    "dicom_series": [
+        "id",
+        "study",
+        "series_uid",
+        "modality",
+        "series_number",
+        "description",
+        "series_date",
+        "series_time",
+        "body_part",
+        "laterality",
+        "protocol",
+        "manufacturer",
+        "institution",
+        "station",
+        "frame_of_reference_uid",
+        "performed_date",
+        "performed_time",
+        "instances",
+    ],
+    "dicom_instance": [
+        "id",
+        "series",
+        "sop_uid",
+        "sop_class_uid",
+        "instance_number",
+        "content_date",
+        "content_time",
+        "acquisition_date",
+        "acquisition_time",
+        "acquisition_number",
+        "rows",
+        "columns",
+        "bits_allocated",
+        "frames",
+        "transfer_syntax",
+        "blob",
+        "dataset_offset",
+        "size_bytes",
+        "pixel_offset",
+        "pixel_length",
+        "source",
+        "received_utc",
+    ],
 }
 """Every column of the index, so that what is put back is what was taken out; a test compares them."""
 _UNIQUE = {
