@@ -13,6 +13,11 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from digital_twins._dicom_rules import (  # noqa: TC001  (pydantic reads the annotations)
+    DicomCoercionSettings as DicomCoercionSettings,  # noqa: PLC0414  (public here)
+    DicomPrefetchSettings as DicomPrefetchSettings,  # noqa: PLC0414
+    DicomRetentionSettings as DicomRetentionSettings,  # noqa: PLC0414
+)
 from digital_twins._errors import InputError, NotFoundError
 from digital_twins._logging import get_logger
 
@@ -179,6 +184,27 @@ class Settings(BaseSettings):
     """An object whose study is stored under another patient: refuse it, or keep it under the study's
     patient."""
 
+    dicom_coercions: tuple[DicomCoercionSettings, ...] = ()
+    """Attributes that are changed in what arrives or is sent on; see below."""
+
+    dicom_prefetch: tuple[DicomPrefetchSettings, ...] = ()
+    """Archives from which priors are fetched when something is ordered; see below."""
+
+    dicom_retention: tuple[DicomRetentionSettings, ...] = ()
+    """Which studies are removed; see below."""
+
+    dicom_retention_hours: float = Field(default=24.0, ge=0)
+    """Hours between two runs of the retention rules; 0: only when `twin dicom retention` is called."""
+
+    dicom_quota_bytes: int = Field(default=0, ge=0)
+    """All DICOM files together; further objects are refused with A700. 0: no quota."""
+
+    dicom_min_free_bytes: int = Field(default=0, ge=0)
+    """Free disk space that DICOM objects leave; others are refused with A700. 0: all may be used."""
+
+    dicom_rejected_for_quality: Literal["hide", "show"] = "hide"
+    """What a rejection note with 113001 Rejected for Quality Reasons does to the objects that it names."""
+
     dicom_tls_port: int | None = Field(default=None, ge=0, le=65535)
     """Second DICOM port that speaks TLS 1.3 and asks for certificates (2762 is registered for it); none: no
     such port."""
@@ -252,7 +278,9 @@ class Settings(BaseSettings):
             raise ValueError("must be 1 to 16 printable ASCII characters without a backslash")
         return title
 
-    @field_validator("dicom_peers", "dicom_routes", mode="before")
+    @field_validator(
+        "dicom_peers", "dicom_routes", "dicom_coercions", "dicom_prefetch", "dicom_retention", mode="before"
+    )
     @classmethod
     def _tables_from_json(cls, value: object) -> object:
         """An environment variable holds the tables as JSON."""

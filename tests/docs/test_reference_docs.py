@@ -31,7 +31,7 @@ def served() -> set[str]:
         re.sub(r"/$", "", route.path) for route in fhir_routes(nothing, base="/fhir", validation=nothing)
     }
     paths |= {f"/dicom-web{route.path}" for route in dicomweb_routes(nothing)}
-    return (paths | {"/", "/patients/{key}", "/health", "/metrics"}) - {"/fhir/{rest:path}"}
+    return (paths | {"/", "/patients/{key}", "/queues", "/health", "/metrics"}) - {"/fhir/{rest:path}"}
 
 
 def test_every_http_route_is_documented_and_no_other() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from pydicom.data import get_charset_files
 
-from dicom_support import audited, ct_slice, file_bytes
+from dicom_support import audited, ct_slice, file_bytes, http_serving, open_store
+from digital_twins import dicom
 from digital_twins.dicom import DicomStore, SignInRequiredError
 from web_client import web_client
 
@@ -178,3 +181,24 @@ def test_sign_in(tmp_path_factory: pytest.TempPathFactory) -> None:
         assert allowed.status_code == 200
         assert audited(store)[-1]["agent"] == "dr-who"
     assert asked == ["search", "store", "read-workitem", "retrieve"]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("name", "query", "group", "text"),
+    [
+        ("chrH31.dcm", "山田*", "Ideographic", "山田^太郎"),
+        ("chrI2.dcm", "=洪^吉洞", "Phonetic", "홍^길동"),
+        ("chrX1.dcm", "王^小東", "Ideographic", "王^小東"),
+        ("chrX2.dcm", "wang*", "Ideographic", "王^小东"),
+    ],
+)
+def test_japanese_korean_and_chinese_names(
+    tmp_path: Path, name: str, query: str, group: str, text: str
+) -> None:
+    (path,) = get_charset_files(name)
+    with open_store(tmp_path) as store:
+        store.ingest(Path(path).read_bytes())
+        with http_serving(dicom.dicomweb_routes(store)) as web:
+            (answer,) = httpx.get(f"{web}/studies", params={"PatientName": query}).json()
+    assert answer["00100010"]["Value"][0][group] == text

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from digital_twins.cli import _dicom_queue
+from digital_twins.cli import _dicom_operations, _dicom_queue
 from digital_twins.cli._options import ConfigFile, Json
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def register(app: typer.Typer) -> None:
     for command in (echo, store, find, move, get, worklist, user, conformance):
         group.command(command.__name__)(command)
     _dicom_queue.register(group)
+    _dicom_operations.register(group)
     app.add_typer(group, name="dicom")
 
 

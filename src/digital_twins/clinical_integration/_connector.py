@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from digital_twins._errors import DigitalTwinError, InputError, NotFoundError
+from digital_twins.clinical_integration._dimse_archive import SCHEME, DimseArchive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -51,7 +52,10 @@ class EndpointStatus:
 
 @dataclass(frozen=True, slots=True)
 class ImagingStudy:
-    """A study in the imaging archive; ``id`` is its StudyInstanceUID."""
+    """A study in the imaging archive; ``id`` is its StudyInstanceUID.
+
+    ``body_parts`` is filled when a body part is asked for; empty, the archive names none for any series.
+    """
 
     id: str
     date: date | None
@@ -59,15 +63,18 @@ class ImagingStudy:
     description: str
     patient_id: str
     instance_count: int
+    body_parts: tuple[str, ...] = ()
 
 
 class ClinicalConnector:
-    """Connects to a DICOMweb archive and a FHIR R4 server.
+    """Connects to an imaging archive, by DICOMweb or DIMSE, and a FHIR R4 server.
 
     Parameters
     ----------
     pacs_endpoint
-        DICOMweb root (``https://...``).
+        DICOMweb root (``https://...``), or ``dicom://AET@host:port`` for C-ECHO, C-FIND and C-GET. There,
+        ``?calling=AET`` is our title (default TWIN), and ``receive=[address:]port`` opens that port during a
+        download and fetches by C-MOVE.
     fhir_endpoint
         FHIR R4 base URL.
     auth_method
@@ -100,8 +107,10 @@ class ClinicalConnector:
         self._token = _token(auth_method, credentials_path)
 
     @cached_property
-    def pacs(self) -> DicomWebClient:
+    def pacs(self) -> DicomWebClient | DimseArchive:
         """A client of the imaging archive."""
+        if self.pacs_endpoint.startswith(SCHEME):
+            return DimseArchive.at(self.pacs_endpoint)
         from digital_twins.dicom import DicomWebClient
 
         headers = {} if self._token is None else {"Authorization": f"Bearer {self._token}"}
@@ -117,9 +126,19 @@ class ClinicalConnector:
     def test_connection(self) -> Mapping[str, EndpointStatus]:
         """Ask both endpoints for something harmless; return ``{"pacs": ..., "fhir": ...}``; never raises."""
         return {
-            "pacs": _probe(lambda: self.pacs.search_studies(limit=1), "QIDO-RS"),
+            "pacs": self._probe_pacs(),
             "fhir": _probe(self.fhir.capabilities, "FHIR R4"),
         }
+
+    def _probe_pacs(self) -> EndpointStatus:
+        def ask() -> None:
+            archive = self.pacs
+            if isinstance(archive, DimseArchive):
+                archive.echo()
+            else:
+                archive.search_studies(limit=1)
+
+        return _probe(ask, "C-ECHO" if self.pacs_endpoint.startswith(SCHEME) else "QIDO-RS")
 
     def get_patient(self, mrn: str) -> PatientRecord:
         """Return the record of a patient: conditions, stage, biomarkers, treatments, observations.
@@ -162,7 +181,8 @@ class ClinicalConnector:
         modality
             Keep studies that hold at least one of these; everyday names such as ``"PET"`` are accepted.
         body_part
-            Keep studies with a series of this BodyPartExamined, e.g. ``"CHEST"``.
+            Keep studies with a series of this BodyPartExamined, e.g. ``"CHEST"``, and those without any: many
+            scanners leave it out, and their ``body_parts`` is empty.
         date_range
             First and last StudyDate, ISO 8601, both included.
         """
@@ -171,16 +191,17 @@ class ClinicalConnector:
         if date_range is not None:
             filters["StudyDate"] = "-".join(_dicom_date(day) for day in date_range)
         studies = [_study(found) for found in self.pacs.search_studies(**filters)]
-        kept = [
-            study
-            for study in studies
-            if (not wanted or wanted.intersection(study.modalities))
-            and (body_part is None or self._has_body_part(study, body_part))
-        ]
+        kept = [study for study in studies if not wanted or wanted.intersection(study.modalities)]
+        if body_part is not None:
+            known = [replace(study, body_parts=self._body_parts(study)) for study in kept]
+            asked = body_part.upper()
+            kept = [s for s in known if not s.body_parts or asked in map(str.upper, s.body_parts)]
         return sorted(kept, key=lambda study: (study.date or date.min, study.id))
 
-    def _has_body_part(self, study: ImagingStudy, body_part: str) -> bool:
-        return bool(self.pacs.search_series(study.id, BodyPartExamined=body_part))
+    def _body_parts(self, study: ImagingStudy) -> tuple[str, ...]:
+        series = self.pacs.search_series(study.id, fields=("BodyPartExamined",))
+        found = {str(each.get("BodyPartExamined") or "") for each in series}
+        return tuple(sorted(found - {""}))
 
     def download_study(
         self,
@@ -189,7 +210,7 @@ class ClinicalConnector:
         folder: str | Path | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> DownloadedStudy:
-        """Download every instance of a study by WADO-RS into files.
+        """Download every instance of a study into files: by WADO-RS, C-GET or C-MOVE.
 
         What is returned is a sequence of data sets, each read from its file when it is asked for: a study of
         many gigabytes is never in memory.
@@ -216,8 +237,6 @@ class ClinicalConnector:
 
         ``include_clinical_notes`` keeps conditions; ``include_lab_results`` keeps observations.
         """
-        from dataclasses import replace
-
         from digital_twins.clinical_integration._build import build_clinical_twin
         from digital_twins.clinical_integration._visits import split_images
 

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
         notify_availability as notify_availability,
     )
     from digital_twins.dicom._channel import Limits as Limits
+    from digital_twins.dicom._coercion import (
+        Coercion as Coercion,
+        check_coercions as check_coercions,
+        coerce_received as coerce_received,
+    )
     from digital_twins.dicom._commitment import (
         CommitmentResult as CommitmentResult,
         commitment_result as commitment_result,
@@ -42,6 +47,13 @@ if TYPE_CHECKING:
         SegmentReference as SegmentReference,
         measurement_report as measurement_report,
     )
+    from digital_twins.dicom._merges import (
+        Merge as Merge,
+        merge_in as merge_in,
+        merge_patients as merge_patients,
+        merges as merges,
+        unmerge_patients as unmerge_patients,
+    )
     from digital_twins.dicom._mpps import (
         create_performed_step as create_performed_step,
         performed_step as performed_step,
@@ -51,6 +63,19 @@ if TYPE_CHECKING:
         DicomPeer as DicomPeer,
         PeerTable as PeerTable,
         Service as Service,
+    )
+    from digital_twins.dicom._prefetch import (
+        Prefetch as Prefetch,
+        PrefetchQueue as PrefetchQueue,
+        PrefetchRule as PrefetchRule,
+        Prior as Prior,
+        PriorSource as PriorSource,
+        check_prefetch as check_prefetch,
+        choose_priors as choose_priors,
+    )
+    from digital_twins.dicom._prior_sources import (
+        dimse_source as dimse_source,
+        web_source as web_source,
     )
     from digital_twins.dicom._profiles import (
         VendorProfile as VendorProfile,
@@ -65,7 +90,27 @@ if TYPE_CHECKING:
         QueueState as QueueState,
         SendQueues as SendQueues,
     )
+    from digital_twins.dicom._rejections import (
+        REJECTION_REASONS as REJECTION_REASONS,
+        Rejection as Rejection,
+        Rejections as Rejections,
+        Withdrawn as Withdrawn,
+    )
     from digital_twins.dicom._requestor import DimseFailedError as DimseFailedError, Remote as Remote
+    from digital_twins.dicom._retention import (
+        Retention as Retention,
+        RetentionItem as RetentionItem,
+        RetentionReport as RetentionReport,
+        RetentionRule as RetentionRule,
+        Room as Room,
+        check_retention as check_retention,
+        file_is_there as file_is_there,
+        hold_study as hold_study,
+        holds as holds,
+        release_study as release_study,
+        unlink_unnamed as unlink_unnamed,
+        used_bytes as used_bytes,
+    )
     from digital_twins.dicom._routes import (
         Route as Route,
         check_routes as check_routes,
@@ -83,7 +128,13 @@ if TYPE_CHECKING:
     )
     from digital_twins.dicom._secondary_capture import secondary_capture as secondary_capture
     from digital_twins.dicom._store import DicomStore as DicomStore
-    from digital_twins.dicom._stored import Instance as Instance, Policy as Policy, Stored as Stored
+    from digital_twins.dicom._stored import (
+        Instance as Instance,
+        Policy as Policy,
+        Prepared as Prepared,
+        Stored as Stored,
+    )
+    from digital_twins.dicom._study_download import download_study as download_study
     from digital_twins.dicom._tls import Tls as Tls
     from digital_twins.dicom._twin_codes import (
         DATA_STATUS as DATA_STATUS,
@@ -127,7 +178,7 @@ _WHERE = {
     "Query": "digital_twins.dicom._query",
     "SignInRequiredError": "digital_twins.dicom._web_base",
     **dict.fromkeys(("DownloadedStudy", "Progress"), "digital_twins.dicom._web_download"),
-    **dict.fromkeys(("Policy", "Stored"), "digital_twins.dicom._stored"),
+    **dict.fromkeys(("Policy", "Prepared", "Stored"), "digital_twins.dicom._stored"),
     "build_pending": "digital_twins.dicom._json",
     "dicomweb_routes": "digital_twins.dicom._web",
     **dict.fromkeys(("Access", "Events", "Listener", "start_listener"), "digital_twins.dicom._listener"),
@@ -150,7 +201,45 @@ _WHERE = {
     **dict.fromkeys(("Destination", "Forwarder"), "digital_twins.dicom._forwarding"),
     **dict.fromkeys(("Backoff", "QueueEntry", "QueueState", "SendQueues"), "digital_twins.dicom._queues"),
     **dict.fromkeys(("Route", "check_routes", "route_new"), "digital_twins.dicom._routes"),
+    **dict.fromkeys(("Coercion", "check_coercions", "coerce_received"), "digital_twins.dicom._coercion"),
+    **dict.fromkeys(
+        ("Merge", "merge_in", "merge_patients", "merges", "unmerge_patients"), "digital_twins.dicom._merges"
+    ),
+    **dict.fromkeys(
+        (
+            "Prefetch",
+            "PrefetchQueue",
+            "PrefetchRule",
+            "Prior",
+            "PriorSource",
+            "check_prefetch",
+            "choose_priors",
+        ),
+        "digital_twins.dicom._prefetch",
+    ),
+    **dict.fromkeys(("dimse_source", "web_source"), "digital_twins.dicom._prior_sources"),
+    **dict.fromkeys(
+        ("REJECTION_REASONS", "Rejection", "Rejections", "Withdrawn"), "digital_twins.dicom._rejections"
+    ),
+    **dict.fromkeys(
+        (
+            "Retention",
+            "RetentionItem",
+            "RetentionReport",
+            "RetentionRule",
+            "Room",
+            "check_retention",
+            "file_is_there",
+            "hold_study",
+            "holds",
+            "release_study",
+            "unlink_unnamed",
+            "used_bytes",
+        ),
+        "digital_twins.dicom._retention",
+    ),
     **dict.fromkeys(("Worklist", "WorklistItem", "schedule_item"), "digital_twins.dicom._worklist"),
+    "download_study": "digital_twins.dicom._study_download",
     "Tls": "digital_twins.dicom._tls",
     **dict.fromkeys(("UserTable", "hash_passcode"), "digital_twins.dicom._users"),
     **dict.fromkeys(("DocumentIdentity", "Software"), "digital_twins.dicom._documents"),

@@ -54,6 +54,8 @@ class Doorkeeper:
         How many associations an AE title has open.
     record
         Writes an audit event.
+    on_decided
+        Called with calling AE title, address and whether it may associate; must not block.
     """
 
     table: PeerTable
@@ -64,6 +66,7 @@ class Doorkeeper:
     users: UserTable | None = None
     verify_token: Callable[[bytes], str | None] | None = None
     max_per_minute: int = 6000
+    on_decided: Callable[[str, str, bool], None] | None = None
     _arrivals: dict[str, deque[float]] = field(default_factory=dict)
     _next_request: dict[str, float] = field(default_factory=dict)
 
@@ -71,6 +74,25 @@ class Doorkeeper:
         self, request: AssociateRequest, address: str, tls: object | None
     ) -> Admission | Rejection | Awaitable[Admission | Rejection]:
         """Return a decision, or a future of one when a passcode has to be checked."""
+        decision = self._decide(request, address, tls)
+        if self.on_decided is None:
+            return decision
+        if isinstance(decision, Admission | Rejection):
+            self.on_decided(request.calling_ae, address, isinstance(decision, Admission))
+            return decision
+        return self._decided(request, address, decision)
+
+    async def _decided(
+        self, request: AssociateRequest, address: str, later: Awaitable[Admission | Rejection]
+    ) -> Admission | Rejection:
+        decision = await later
+        if self.on_decided is not None:
+            self.on_decided(request.calling_ae, address, isinstance(decision, Admission))
+        return decision
+
+    def _decide(
+        self, request: AssociateRequest, address: str, tls: object | None
+    ) -> Admission | Rejection | Awaitable[Admission | Rejection]:
         loop = asyncio.get_running_loop()
         if not self._paced(address, loop.time()):
             return _CONGESTED

@@ -166,7 +166,8 @@ def commitment_report(store: DicomStore, transaction_uid: str, references: Itera
     report = Dataset()
     report.TransactionUID = transaction_uid
     held, failed = [], []
-    for sop_class, sop_uid in references:
+    objects = list(references)
+    for sop_class, sop_uid in objects:
         item = Dataset()
         item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, sop_uid
         found = select_instances(store, " WHERE i.sop_uid = ?", (sop_uid,))
@@ -271,18 +272,27 @@ def request_commitment(
     asked = Dataset()
     asked.TransactionUID = transaction
     asked.ReferencedSOPSequence = []
-    for sop_class, sop_uid in references:
+    objects = list(references)
+    for sop_class, sop_uid in objects:
         item = Dataset()
         item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, sop_uid
         asked.ReferencedSOPSequence.append(item)
     now = datetime.now(tz=UTC).isoformat()
-    store.database.write(
-        lambda cursor: cursor.execute(
+
+    def work(cursor: apsw.Cursor) -> None:
+        cursor.execute(
             "INSERT INTO dicom_commitment (transaction_uid, peer, state, failed, requested_utc)"
             " VALUES (?, ?, 'requested', '{}', ?)",
             (transaction, remote.called_ae, now),
-        ).fetchall()
-    )
+        )
+        for _, sop_uid in objects:
+            cursor.execute(
+                "INSERT INTO dicom_commitment_object (transaction_uid, sop_uid) VALUES (?, ?)"
+                " ON CONFLICT DO NOTHING",
+                (transaction, sop_uid),
+            )
+
+    store.database.write(work)
     command = n_command(CommandField.N_ACTION_RQ, COMMITMENT, COMMITMENT_INSTANCE, requested=True)
     command[Tag.ACTION_TYPE_ID] = _COMMIT
     check(call_once(remote, command, asked), remote, "Storage commitment N-ACTION")

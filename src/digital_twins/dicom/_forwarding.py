@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from digital_twins._errors import DigitalTwinError
 from digital_twins._logging import get_logger
+from digital_twins.dicom._coercion import COERCE, coerced, source_of
 from digital_twins.dicom._contexts import EXPLICIT_LE, IMPLICIT_LE, VERIFICATION
+from digital_twins.dicom._header import read_header
 from digital_twins.dicom._part10 import split_file
 from digital_twins.dicom._requestor import MAX_CONTEXTS, DimseFailedError, Proposal, Remote, associate
 from digital_twins.dicom._sending import is_accepted, proposals, store_instance
@@ -17,11 +19,12 @@ from digital_twins.dicom._stow_out import Outcome, stow_file
 from digital_twins.dicom._text import quiet_pydicom
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Executor
 
     from pydicom.dataset import Dataset
 
+    from digital_twins.dicom._coercion import Coercion
     from digital_twins.dicom._queues import QueueEntry, SendQueues
     from digital_twins.dicom._store import DicomStore
 
@@ -64,6 +67,10 @@ class Forwarder:
     deidentifiers
         Functions by the names that the routes use: each takes a data set that it may change and returns the
         one to send. What they return is kept before it is sent, so that a repeated sending is the same.
+    coercions
+        Rules that change objects before they are sent, after the de-identification.
+    system
+        Our AE title, which the changed objects name.
     """
 
     def __init__(
@@ -74,9 +81,12 @@ class Forwarder:
         *,
         destinations: Mapping[str, Destination],
         deidentifiers: Mapping[str, Deidentify] | None = None,
+        coercions: Sequence[Coercion] = (),
+        system: str = "",
     ) -> None:
         self._store, self._queues, self._executor = store, queues, executor
         self._deidentifiers = dict(deidentifiers or {})
+        self._coercions, self._system = tuple(coercions), system
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._run(name, to)) for name, to in destinations.items()]
 
@@ -111,24 +121,23 @@ class Forwarder:
                 ready.append(entry)
                 continue
             try:
-                made = await loop.run_in_executor(self._executor, self._deidentified, entry)
+                made = await loop.run_in_executor(self._executor, self._made, entry)
             except Exception as error:  # noqa: BLE001  (edge: a function that others wrote)
-                why = f"De-identification failed ({type(error).__name__})."
+                step = "Coercion" if entry.deidentify == COERCE else "De-identification"
+                why = f"{step} failed ({type(error).__name__})."
                 await asyncio.wrap_future(self._queues.refused(entry, why))
             else:
                 await asyncio.wrap_future(self._queues.fix_bytes(made))
                 ready.append(made)
         return ready
 
-    def _deidentified(self, entry: QueueEntry) -> QueueEntry:
-        from pydicom import dcmread
-
-        with quiet_pydicom():
-            dataset = self._deidentifiers[entry.deidentify](dcmread(self._store.blobs.path(entry.digest)))
-            dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-            buffer = BytesIO()
-            dataset.save_as(buffer, enforce_file_format=True)
-        file = buffer.getvalue()
+    def _made(self, entry: QueueEntry) -> QueueEntry:
+        """Return the entry with the bytes that leave, which are on disk."""
+        if entry.deidentify == COERCE:
+            file = self._store.blobs.get(entry.digest)
+        else:
+            file = self._deidentified(entry)
+        file = self._coerced(entry, file)
         head = split_file(file)
         return replace(
             entry,
@@ -140,6 +149,27 @@ class Forwarder:
             size_bytes=len(file),
             deidentify="",
         )
+
+    def _deidentified(self, entry: QueueEntry) -> bytes:
+        from pydicom import dcmread
+
+        with quiet_pydicom():
+            dataset = self._deidentifiers[entry.deidentify](dcmread(self._store.blobs.path(entry.digest)))
+            dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+            buffer = BytesIO()
+            dataset.save_as(buffer, enforce_file_format=True)
+        return buffer.getvalue()
+
+    def _coerced(self, entry: QueueEntry, file: bytes) -> bytes:
+        if not self._coercions:
+            return file
+        head = split_file(file)
+        dataset = memoryview(file)[head.dataset_offset :]
+        header = read_header(dataset, head.transfer_syntax)
+        source = source_of(self._store, entry.sop_uid)
+        rules = [rule for rule in self._coercions if rule.fits(header, source, entry.destination)]
+        made = coerced(header, dataset, rules, source=source, system=self._system)
+        return file if made is None else file[: head.dataset_offset] + made
 
     async def _by_dimse(self, remote: Remote, entries: list[QueueEntry], taken: frozenset[str]) -> None:
         loop = asyncio.get_running_loop()

@@ -9,6 +9,7 @@ from digital_twins.dicom._attributes import Level
 from digital_twins.dicom._dimse import Status
 from digital_twins.dicom._header import ObjectRefusedError
 from digital_twins.dicom._stored import DIFFERENT, IDENTICAL, NEW, REPLACED
+from digital_twins.dicom._survivor import survivor
 
 if TYPE_CHECKING:
     import apsw
@@ -141,7 +142,10 @@ def check_family(cursor: apsw.Cursor, header: Header, policy: Policy) -> Family:
     if found is None:
         return _new_study(cursor, header)
     study, patient, patient_id, namespace, series, study_of_series = found
-    if policy.patient_conflicts == "refuse" and not _same_patient(header, patient_id, namespace):
+    conflict = not _same_patient(header, patient_id, namespace)
+    if conflict:
+        conflict = survivor(cursor, header.patient_id, _namespace(header)) != (patient_id, namespace)
+    if conflict and policy.patient_conflicts == "refuse":
         raise ObjectRefusedError(
             "patient ID conflict: study or series belongs to another patient",
             status=Status.DOES_NOT_MATCH,
@@ -156,11 +160,11 @@ def _new_study(cursor: apsw.Cursor, header: Header) -> Family:
     uid = (header.series_uid,)
     if cursor.execute("SELECT 1 FROM dicom_series WHERE series_uid = ?", uid).fetchone():
         raise _other_study()
+    now = survivor(cursor, header.patient_id, _namespace(header))
     row: Any = cursor.execute(
-        "SELECT id FROM dicom_patient WHERE patient_id = ? AND namespace = ?",
-        (header.patient_id, _namespace(header)),
+        "SELECT id FROM dicom_patient WHERE patient_id = ? AND namespace = ?", now
     ).fetchone()
-    return Family(row[0] if row else None, None, None, header.patient_id)
+    return Family(row[0] if row else None, None, None, now[0] if row else header.patient_id)
 
 
 def _other_study() -> ObjectRefusedError:

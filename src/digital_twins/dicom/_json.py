@@ -47,6 +47,8 @@ def build_json(store: DicomStore, instance: Instance) -> bytes:
     try:
         with quiet_pydicom():
             dataset = dcmread(store.path(instance), stop_before_pixels=True)
+            if str(dataset.get("PatientID") or "") != instance.patient_id:
+                _as_filed(store, instance, dataset)
             bulk = _take_bulk(dataset, url)
             model: dict[str, Any] = dataset.to_json_dict(suppress_invalid_tags=True)
     except Exception as error:  # noqa: BLE001  (edge: one odd foreign object must not hide its study)
@@ -64,6 +66,26 @@ def build_json(store: DicomStore, instance: Instance) -> bytes:
         model[tag] = {"vr": vr, "BulkDataURI": f"{url}/bulkdata/{tag}"}
     model["00083002"] = {"vr": "UI", "Value": [instance.transfer_syntax]}
     return orjson.dumps(model, option=orjson.OPT_SORT_KEYS)
+
+
+def _as_filed(store: DicomStore, instance: Instance, dataset: Dataset) -> None:
+    """Name the patient under whom a merge has filed the object; others keep what they say."""
+    from digital_twins.dicom._survivor import survivor
+
+    own = str(dataset.get("PatientID") or ""), str(dataset.get("IssuerOfPatientID") or "")
+    with store.database.read() as connection:
+        if survivor(connection.cursor(), *own)[0] != instance.patient_id:
+            return
+        rows: list[Any] = connection.execute(
+            "SELECT p.issuer, p.name, p.birth_date, p.sex FROM dicom_patient p JOIN dicom_study s"
+            " ON s.patient = p.id WHERE s.study_uid = ?",
+            (instance.study_uid,),
+        ).fetchall()
+    dataset.PatientID = instance.patient_id
+    dataset.SpecificCharacterSet = "ISO_IR 192"  # the index keeps Unicode
+    for issuer, name, birth_date, sex in rows:
+        dataset.IssuerOfPatientID, dataset.PatientName = issuer, name
+        dataset.PatientBirthDate, dataset.PatientSex = birth_date, sex
 
 
 def _pixel_element(instance: Instance) -> tuple[str, str]:
@@ -104,13 +126,14 @@ def metadata(store: DicomStore, instances: Sequence[Instance]) -> list[bytes]:
 
 def _build(store: DicomStore, instances: Sequence[Instance]) -> tuple[dict[int, bytes], Future[None]]:
     built = {i.id: zlib.compress(build_json(store, i), _ZLIB_LEVEL) for i in instances}
+    rows = [(i.id, built[i.id], i.digest) for i in instances]
 
     def keep(cursor: apsw.Cursor) -> None:
-        # An object may have been replaced while its JSON was built.
+        # An object may have been replaced or removed while its JSON was built, and its number given anew.
         cursor.executemany(
             "INSERT OR IGNORE INTO dicom_json (instance, json)"
-            " SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM dicom_instance WHERE id = ?1)",
-            built.items(),
+            " SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM dicom_instance WHERE id = ?1 AND blob = ?3)",
+            rows,
         )
 
     return built, store.database.submit(keep)

@@ -114,6 +114,8 @@ class Access:
     verify_token
         Turns a JSON web token (user identity type 5) into a user name, or None; without it such an identity
         is not accepted.
+    on_association
+        Called with calling AE title, address and whether the call was let in; must not block.
     """
 
     peers: PeerTable = PeerTable({})  # noqa: RUF009  (frozen)
@@ -121,6 +123,7 @@ class Access:
     users: UserTable | None = None
     verify_token: Callable[[bytes], str | None] | None = None
     tls_port: bool = True
+    on_association: Callable[[str, str, bool], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +214,7 @@ async def start_listener(
             users=access.users,
             verify_token=access.verify_token,
             max_per_minute=granted.max_associations_per_minute,
+            on_decided=access.on_association,
         ),
         half_open={},
         established=established,

@@ -11,7 +11,8 @@ import orjson
 from digital_twins._errors import InputError
 from digital_twins.dicom._attributes import ATTRIBUTES, NUMBERS, Level, by_keyword
 from digital_twins.dicom._json import BASE_MARK, metadata
-from digital_twins.dicom._query import Query, find, supported
+from digital_twins.dicom._query import REQUEST_COLUMNS, Query, find, supported
+from digital_twins.dicom._series_requests import read_requests, request_key
 from digital_twins.dicom._text import name_groups
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def parse_search(level: Level, path: Mapping[str, str], parameters: Iterable[tup
         An unknown attribute, a malformed number, or a value that its attribute cannot have.
     """
     search = Search(Query(level))
+    matchable = supported(level) | (REQUEST_COLUMNS.keys() if level >= Level.SERIES else frozenset())
     conditions: dict[str, str] = dict(path)
     fields: set[str] = set()
     switches: set[str] = set()
@@ -71,7 +73,7 @@ def parse_search(level: Level, path: Mapping[str, str], parameters: Iterable[tup
                 switches.add(name)
         else:
             keyword = _keyword(name)
-            if keyword in supported(level):
+            if keyword in matchable:
                 conditions[keyword] = _list_value(keyword, value)
             else:
                 search.ignored.append(name)
@@ -92,6 +94,8 @@ def run_search(store: DicomStore, search: Search) -> tuple[list[dict[str, Any]],
     The second value says whether there are further matches behind the limit.
     """
     level = search.query.level
+    if REQUEST_COLUMNS.keys() & search.query.conditions.keys():
+        read_requests(store)
     shown = [
         a
         for a in ATTRIBUTES
@@ -157,7 +161,7 @@ def _keyword(name: str) -> str:
     if "." in name:
         for part in name.split("."):
             _keyword(part)
-        return name
+        return request_key(name) or name
     if tag_for_keyword(name) is None:
         raise _bad("a parameter is neither a DICOM keyword nor a tag")
     return name
@@ -171,7 +175,8 @@ def _tag(keyword: str) -> str:
 
 
 def _list_value(keyword: str, value: str) -> str:
-    return value.replace(",", "\\") if by_keyword()[keyword].vr == "UI" else value
+    attribute = by_keyword().get(keyword)
+    return value.replace(",", "\\") if attribute is not None and attribute.vr == "UI" else value
 
 
 def _bad(why: str) -> InputError:

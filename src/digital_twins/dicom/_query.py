@@ -33,6 +33,11 @@ _MOMENTS = (
     ("ContentDate", "ContentTime"),
     ("AcquisitionDate", "AcquisitionTime"),
 )
+REQUEST_COLUMNS = {
+    "RequestAttributesSequence.ScheduledProcedureStepID": "step_id",
+    "RequestAttributesSequence.RequestedProcedureID": "procedure_id",
+}
+"""Matching keys inside the Request Attributes Sequence (PS3.18 table 10.6.1-5), by their columns."""
 _PAGE = 200
 _MAX_VALUES = 1000
 _EMPTY = '""'
@@ -126,6 +131,11 @@ def _expression(attribute: Attribute) -> str:
 
 def _clauses(query: Query) -> Iterator[tuple[str, list[str | int]]]:
     conditions = dict(query.conditions)
+    for keyword in REQUEST_COLUMNS.keys() & conditions.keys():
+        if query.level >= Level.SERIES and (value := conditions.pop(keyword)).strip("*"):
+            clause, parameters = _any_of(f"r.{REQUEST_COLUMNS[keyword]}", value.split("\\"))
+            matched = f"r.series_uid = e.series_uid AND r.number > 0 AND {clause}"
+            yield f"EXISTS (SELECT 1 FROM dicom_series_request r WHERE {matched})", parameters  # noqa: S608
     if query.combined_times:
         for date, time in _MOMENTS:
             if "-" in conditions.get(date, "") and "-" in conditions.get(time, ""):

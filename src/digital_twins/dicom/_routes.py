@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from digital_twins._errors import InputError
 from digital_twins.dicom._attributes import Level
+from digital_twins.dicom._coercion import COERCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
 
     import apsw
 
+    from digital_twins.dicom._coercion import Coercion
     from digital_twins.dicom._queues import SendQueues
     from digital_twins.dicom._stored import Prepared
 
@@ -92,6 +94,7 @@ def route_new(
     *,
     stable_s: float,
     pseudonym: Callable[[str], str | None],
+    coercions: Sequence[Coercion] = (),
 ) -> Callable[[apsw.Cursor, Prepared], None]:
     """Return what `DicomStore` calls for each new object: it goes into the queues of the matching rules.
 
@@ -103,6 +106,8 @@ def route_new(
         Seconds without a new object after which a study is stable.
     pseudonym
         Turns a PatientID into what the audit trail may hold.
+    coercions
+        Rules that change objects before they are sent.
     """
 
     def enqueue(cursor: apsw.Cursor, prepared: Prepared) -> None:
@@ -112,12 +117,14 @@ def route_new(
             if route.destination in done or not route.matches(prepared):
                 continue
             done.add(route.destination)
+            header, to = prepared.header, route.destination
+            changed = any(rule.fits(header, prepared.source, to) for rule in coercions)
             queues.put_in(
                 cursor,
                 route.destination,
                 prepared,
                 stable_at=now + stable_s if route.when == STUDY_STABLE else None,
-                deidentify=route.deidentify,
+                deidentify=route.deidentify or (COERCE if changed else ""),
                 patient=pseudonym(prepared.header.patient_id),
             )
 

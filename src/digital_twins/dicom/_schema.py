@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from digital_twins.dicom._schema_operations import OPERATIONS
 from digital_twins.storage import Migration
 
 MIGRATIONS: tuple[Migration, ...] = (
@@ -202,4 +203,5 @@ CREATE TABLE dicom_queue_study ( -- when a study that objects are held for count
 ) WITHOUT ROWID;
 """,
     ),
+    OPERATIONS,
 )

@@ -291,10 +291,11 @@ def move(
     DimseFailedError
         No connection, rejected, an unknown destination, or nothing could be sent.
     """
-    return run_blocking(_move(remote, destination, _identifier(keys, level), _model(model)[1]))
+    return run_blocking(move_async(remote, destination, _identifier(keys, level), _model(model)[1]))
 
 
-async def _move(remote: Remote, destination: str, identifier: Dataset, model: str) -> Transfer:
+async def move_async(remote: Remote, destination: str, identifier: Dataset, model: str) -> Transfer:
+    """C-MOVE inside a running event loop; raises as `move` does."""
     async with associate(remote, Proposal([(model, _BOTH)])) as association:
         context = next(iter(association.contexts.values()))
         command = request(CommandField.C_MOVE_RQ, model, dataset=True)
@@ -407,6 +408,11 @@ def _keeper(into: Path | Callable[[bytes], object]) -> Callable[[bytes], object]
         (folder / f"{uid}.dcm").write_bytes(data)
 
     return write
+
+
+def study_keys(study_uid: str) -> Dataset:
+    """Return the identifier that names a whole study."""
+    return _identifier({"StudyInstanceUID": study_uid}, "STUDY")
 
 
 def _identifier(keys: Mapping[str, str], level: str) -> Dataset:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from digital_twins.dicom._spooling import SpoolWriter
     from digital_twins.storage import BlobStore, Database
 
+    Bytes = bytes | bytearray | memoryview
+
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
@@ -80,6 +82,14 @@ class DicomStore:
     policy
         What happens to objects that contradict stored ones; the default ignores duplicates and refuses
         patient conflicts.
+
+    Attributes
+    ----------
+    room
+        Called with the bytes of each object before its file is kept; raises StorageError to refuse it.
+    coerce
+        Called with header, encoded data set and source of each object; returns what is stored instead, or
+        None to keep it byte for byte.
     """
 
     def __init__(
@@ -92,6 +102,8 @@ class DicomStore:
         policy: Policy | None = None,
     ) -> None:
         self.on_new = on_new
+        self.room: Callable[[int], None] | None = None
+        self.coerce: Callable[[Header, Bytes, str], bytes | None] | None = None
         self.policy = policy or Policy()
         self.database = database
         self.blobs = blobs
@@ -127,6 +139,7 @@ class DicomStore:
         StorageError
             The disk is full or cannot be written; nothing is left behind.
         """
+        dataset = self._coerced(dataset, transfer_syntax, source) or dataset
         checked = self._check(dataset, transfer_syntax, expected, study_uid)
         return checked.prepared(self.blobs.put(checked.file), source)
 
@@ -142,6 +155,13 @@ class DicomStore:
         """Check and keep an object that went to disk while it arrived; raises as `prepare` does."""
         spool = writer.finish()
         size = spool.size_bytes
+        if self.coerce is not None:
+            with writer.mapped() as file:
+                changed = self._coerced(file[dataset_offset:], transfer_syntax, source)
+            if changed is not None:
+                return self.prepare(changed, transfer_syntax, expected=expected, source=source)
+        if self.room is not None:
+            self.room(size)
         try:
             head = memoryview(writer.head)[dataset_offset:]
             header = self._allowed(
@@ -176,7 +196,7 @@ class DicomStore:
         ObjectRefusedError, StorageError
             As `prepare` does, and for an object of another study.
         """
-        checked = self._check_file(data, study_uid)
+        checked = self._check_file(data, study_uid, source)
         return self.keep(checked.prepared(self.blobs.put(checked.file), source))
 
     def ingest_many(self, files: Iterable[bytes], *, source: str = "") -> list[Stored]:
@@ -189,7 +209,7 @@ class DicomStore:
         """
         rest = iter(files)
         futures: list[Future[Stored]] = []
-        while group := [self._check_file(data, None) for data in islice(rest, _GROUP)]:
+        while group := [self._check_file(data, None, source) for data in islice(rest, _GROUP)]:
             digests = self.blobs.put_many(checked.file for checked in group)
             for checked, digest in zip(group, digests, strict=True):
                 futures.append(self.commit(checked.prepared(digest, source)))
@@ -281,6 +301,8 @@ class DicomStore:
         expected: tuple[str, str] | None,
         study_uid: str | None,
     ) -> _Checked:
+        if self.room is not None:
+            self.room(len(dataset))
         header = self._allowed(read_header(dataset, transfer_syntax), expected, study_uid)
         head = file_header(header.sop_class_uid, header.sop_uid, transfer_syntax)
         return _Checked(header, b"".join((head, dataset)), len(head))
@@ -299,12 +321,19 @@ class DicomStore:
             self._seen.append(header.family)
         return header
 
-    def _check_file(self, data: bytes, study_uid: str | None) -> _Checked:
+    def _coerced(self, dataset: Bytes, transfer_syntax: str, source: str) -> bytes | None:
+        if self.coerce is None:
+            return None
+        return self.coerce(read_header(dataset, transfer_syntax), dataset, source)
+
+    def _check_file(self, data: bytes, study_uid: str | None, source: str) -> _Checked:
         try:
             file = split_file(data)
         except LayoutError as error:
             raise ObjectRefusedError(str(error)) from None
-        return self._check(memoryview(data)[file.dataset_offset :], file.transfer_syntax, None, study_uid)
+        dataset: Bytes = memoryview(data)[file.dataset_offset :]
+        dataset = self._coerced(dataset, file.transfer_syntax, source) or dataset
+        return self._check(dataset, file.transfer_syntax, None, study_uid)
 
     def _index(self, cursor: apsw.Cursor, prepared: Prepared) -> Stored:
         header = prepared.header

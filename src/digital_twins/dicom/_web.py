@@ -10,11 +10,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from digital_twins.dicom._attributes import Level
+from digital_twins.dicom._native_model import wants_xml, xml_answer
 from digital_twins.dicom._qido import parse_search, run_search
 from digital_twins.dicom._stow import Inbox
 from digital_twins.dicom._ups import Workitems
 from digital_twins.dicom._ups_web import workitem_routes
-from digital_twins.dicom._web_base import Door, json_answer, require_json
+from digital_twins.dicom._web_base import Door, json_answer
 from digital_twins.dicom._web_retrieve import Retrieval
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _search(door: Door, level: Level) -> Callable[[Request], Awaitable[Response]
     """Return the QIDO-RS handler of one level."""
 
     async def handler(request: Request) -> Response:
-        require_json(request)
+        xml = wants_xml(request)
         path = {_PATH_KEYWORDS[name]: uid for name, uid in request.path_params.items()}
         search = parse_search(level, path, request.query_params.multi_items())
         answers, more = await run_sync(run_search, door.store, search)
@@ -95,6 +96,8 @@ def _search(door: Door, level: Level) -> Callable[[Request], Awaitable[Response]
             headers["Warning"] = ", ".join(f'299 digital-twins "{text}"' for text in warnings)
         if not answers:
             return Response(status_code=204, headers=headers)
+        if xml:
+            return await run_sync(lambda: xml_answer(request, answers, headers=headers))
         return await run_sync(lambda: json_answer(request, orjson.dumps(answers), headers=headers))
 
     return handler

@@ -75,7 +75,7 @@ class DownloadedStudy(Sequence["Dataset"]):
             return dcmread(self.paths[index])
 
 
-class _TemporaryFolder:
+class TemporaryFolder:
     """A folder that goes with this object."""
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ class Download:
     """
 
     def __init__(self, folder: str | Path | None, progress: Callable[[Progress], None] | None) -> None:
-        self._keep = _TemporaryFolder() if folder is None else None
+        self._keep = TemporaryFolder() if folder is None else None
         self.folder = Path(folder or "") if self._keep is None else self._keep.path
         self.folder.mkdir(parents=True, exist_ok=True)
         self._progress = progress

@@ -11,6 +11,7 @@ from digital_twins.dicom._body import Body, Slice
 from digital_twins.dicom._frames import OCTETS, choose_frame_format, frame_segments
 from digital_twins.dicom._json import metadata
 from digital_twins.dicom._multipart import new_boundary
+from digital_twins.dicom._native_model import wants_xml, xml_answer
 from digital_twins.dicom._render import parse_rendering, render
 from digital_twins.dicom._store import not_found
 from digital_twins.dicom._wado import (
@@ -29,7 +30,6 @@ from digital_twins.dicom._web_base import (
     body_answer,
     json_answer,
     not_modified,
-    require_json,
     whole_numbers,
 )
 
@@ -99,15 +99,17 @@ class Retrieval:
 
     async def metadata(self, request: Request) -> Response:
         """WADO-RS metadata of a study, series or instance."""
-        require_json(request)
+        xml = wants_xml(request)
         instances = await run_sync(self._instances, request)
-        tag = etag(instances, "m")
+        tag = etag(instances, "x" if xml else "m")
         if (unchanged := not_modified(request, tag)) is not None:
             return unchanged
         found = await run_sync(metadata, self._store, instances)
         self._door.audit(
             request, "R", "dicom.metadata", instance=instances[0], detail={"instances": len(instances)}
         )
+        if xml:
+            return await run_sync(lambda: xml_answer(request, found, headers={"ETag": tag}))
         return json_answer(request, b"[" + b",".join(found) + b"]", headers={"ETag": tag})
 
     async def frames(self, request: Request) -> Response:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from digital_twins.hl7v2._delimiters import Delimiters as Delimiters
     from digital_twins.hl7v2._errors import HL7Error as HL7Error
     from digital_twins.hl7v2._from_fhir import oru_of as oru_of
+    from digital_twins.hl7v2._map_patient import merged_patients as merged_patients
     from digital_twins.hl7v2._message import Message as Message, Segment as Segment, parse as parse
     from digital_twins.hl7v2._mllp import (
         MllpClient as MllpClient,
@@ -35,6 +36,7 @@ _WHERE = {
     **dict.fromkeys(
         ("MllpClient", "MllpLimits", "MllpServer", "send_message", "start_mllp"), "digital_twins.hl7v2._mllp"
     ),
+    "merged_patients": "digital_twins.hl7v2._map_patient",
     "oru_of": "digital_twins.hl7v2._from_fhir",
     "bundle_of": "digital_twins.hl7v2._to_fhir",
     "SiteMapping": "digital_twins.hl7v2._values",

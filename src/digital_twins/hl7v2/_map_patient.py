@@ -161,6 +161,23 @@ def merged(message: Message, how: SiteMapping) -> Iterator[dict[str, Any]]:
         raise missing("MRG", 1, "identifiers of the patient that was merged")
 
 
+def merged_patients(message: Message) -> list[tuple[str, str]]:
+    """Return (PatientID that went, PatientID that survives) of an ADT A40, first identifiers only.
+
+    Pairs of one identifier with itself, and those that lack one, are left out.
+    """
+    pairs: list[tuple[str, str]] = []
+    surviving = ""
+    for segment in message.lines:
+        if segment.name == "PID":
+            surviving = text_of(segment.value(3, 1))
+        elif segment.name == "MRG":
+            prior = text_of(segment.value(1, 1))
+            if prior and surviving and prior != surviving:
+                pairs.append((prior, surviving))
+    return pairs
+
+
 def _merge(message: Message, pid: Segment | None, mrg: Segment, how: SiteMapping) -> Iterator[dict[str, Any]]:
     survivor = patient(message, pid, how)
     prior = identifiers(mrg, 1, how, facility=message["MSH-4"])

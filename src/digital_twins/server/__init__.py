@@ -7,9 +7,17 @@ from digital_twins._lazy import exports
 if TYPE_CHECKING:
     from digital_twins.server._app import create_app as create_app
     from digital_twins.server._node import Node as Node, run_node as run_node
+    from digital_twins.server._operations import retention_rules as retention_rules
+    from digital_twins.server._operations_api import merge_patient as merge_patient, undo_merge as undo_merge
+    from digital_twins.server._routing import follow_settings as follow_settings
+    from digital_twins.server._services import Services as Services, open_services as open_services
 
 _WHERE = {
     "create_app": "digital_twins.server._app",
+    "follow_settings": "digital_twins.server._routing",
+    "retention_rules": "digital_twins.server._operations",
+    **dict.fromkeys(("merge_patient", "undo_merge"), "digital_twins.server._operations_api"),
+    **dict.fromkeys(("Services", "open_services"), "digital_twins.server._services"),
     **dict.fromkeys(("Node", "run_node"), "digital_twins.server._node"),
 }
 

@@ -18,10 +18,12 @@ from digital_twins.server._models import (
     PatientDetail,
     PatientSummary,
     Problem,
+    StaleMark,
     TwinDetail,
     TwinSummary,
 )
 from digital_twins.server._nifti import one_frame
+from digital_twins.server._operations_api import Operations, add_operations
 from digital_twins.server._queues_api import add_queues
 from digital_twins.server._static import STATIC
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from digital_twins.dicom import SendQueues
     from digital_twins.server._catalogue import Catalogue, Entry
+    from digital_twins.server._stale import StaleMarks
     from digital_twins.storage import JobQueue
 
 NIFTI = "application/gzip"
@@ -43,7 +46,8 @@ class ApiParts:
     """What the API needs of the node: the tests hand in their own.
 
     ``audit(action, kind, entity, patient_id)`` writes exactly one event for an access that touches a patient;
-    ``stopping`` tells open event streams that the node goes down; without ``queues`` nothing is forwarded.
+    ``stopping`` tells open event streams that the node goes down; without ``queues`` nothing is forwarded;
+    ``stale`` and ``operations`` are those of a whole node.
     """
 
     catalogue: Catalogue
@@ -51,6 +55,8 @@ class ApiParts:
     audit: Callable[[Literal["R", "U"], str, str, str | None], None]
     stopping: Callable[[], bool] = lambda: False
     queues: SendQueues | None = None
+    stale: StaleMarks | None = None
+    operations: Operations | None = None
 
 
 def create_api(parts: ApiParts) -> FastAPI:
@@ -75,6 +81,7 @@ def create_api(parts: ApiParts) -> FastAPI:
     _files(app, parts)
     _jobs(app, parts)
     add_queues(app, parts.queues, audit=parts.audit)
+    add_operations(app, parts.operations)
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> FileResponse:
@@ -113,6 +120,7 @@ def _patients(app: FastAPI, parts: ApiParts) -> None:
                 created_utc=view["created_utc"],
                 volume_cm3=view["current_volume"]["value"],
                 simulated=view["simulated"],
+                stale=bool(_stale(parts, view)),
             )
             for view in newest.values()
         ]
@@ -148,7 +156,11 @@ def _twins(app: FastAPI, parts: ApiParts) -> None:
     def twin(twin_id: str, version: Version = None) -> TwinDetail:
         view, _ = parts.catalogue.twin(twin_id, version)
         _touch(parts, "api.twin.read", twin_id, view)
-        return TwinDetail.model_validate(view)
+        return TwinDetail.model_validate({**view, "stale": _stale(parts, view)})
+
+
+def _stale(parts: ApiParts, view: dict[str, Any]) -> list[StaleMark]:
+    return [] if parts.stale is None else parts.stale.of(view["twin_id"], view["version"])
 
 
 def _touch(parts: ApiParts, kind: str, twin_id: str, view: dict[str, Any]) -> None:

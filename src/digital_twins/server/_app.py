@@ -64,6 +64,7 @@ def create_app(
         routes=[
             Route("/", page("index.html")),
             Route("/patients/{key}", page("patient.html")),
+            Route("/queues", page("queues.html")),
             Route("/health", show_health),
             Route("/metrics", show_metrics),
             *routes,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from digital_twins._errors import InputError, NotFoundError
 from digital_twins.server._inputs import gather
 from digital_twins.server._models import Document, ObservedPoint
+from digital_twins.server._operations import mark_if_withdrawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,6 +42,7 @@ class _Made:
     notes: tuple[str, ...]
     course: Course
     observed: list[ObservedPoint]
+    inputs: tuple[str, ...]
 
 
 def build(services: Services, job: Job, progress: Callable[[float, str], None]) -> None:
@@ -90,7 +92,8 @@ def _make(services: Services, job: Job, progress: Callable[[float, str], None]) 
     progress(0.42, "predicting")
     responses, skipped = _responses(clinical, twin, progress)
     notes = (*record.notes, *clinical.notes, *twin.provenance.notes, *skipped)
-    return _Made(record, twin, responses, notes, _course(clinical), _observed(twin, segs))
+    used = tuple(str(each.SOPInstanceUID) for each in (*images, *segs))
+    return _Made(record, twin, responses, notes, _course(clinical), _observed(twin, segs), used)
 
 
 def _responses(
@@ -250,6 +253,8 @@ def _finish(services: Services, job: Job, made: _Made, written: Documents, links
 
     def work(cursor: apsw.Cursor) -> None:
         services.catalogue.keep_in(cursor, view, digests)
+        services.stale.depends_in(cursor, (twin.twin_id, twin.version), made.inputs)
+        mark_if_withdrawn(cursor, services, (twin.twin_id, twin.version))
         services.auditor.stage(cursor, event)
         services.jobs.succeed_in(cursor, job, result)
 

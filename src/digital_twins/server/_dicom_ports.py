@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,7 +47,9 @@ async def open_dicom_ports(
             ae_title=settings.ae_title,
             on_stored=on_stored,
             limits=limits,
-            access=dicom_access(settings, tls_port=name == "tls"),
+            access=replace(
+                dicom_access(settings, tls_port=name == "tls"), on_association=services.peers.called
+            ),
             events=events,
         )
     return opened

@@ -11,6 +11,8 @@ from starlette.routing import Mount, Router
 from digital_twins.server._api import ApiParts
 from digital_twins.server._app import create_app
 from digital_twins.server._cors import with_cors
+from digital_twins.server._operations import retention_rules
+from digital_twins.server._operations_api import Operations
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +51,15 @@ def node_app(
     )
     services.metrics.gauge("twin_jobs", services.job_counts)
     app = create_app(
-        ApiParts(services.catalogue, services.jobs, audit, stopping, services.queues),
+        ApiParts(
+            services.catalogue,
+            services.jobs,
+            audit,
+            stopping,
+            services.queues,
+            services.stale,
+            Operations(services, retention_rules(settings), on_changed=on_record),
+        ),
         metrics=services.metrics,
         health=health,
         routes=[

@@ -82,16 +82,21 @@ def store_message(services: Services, message: Message, mapping: SiteMapping) ->
         It could not be made durable.
     """
     from digital_twins.dicom import schedule_item
-    from digital_twins.hl7v2 import bundle_of, worklist_items
+    from digital_twins.hl7v2 import bundle_of, merged_patients, worklist_items
+    from digital_twins.server._operations_api import merge_images
 
     bundle = bundle_of(message, mapping)
     items = worklist_items(message, mapping) if message.kind in _ORDERS else []
     sender = re.sub(r"[^A-Za-z0-9_.-]", "_", message["MSH-3"])[:32]
-    write_record = services.fhir.prepare_transaction(bundle, agent=f"hl7:{sender}")
+    agent = f"hl7:{sender}"
+    write_record = services.fhir.prepare_transaction(bundle, agent=agent)
+    pairs = merged_patients(message) if message.kind == ("ADT", "A40") else []
 
     def work(cursor: apsw.Cursor) -> None:
         for item in items:
             schedule_item(cursor, item)
         write_record(cursor)
+        for prior, surviving in pairs:
+            merge_images(cursor, services, prior=prior, surviving=surviving, agent=agent)
 
     services.database.write(work)

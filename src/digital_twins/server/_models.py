@@ -72,6 +72,16 @@ class Document(_Model):
     inline: bool = False
 
 
+class StaleMark(_Model):
+    """Why a twin version and its documents must not be relied on any more."""
+
+    kind: Literal["withdrawn", "merged"]
+    reason: str
+    reference: str
+    """SOP Instance UID of the rejection note, or number of the merge."""
+    since_utc: datetime
+
+
 class TwinSummary(_Model):
     """A twin of a patient, at its latest version."""
 
@@ -80,6 +90,8 @@ class TwinSummary(_Model):
     created_utc: datetime
     volume_cm3: float
     simulated: bool
+    stale: bool = False
+    """It was made from objects that were withdrawn, or its patient was merged into another."""
 
 
 class PatientDetail(PatientSummary):
@@ -187,6 +199,8 @@ class TwinDetail(_Model):
     image: ImageInfo
     provenance: Provenance
     notes: list[str] = Field(default_factory=list)
+    stale: list[StaleMark] = Field(default_factory=list)
+    """Empty while the twin and its documents may be relied on."""
 
 
 class QueueView(_Model):
@@ -218,6 +232,130 @@ class QueueDetail(QueueView):
     """A queue with its dead letters."""
 
     dead_letters: list[DeadLetter]
+
+
+class PeerView(_Model):
+    """A DICOM peer as the node has seen it since its start."""
+
+    ae_title: str
+    host: str
+    port: int
+    web_url: str
+    profile: str
+    tls: bool
+    associations: int
+    refused: int
+    last_association_utc: datetime | None
+    last_refused_utc: datetime | None
+    echo_ok: bool | None
+    echo_utc: datetime | None
+    echo_ms: float | None
+    echo_error: str
+
+
+class PrefetchRequest(_Model):
+    """Whose priors are to be fetched; ``order`` names what they are for."""
+
+    patient_id: str
+    order: str = ""
+
+
+class PrefetchView(_Model):
+    """An order's priors of one archive."""
+
+    id: int
+    source: str
+    patient_key: str
+    state: Literal["waiting", "done", "dead"]
+    attempts: int
+    error: str
+    found: int
+    fetched: int
+    queued: float
+    """Seconds since 1970-01-01 UTC."""
+
+
+class RejectionRequest(_Model):
+    """Objects of one study to be withdrawn: a list, a series, or the study."""
+
+    reason: Literal["113001", "113037", "113038", "113039"]
+    study_uid: str = ""
+    series_uid: str | None = None
+    sop_uids: list[str] = Field(default_factory=list)
+    description: str = ""
+
+
+class RejectionView(_Model):
+    """A rejection note that was written: its SOP Instance UID and what it withdraws."""
+
+    note: str
+    reason: str
+    sop_uids: list[str]
+
+
+class WithdrawnView(_Model):
+    """An object that a rejection note keeps hidden."""
+
+    sop_uid: str
+    study_uid: str
+    series_uid: str
+    reason: str
+    note: str
+    stored: bool
+    withdrawn_utc: datetime
+
+
+class MergeRequest(_Model):
+    """Into whom a patient is merged: PatientID, and issuers where there are any."""
+
+    into: str
+    into_issuer: str = ""
+    issuer: str = ""
+
+
+class MergeView(_Model):
+    """A patient merge; patients by their opaque keys."""
+
+    id: int
+    prior: str
+    surviving: str
+    studies: list[str]
+    merged_utc: datetime
+    undone_utc: datetime | None
+
+
+class RetentionItemView(_Model):
+    """A study that a retention rule wants to go, and why it stays."""
+
+    study_uid: str
+    instances: int
+    size_bytes: int
+    last_received_utc: datetime
+    rule: int
+    kept_because: str
+
+
+class RetentionView(_Model):
+    """What a retention run did, or would do."""
+
+    dry_run: bool
+    items: list[RetentionItemView]
+    freed_bytes: int
+
+
+class HoldRequest(_Model):
+    """Why a study is held."""
+
+    reason: str
+
+
+class HoldView(_Model):
+    """A study that retention must not touch."""
+
+    study_uid: str
+    reason: str
+    agent: str
+    since_utc: datetime
 
 
 class Problem(_Model):

@@ -160,7 +160,9 @@ class Node:
         await self._start_audit()
         self._scheduler = self._start_scheduler()
         await self._start_routing()
+        self._start_peers()
         self._listener = await self._start_dicom()
+        self._start_operations()
         await self._start_hl7()
         self._workers = self._start_workers()
         await self._start_http(listening)
@@ -224,6 +226,32 @@ class Node:
             lambda: {"": float(sum(each.associations for each in listeners.values()))},
         )
         return listeners.get("plain") or listeners["tls"]
+
+    def _start_peers(self) -> None:
+        from digital_twins.server._dicom_ports import dicom_access
+        from digital_twins.server._operations import show_operations
+
+        access = dicom_access(self.settings, tls_port=False)
+        book = self._services.peers
+        book.know(access.peers.peers.values(), ae_title=self.settings.ae_title, tls=access.tls)
+        book.show(self._services.metrics)
+        show_operations(self._services)
+
+    def _start_operations(self) -> None:
+        from digital_twins.server._dicom_ports import dicom_access
+        from digital_twins.server._operations import start_prefetch, start_retention
+
+        access = dicom_access(self.settings, tls_port=False)
+        peers = dict(access.peers.peers)
+        tasks = (
+            start_prefetch(
+                self.settings, self._services, peers, tls=access.tls, on_stored=self._scheduler.stored
+            ),
+            start_retention(self.settings, self._services, peers, tls=access.tls),
+        )
+        for task in tasks:
+            if task is not None:
+                self._stack.push_async_callback(_ended, task)
 
     async def _start_hl7(self) -> None:
         from digital_twins.server._hl7 import open_hl7_port
@@ -323,6 +351,11 @@ class Node:
         temporary.write_text(json.dumps(found), encoding="utf-8")
         temporary.replace(path)
         self._stack.callback(lambda: path.unlink(missing_ok=True))
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from digital_twins._errors import InputError
+from digital_twins.server._operations import coercions, configure_operations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,11 +50,30 @@ def start_routing(
     services.dicom.policy = Policy(settings.dicom_duplicates, settings.dicom_patient_conflicts)
     services.queues.backoff = Backoff(attempts=settings.dicom_route_attempts)
     follow_routing(services, routing)
+    configure_operations(settings, services)
     _show_metrics(services)
     executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="forward")
     return executor, Forwarder(
-        services.dicom, services.queues, executor, destinations=destinations, deidentifiers=deidentifiers
+        services.dicom,
+        services.queues,
+        executor,
+        destinations=destinations,
+        deidentifiers=deidentifiers,
+        coercions=coercions(settings),
+        system=settings.ae_title,
     )
+
+
+def follow_settings(settings: Settings, services: Services) -> None:
+    """Treat what this process stores as the node does, without sending: for commands beside a running node.
+
+    Raises
+    ------
+    InputError
+        A rule that cannot be used.
+    """
+    follow_routing(services, worker_routing(settings))
+    configure_operations(settings, services)
 
 
 def worker_routing(settings: Settings) -> str:
@@ -61,18 +81,23 @@ def worker_routing(settings: Settings) -> str:
     if not settings.dicom_routes:
         return ""
     rules = [each.model_dump() for each in settings.dicom_routes]
-    return json.dumps({"stable_s": settings.study_stable_seconds, "rules": rules})
+    forward = [each.model_dump() for each in settings.dicom_coercions if each.when == "forward"]
+    return json.dumps({"stable_s": settings.study_stable_seconds, "rules": rules, "coercions": forward})
 
 
 def follow_routing(services: Services, routing: str) -> None:
     """Queue what the store of this process gets from now on after rules that `worker_routing` wrote."""
     if not routing:
         return
-    from digital_twins.dicom import route_new
+    from digital_twins.dicom import Coercion, route_new
 
     stable_s, rules = _rules(routing)
     services.dicom.on_new = route_new(
-        rules, services.queues, stable_s=stable_s, pseudonym=services.dicom.pseudonym
+        rules,
+        services.queues,
+        stable_s=stable_s,
+        pseudonym=services.dicom.pseudonym,
+        coercions=[Coercion(**row) for row in _rows(json.loads(routing)["coercions"])],
     )
 
 
@@ -82,11 +107,14 @@ def _rules(routing: str) -> tuple[float, list[Route]]:
     if not routing:
         return 0.0, []
     found = json.loads(routing)
-    rows: list[dict[str, Any]] = [
-        {key: tuple(each) if isinstance(each, list) else each for key, each in row.items()}
-        for row in found["rules"]
+    return float(found["stable_s"]), [Route(**row) for row in _rows(found["rules"])]
+
+
+def _rows(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give rules their tuples back, which JSON has as lists."""
+    return [
+        {key: tuple(each) if isinstance(each, list) else each for key, each in row.items()} for row in found
     ]
-    return float(found["stable_s"]), [Route(**row) for row in rows]
 
 
 def _destination(peer: DicomPeer, ae_title: str, tls: Tls | None) -> Destination | None:
@@ -94,14 +122,15 @@ def _destination(peer: DicomPeer, ae_title: str, tls: Tls | None) -> Destination
 
     profile = vendor_profile(peer.profile)
     if peer.web_url:
-        return Destination(web_url=peer.web_url, headers=profile.headers(_api_key(peer)))
+        return Destination(web_url=peer.web_url, headers=profile.headers(api_key(peer)))
     remote = peer.remote(ae_title, tls)
     if remote is None:
         return None
     return Destination(remote, transfer_syntaxes=profile.compressed_transfer_syntaxes)
 
 
-def _api_key(peer: DicomPeer) -> str:
+def api_key(peer: DicomPeer) -> str:
+    """Return the API key of a peer, '' when it has none; raises InputError when its variable is not set."""
     if not peer.api_key_variable:
         return ""
     key = os.environ.get(peer.api_key_variable, "")

@@ -58,7 +58,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        door = scope["path"].split("/")[1] or "web"
+        door = {"": "web", "queues": "web"}.get(name := scope["path"].split("/")[1], name)
         door = door if door in {"api", "fhir", "dicom-web", "static", "web", "health", "metrics"} else "other"
 
         async def answer(message: Message) -> None:

@@ -6,16 +6,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from digital_twins.server._metrics import Metrics
+from digital_twins.server._peers import PeerBook
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from digital_twins.audit import AuditEvent, Auditor
-    from digital_twins.dicom import DicomStore, SendQueues
+    from digital_twins.dicom import DicomStore, PrefetchQueue, Rejections, SendQueues
     from digital_twins.fhir import FhirStore
     from digital_twins.fhir.validation import ResourceValidation
     from digital_twins.patient_modeling import TwinRegistry
     from digital_twins.server._catalogue import Catalogue
+    from digital_twins.server._stale import StaleMarks
     from digital_twins.storage import BlobStore, Database, JobQueue
 
 BUILD = "twin.build"
@@ -40,6 +42,10 @@ class Services:
     validation: ResourceValidation
     registry: TwinRegistry
     auditor: Auditor
+    stale: StaleMarks
+    rejections: Rejections
+    prefetch: PrefetchQueue
+    peers: PeerBook = field(default_factory=PeerBook)
     metrics: Metrics = field(default_factory=Metrics)
 
     def audit(self, event: AuditEvent) -> None:
@@ -78,7 +84,7 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node", server: s
     """
     from digital_twins import audit, dicom, fhir, patient_modeling, storage
     from digital_twins.fhir.validation import PACKAGES_FOLDER, ResourceValidation
-    from digital_twins.server import _catalogue
+    from digital_twins.server import _catalogue, _stale
 
     database = storage.Database(
         data_dir / "twin.sqlite",
@@ -89,11 +95,13 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node", server: s
             *fhir.MIGRATIONS,
             *patient_modeling.MIGRATIONS,
             *_catalogue.MIGRATIONS,
+            *_stale.MIGRATIONS,
         ),
         server=server,
     )
     blobs = storage.BlobStore(data_dir / "blobs")
     auditor = audit.Auditor(node, audit.load_pseudonym_key(data_dir / "pseudonym.key"))
+    store = dicom.DicomStore(database, blobs, pseudonym=auditor.patient)
     validation = ResourceValidation(data_dir / PACKAGES_FOLDER)
     return Services(
         data_dir=data_dir,
@@ -101,10 +109,13 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node", server: s
         blobs=blobs,
         jobs=storage.JobQueue(database, boot_id=boot_id),
         catalogue=_catalogue.Catalogue(database, blobs),
-        dicom=dicom.DicomStore(database, blobs, pseudonym=auditor.patient),
+        dicom=store,
         queues=dicom.SendQueues(database),
         fhir=fhir.FhirStore(database, pseudonym=auditor.patient, validate=validation.check),
         validation=validation,
         registry=patient_modeling.TwinRegistry(database, blobs),
         auditor=auditor,
+        stale=_stale.StaleMarks(database),
+        rejections=dicom.Rejections(store),
+        prefetch=dicom.PrefetchQueue(store, ()),
     )

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from digital_twins._errors import DigitalTwinError, InputError, NotFoundError, StorageError
 from digital_twins._logging import get_logger, setup_logging
+from digital_twins.server._operations import follow_operations
 from digital_twins.server._routing import follow_routing
 from digital_twins.server._services import BUILD, METADATA, open_services
 from digital_twins.server._workers import worker_name
@@ -136,6 +137,7 @@ def serve(
     """Claim and run jobs until `stopping` is set; `routing` as `worker_routing` writes it."""
     services = open_services(data_dir, boot_id=boot_id, server=server)
     follow_routing(services, routing)
+    follow_operations(services)
     name = worker_name(os.getpid())
     troubled = False
     try:

@@ -71,6 +71,13 @@ function volumeTable(twin) {
   byId('volume-table').replaceChildren(table([['Course'], ['Day', 'num'], ['Volume, cm³', 'num'], ['Interval, cm³', 'num']], [...seen, ...rows]))
 }
 
+function stale(twin) {
+  const words = { withdrawn: 'Images behind this twin were withdrawn', merged: 'Patient merged' }
+  byId('stale').hidden = !twin.stale?.length
+  byId('stale').replaceChildren(...(twin.stale ?? []).map((mark) => h('p', {},
+    h('strong', {}, `STALE. ${words[mark.kind]}: `), mark.reason, ` (${moment(mark.since_utc)}). Do not rely on this twin or its documents.`)))
+}
+
 class Timeline {
   constructor(twin, viewer, chart) {
     Object.assign(this, { twin, viewer, chart, slider: byId('day'), timer: null })
@@ -117,6 +124,7 @@ async function showTwin(patient) {
   const twin = await getJson(`/api/twins/${encodeURIComponent(patient.twin_id)}`)
   shownVersion = twin.version
   banner(patient, twin)
+  stale(twin)
   byId('twin').hidden = false
   const v = twin.current_volume
   byId('volume-now').textContent = `day ${day(twin.current_day)}: ${number(v.value)} cm³ [${number(v.low)}, ${number(v.high)}]`
