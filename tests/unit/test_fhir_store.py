@@ -176,7 +176,7 @@ class TestSearch:
             {"value-quantity": "x"},
             {"subject": "a b"},
             {"_cursor": "x"},
-            {"subject.patient.name": "x"},
+            {"patient" + ".link:Patient" * 8 + ".name": "x"},
         ],
         ids=lambda x: str(sorted(x) if isinstance(x, set) else x),
     )

@@ -15,7 +15,7 @@ from digital_twins.fhir._outcome import FhirError, Issue, bad_request, outcome_o
 from digital_twins.fhir._query import parse_query
 from digital_twins.fhir._search import run_query
 from digital_twins.fhir._validate import ID
-from digital_twins.fhir._write import Saved, insert, load, new_id, put, remove, version_of
+from digital_twins.fhir._write import Saved, SeenCodings, insert, load, new_id, put, remove, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -157,8 +157,9 @@ def _rewrite(node: Any, resolve: Callable[[str], str], key: str = "") -> Any:
 class _Transaction:
     """All entries of one transaction, run with one cursor."""
 
-    def __init__(self, cursor: Executes, entries: Sequence[Entry]) -> None:
+    def __init__(self, cursor: Executes, entries: Sequence[Entry], codings: SeenCodings | None) -> None:
         self.cursor = cursor
+        self.codings = codings
         self.entries = entries
         self.targets: dict[str, str] = {}
         self.matched: dict[int, str] = {}
@@ -216,8 +217,8 @@ class _Transaction:
             return EntryAnswer(load(cursor, entry.type, self.matched[entry.number]))
         resource = _rewrite(entry.resource, self.resolve(entry))
         if entry.method == "POST":
-            return EntryAnswer(insert(cursor, resource, entry.name), status=201)
-        saved = put(cursor, resource, entry.name, if_match=entry.if_match)
+            return EntryAnswer(insert(cursor, resource, entry.name, codings=self.codings), status=201)
+        saved = put(cursor, resource, entry.name, if_match=entry.if_match, codings=self.codings)
         return EntryAnswer(saved, status=201 if saved.created else 200)
 
 
@@ -241,7 +242,9 @@ def _located(error: FhirError, where: str) -> FhirError:
     return FhirError(error.http_status, issues, fix=error.fix)
 
 
-def run_transaction(cursor: Executes, entries: Sequence[Entry]) -> list[EntryAnswer]:
+def run_transaction(
+    cursor: Executes, entries: Sequence[Entry], codings: SeenCodings | None = None
+) -> list[EntryAnswer]:
     """Run all entries in the order of the standard (delete, create, update, read); raise to undo them all.
 
     Raises
@@ -249,7 +252,7 @@ def run_transaction(cursor: Executes, entries: Sequence[Entry]) -> list[EntryAns
     FhirError
         With the location of the entry that failed.
     """
-    work = _Transaction(cursor, entries)
+    work = _Transaction(cursor, entries, codings)
     work.assign()
     answers: dict[int, EntryAnswer] = {}
     for entry in sorted(entries, key=lambda e: _ORDER[e.method]):
@@ -260,9 +263,9 @@ def run_transaction(cursor: Executes, entries: Sequence[Entry]) -> list[EntryAns
     return [answers[entry.number] for entry in entries]
 
 
-def run_single(cursor: Executes, entry: Entry) -> EntryAnswer:
+def run_single(cursor: Executes, entry: Entry, codings: SeenCodings | None = None) -> EntryAnswer:
     """Run one entry of a batch by itself."""
-    return run_transaction(cursor, [entry])[0]
+    return run_transaction(cursor, [entry], codings)[0]
 
 
 def response_bundle(

@@ -16,7 +16,7 @@ from digital_twins.fhir._outcome import FhirError, Issue, bad_request
 
 MAX_BODY_BYTES = 32 * 2**20
 MAX_DEPTH = 100
-_LOSSY = re.compile(rb"[:\[,]\s*-?(?:\d+\.\d*0(?!\d)|\d+\.?\d*[eE]|[\d.]{16})")
+_LOSSY = re.compile(rb"(?:\"\s*:|[\[,])\s*-?(?:\d+\.\d*0(?!\d)|\d+\.?\d*[eE]|[\d.]{16})")
 
 
 class ExactDecimal(float):

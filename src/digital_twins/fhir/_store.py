@@ -16,18 +16,30 @@ from digital_twins.fhir._bundle import (
     run_single,
     run_transaction,
 )
+from digital_twins.fhir._concepts import CONCEPT_MODIFIERS, Concepts
 from digital_twins.fhir._json import check_depth, loads
 from digital_twins.fhir._outcome import bad_request
 from digital_twins.fhir._query import Query, parse_query
 from digital_twins.fhir._search import SearchPage, run_query
 from digital_twins.fhir._validate import ID, check
-from digital_twins.fhir._write import Saved, insert, load, load_versions, new_id, put, remove, version_of
+from digital_twins.fhir._write import (
+    Saved,
+    SeenCodings,
+    insert,
+    load,
+    load_versions,
+    new_id,
+    put,
+    remove,
+    version_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import apsw
 
+    from digital_twins.fhir._concepts import CodeSystems
     from digital_twins.storage import Database
 
 
@@ -72,6 +84,9 @@ class FhirStore:
         Raises FhirError for a resource that may not be stored; the structural check by default.
     audited
         Stage one audit event for each interaction.
+    systems
+        Gives the code systems and value sets that searches with ``:in``, ``:above`` and ``:below`` ask;
+        without it those are refused.
     """
 
     def __init__(
@@ -81,10 +96,13 @@ class FhirStore:
         pseudonym: Callable[[str], str] | None = None,
         validate: Callable[[Mapping[str, Any]], None] = check,
         audited: bool = True,
+        systems: Callable[[], CodeSystems] | None = None,
     ) -> None:
         self.database = database
         self._validate = validate
         self._auditor = Auditor(database, pseudonym) if audited else None
+        self._codings = SeenCodings()
+        self._systems = systems
 
     def _audit(
         self,
@@ -122,13 +140,14 @@ class FhirStore:
             raise bad_request(f"The body must be a resource of type {kind}.")
         self._validate(body)
         kind, name, patient = body["resourceType"], new_id(), patient_of(body)
+        self._codings.confirm(self.database)
 
         def work(cursor: apsw.Cursor) -> Saved:
             if if_none_exist:
                 found = match_one(cursor, kind, if_none_exist)
                 if found is not None:
                     return load(cursor, kind, found)
-            saved = insert(cursor, body, name)
+            saved = insert(cursor, body, name, codings=self._codings)
             self._audit(
                 cursor,
                 saved,
@@ -185,7 +204,7 @@ class FhirStore:
         patient = patient_of(body)
 
         def work(cursor: apsw.Cursor) -> Saved:
-            saved = put(cursor, body, name, if_match=version)
+            saved = put(cursor, body, name, if_match=version, codings=self._codings)
             self._audit(cursor, saved, "U", agent=agent, patient=patient)
             return saved
 
@@ -290,7 +309,16 @@ class FhirStore:
         strict
             Refuse unknown parameters instead of ignoring them.
         """
-        return self.run(parse_query(kind, pairs(parameters), strict=strict), agent=agent)
+        return self.run(self.parse(kind, pairs(parameters), strict=strict), agent=agent)
+
+    def parse(self, kind: str, parameters: Iterable[tuple[str, str]], *, strict: bool = False) -> Query:
+        """Return the plan of a search, for `run`; see `search`."""
+        given = list(parameters)
+        if not any(_asks_concepts(name) for name, _ in given):
+            return parse_query(kind, given, strict=strict)
+        with self.database.read() as connection:
+            concepts = Concepts(connection, self._systems() if self._systems else None)
+            return parse_query(kind, given, strict=strict, concepts=concepts)
 
     def run(self, query: Query, *, agent: str = "system") -> SearchPage:
         """Run a parsed search; see `search`."""
@@ -304,9 +332,10 @@ class FhirStore:
     ) -> Callable[[apsw.Cursor], list[EntryAnswer]]:
         """Return the unit of work of a transaction bundle."""
         entries = self._entries(_parsed(bundle), "transaction")
+        self._codings.confirm(self.database)
 
         def work(cursor: apsw.Cursor) -> list[EntryAnswer]:
-            answers = run_transaction(cursor, entries)
+            answers = run_transaction(cursor, entries, self._codings)
             self._audit_answers(cursor, "fhir.transaction", entries, answers, agent)
             return answers
 
@@ -378,7 +407,7 @@ class FhirStore:
             return failed
 
         def work(cursor: apsw.Cursor) -> EntryAnswer:
-            answer = run_single(cursor, entries[0])
+            answer = run_single(cursor, entries[0], self._codings)
             self._audit_answers(cursor, "fhir.batch", entries, [answer], agent)
             return answer
 
@@ -418,6 +447,10 @@ class FhirStore:
                 ) from None
         self._read_event("R", "fhir.patient-record", agent, reference, name)
         return [first.resource, *(loads(body) for body in bodies)]
+
+
+def _asks_concepts(name: str) -> bool:
+    return name.rpartition(":")[2] in CONCEPT_MODIFIERS
 
 
 def _settled(future: Future[EntryAnswer]) -> EntryAnswer | DigitalTwinError:

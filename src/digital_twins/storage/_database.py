@@ -209,6 +209,8 @@ class Database:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA journal_size_limit = 67108864")
+        # Savepoints copy the pages that they touch; beyond 64 KiB those would go to a temporary file.
+        connection.execute("PRAGMA temp_store = MEMORY")
 
     def _open_reader(self) -> apsw.Connection:
         try:
