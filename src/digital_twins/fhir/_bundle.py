@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 MAX_ENTRIES = 20_000
 _ORDER = {"DELETE": 0, "POST": 1, "PUT": 2, "GET": 3}
+_SHAPE = frozenset(
+    {"_count", "_sort", "_include", "_revinclude", "_total", "_summary", "_elements", "_format"}
+)
 _STATUS = {200: "200 OK", 201: "201 Created", 204: "204 No Content"}
 
 
@@ -132,15 +135,27 @@ def match_one(cursor: Executes, kind: str, query: str, where: str | None = None)
     FhirError
         412 when several resources match.
     """
-    plan = parse_query(kind, parse_qsl(query.lstrip("?"), keep_blank_values=True), strict=True)
-    if not plan.predicates:
-        raise bad_request("The condition names no search parameter.", location=where)
-    plan.count = 2
-    hits = run_query(cursor, plan).hits
-    if len(hits) > 1:
+    found = match_all(cursor, kind, query, limit=2, where=where)
+    if len(found) > 1:
         issue = Issue("multiple-matches", "Several resources match the condition.", where)
         raise FhirError(412, [issue], fix="Make the condition narrower.")
-    return hits[0].id if hits else None
+    return found[0] if found else None
+
+
+def match_all(cursor: Executes, kind: str, query: str, *, limit: int, where: str | None = None) -> list[str]:
+    """Return the ids of the resources that match a conditional request, at most ``limit``.
+
+    Raises
+    ------
+    FhirError
+        400 when the condition names no parameter, or one that is not known.
+    """
+    pairs = parse_qsl(query.lstrip("?"), keep_blank_values=True)
+    plan = parse_query(kind, [pair for pair in pairs if pair[0] not in _SHAPE], strict=True)
+    if not plan.predicates:
+        raise bad_request("The condition names no search parameter.", location=where)
+    plan.count = limit
+    return [hit.id for hit in run_query(cursor, plan).hits]
 
 
 def _rewrite(node: Any, resolve: Callable[[str], str], key: str = "") -> Any:

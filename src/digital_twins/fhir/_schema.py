@@ -1,8 +1,8 @@
 """Tables of the resource store: current resources, their history and the search index.
 
 Index tables are WITHOUT ROWID with the key (parameter, value, resource), so that a probe of one resource is
-one b-tree descent. ``system`` is a stable 63-bit hash of the system URI. ``fhir_coding`` holds each coding of a parameter once, with its
-words.
+one b-tree descent. ``system`` is a stable 63-bit hash of the system URI. ``fhir_coding`` holds
+each coding of a parameter once, with its words.
 """
 
 from __future__ import annotations
@@ -64,7 +64,13 @@ CREATE TABLE fhir_coding (
 ) WITHOUT ROWID;
 """
 
+HISTORY_INDEXES = """
+CREATE INDEX fhir_resource_updated ON fhir_resource (updated);
+CREATE INDEX fhir_version_updated ON fhir_version (updated, rid, version);
+"""
+
 MIGRATIONS = (
     Migration("fhir.0001.resource", FHIR_TABLES),
     Migration("fhir.0002.coding", CODING_TABLE),
+    Migration("fhir.0003.history", HISTORY_INDEXES),
 )

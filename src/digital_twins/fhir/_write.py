@@ -300,6 +300,26 @@ def load(cursor: Executes, kind: str, name: str) -> Saved:
     return Saved(kind, name, row[0], row[1], row[3], row[4])
 
 
+def load_version(cursor: Executes, kind: str, name: str, version: int) -> Saved:
+    """Return one version, which may be a deletion.
+
+    Raises
+    ------
+    FhirError
+        404 when there is no such version.
+    """
+    current = _find(cursor, kind, name)
+    row = None
+    if current is not None and current.version == version:
+        row = current.version, current.updated, current.deleted, current.body, current.method
+    elif current is not None:
+        text = "SELECT version, updated, deleted, body, method FROM fhir_version WHERE rid=? AND version=?"
+        row = cursor.execute(text, (current.rid, version)).fetchone()
+    if row is None:
+        raise FhirError(404, [Issue("not-found", "This version does not exist.")], fix="Read its history.")
+    return Saved(kind, name, row[0], row[1], row[3], row[4], deleted=bool(row[2]))
+
+
 def load_versions(cursor: Executes, kind: str, name: str) -> list[Saved]:
     """Return every version, newest first, deletions among them.
 
