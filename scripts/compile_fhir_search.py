@@ -214,7 +214,7 @@ def parameter_table(
 def composite_row(
     compiler: Compiler, base: str, parameter: dict[str, Any], kinds: dict[str, str]
 ) -> dict[str, Any] | None:
-    """Return ``{"t": "composite", "c": [[base path, [[kind, paths], ...]], ...]}``; None if a part has no path.
+    """Return ``{"t": "composite", "c": [[base path, [[kind, paths], ...]], ...]}``; None without all paths.
 
     A part that speaks of ``%resource`` has a path from the resource, marked by ``^``.
     """

@@ -101,7 +101,7 @@ BAD: list[tuple[str, str, dict[str, Any], int]] = [
     ("GET", "/Patient?_format=xml", {}, 406),
     ("GET", "/Patient", {"headers": {"accept": "application/fhir+xml"}}, 406),
     ("PATCH", "/Patient/1/_history", {"json": [], "headers": JSON}, 405),
-    ("PATCH", "/Patient/1", {"json": {"resourceType": "Patient"}, "headers": JSON}, 400),
+    ("PATCH", "/Patient/1", {"json": 5, "headers": {"content-type": "text/plain"}}, 415),
     ("PATCH", "/Patient/1", {"json": [], "headers": JSON}, 404),
     ("PUT", "/Patient", {"json": {}, "headers": JSON}, 400),
     ("DELETE", "/Patient", {}, 400),

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from digital_twins.fhir._resource import FHIRResource as FHIRResource
     from digital_twins.fhir._routes import fhir_routes as fhir_routes
     from digital_twins.fhir._schema import MIGRATIONS as MIGRATIONS
-    from digital_twins.fhir._search import Hit as Hit, SearchPage as SearchPage
+    from digital_twins.fhir._hits import Hit as Hit
+    from digital_twins.fhir._search import SearchPage as SearchPage
     from digital_twins.fhir._store import FhirStore as FhirStore
     from digital_twins.fhir._validate import structural_issues as structural_issues
     from digital_twins.fhir._views import Column as Column, View as View
@@ -30,7 +31,8 @@ _WHERE = {
     "patient_record": "digital_twins.fhir._record",
     "fhir_routes": "digital_twins.fhir._routes",
     "MIGRATIONS": "digital_twins.fhir._schema",
-    **dict.fromkeys(("Hit", "SearchPage"), "digital_twins.fhir._search"),
+    "Hit": "digital_twins.fhir._hits",
+    "SearchPage": "digital_twins.fhir._search",
     "FhirStore": "digital_twins.fhir._store",
     "structural_issues": "digital_twins.fhir._validate",
     "Saved": "digital_twins.fhir._write",

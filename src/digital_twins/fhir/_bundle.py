@@ -20,7 +20,7 @@ from digital_twins.fhir._write import Saved, SeenCodings, insert, load, new_id, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from digital_twins.fhir._search import Executes
+    from digital_twins.fhir._hits import Executes
 
 MAX_ENTRIES = 20_000
 _ORDER = {"DELETE": 0, "POST": 1, "PUT": 2, "GET": 3}

@@ -56,7 +56,8 @@ def _whole(piece: Piece, texts: list[str], parameter: SearchParameter) -> Predic
     known = definitions().parameters[parameter.resource].values()
     for part, text in zip(piece.parts, texts, strict=True):
         wanted = set(part.paths)
-        own = next(p for p in known if p.kind == part.kind and p.stored and set(p.paths) == wanted)
+        usable = [p for p in known if p.kind == part.kind and p.stored and wanted <= set(p.paths)]
+        own = min(usable, key=lambda p: len(p.paths))
         parts.append(Predicate((build_test(own, text),)))
     return Predicate((), also=tuple(parts), rank=3)
 

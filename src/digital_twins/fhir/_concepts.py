@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from digital_twins.fhir._definitions import SearchParameter
-    from digital_twins.fhir._search import Executes
+    from digital_twins.fhir._hits import Executes
 
 CONCEPT_MODIFIERS = frozenset({"text", "in", "not-in", "above", "below"})
 MAX_CODES = 5000

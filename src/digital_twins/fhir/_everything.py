@@ -122,7 +122,7 @@ def everything_page(store: FhirStore, name: str, asked: EverythingQuery, agent: 
     with store.database.read() as connection:
         load(connection, "Patient", name)
         page = _page(connection, name, asked)
-    store.note_read("fhir.everything", agent, f"Patient/{name}", name)
+    store.note_read("fhir.everything", agent=agent, entity=f"Patient/{name}", patient=name)
     return page
 
 

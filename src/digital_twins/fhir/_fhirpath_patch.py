@@ -65,12 +65,12 @@ def _operation(number: int, parameter: Any) -> _Operation:
     if type_ not in _TYPES or not isinstance(path, str):
         raise bad_request(f"Operation {number} of the patch has no known type, or no path.", code="structure")
     places = {}
-    for name in ("index", "source", "destination"):
-        value = said.get(name)
+    for place in ("index", "source", "destination"):
+        value = said.get(place)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-            raise bad_request(f"The {name} of operation {number} is no place in a list.", code="value")
+            raise bad_request(f"The {place} of operation {number} is no place in a list.", code="value")
         if value is not None:
-            places[name] = value
+            places[place] = value
     name = said.get("name")
     if type_ == "add" and not isinstance(name, str):
         raise bad_request(
@@ -127,7 +127,7 @@ class _Patch:
         head, _, name = path.rpartition(".")
         holder = self.one(head, number).value if head else None
         found = holder.get(name) if isinstance(holder, dict) else None
-        if not isinstance(found, list):
+        if not isinstance(holder, dict) or not isinstance(found, list):
             raise _refused("its path does not lead to a list.", number)
         if f"_{name}" in holder:
             raise _refused("the list has extensions beside its values; replace the list instead.", number)

@@ -269,7 +269,14 @@ def predicate(parameter: SearchParameter, modifier: str, text: str, *, types: fr
     if modifier == "missing":
         if text not in {"true", "false"}:
             raise _bad(parameter, "must be true or false behind :missing")
-        test = rows_of(parameter, _TABLES[kind], "", ())
+        narrow, arguments = "", tuple[str, ...]()
+        if kind == "reference" and not parameter.stored and len(parameter.targets) == 1:
+            # Its rows are those of a wider parameter: only references to its one type are its own.
+            narrow, arguments = (
+                "target>=? AND target<?",
+                (f"{parameter.targets[0]}/", f"{parameter.targets[0]}0"),
+            )
+        test = rows_of(parameter, _TABLES[kind], narrow, arguments)
         return Predicate((test,), rank=8, negated=text == "true")
     known = modifier in _MODIFIERS[kind] or (kind == "reference" and modifier in types)
     if modifier and not known:

@@ -230,7 +230,7 @@ class FhirStore:
         if self._auditor is not None:
             self._auditor.read(self._auditor.event(action, kind, agent=agent, entity=entity, patient=patient))
 
-    def note_read(self, kind: str, agent: str, entity: str, patient: str | None) -> None:
+    def note_read(self, kind: str, *, agent: str, entity: str, patient: str | None) -> None:
         """Take the audit event of an operation that reads, e.g. ``fhir.everything``."""
         self._read_event("E", kind, agent, entity, patient)
 

@@ -21,7 +21,7 @@ from digital_twins.fhir._schema import INDEX_TABLES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from digital_twins.fhir._search import Executes
+    from digital_twins.fhir._hits import Executes
     from digital_twins.storage import Database
 
 _EMPTY = IndexRows()
