@@ -1,4 +1,4 @@
-"""Every search of Inferno's US Core 7 metadata over the package's examples, against an independent reading."""
+"""Every search of Inferno's US Core 7 metadata over the package's examples, checked by another reading."""
 
 from __future__ import annotations
 
@@ -143,16 +143,14 @@ def test_every_search_finds_what_the_metadata_says(
             done[expectation] += ran
             if not ran:
                 without.add((kind, expectation, *names))
-    print(
-        f"US Core 7: {done['SHALL']} SHALL and {done['SHOULD']} SHOULD searches ran; no data: {sorted(without)}"
-    )
+    assert {kind for kind, *_ in without} == {"CarePlan", "Condition"}  # no example has what they ask for
     assert done == {"SHALL": 131, "SHOULD": 141}
 
 
 def test_read_vread_history_and_must_support(
     client: httpx.Client, examples: list[Resource], metadata: list[dict[str, Any]]
 ) -> None:
-    elements = extensions = missing = 0
+    elements = extensions = 0
     for group in metadata:
         own = conforming(group, examples)
         got = []
@@ -167,16 +165,11 @@ def test_read_vread_history_and_must_support(
             here = any(has_must_support(r, element) for r in got)
             assert here == any(has_must_support(r, element) for r in own)
             elements += here
-            missing += not here
         for extension in group[":must_supports"][":extensions"]:
             here = any(has_extension(r, extension) for r in got)
             assert here == any(has_extension(r, extension) for r in own)
             extensions += here
-            missing += not here
     assert (elements, extensions) == (438, 7)
-    print(
-        f"must-support: {elements} elements and {extensions} extensions come back; {missing} are in no example"
-    )
 
 
 def references(node: Any) -> set[str]:
@@ -214,5 +207,4 @@ def test_includes_of_the_metadata(
             }
             assert {r["id"] for r in page if r["resourceType"] == source} >= wanted
             brought += len(wanted)
-    print(f"{brought} resources came along by _include and _revinclude")
     assert brought >= 7
