@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tarfile
+from html import unescape
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -29,10 +30,13 @@ def member(archive: Path, name: str) -> bytes:
 
 
 def even(resource: dict[str, Any]) -> dict[str, Any]:
-    """The resource with its narrative's white space evened out: the cases indent it in two ways."""
+    """The resource with its narrative's white space evened out: the cases write it in two ways."""
     if "text" not in resource:
         return resource
-    return {**resource, "text": {**resource["text"], "div": "".join(resource["text"]["div"].split())}}
+    return {
+        **resource,
+        "text": {**resource["text"], "div": "".join(unescape(resource["text"]["div"]).split())},
+    }
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,11 @@ class SortKey:
 
 @dataclass(slots=True)
 class Query:
-    """A parsed search over one resource type."""
+    """A parsed search over one resource type.
+
+    ``used`` are the parameters that were understood; ``asked`` is the query text of the address where all of
+    them were, so that it can be repeated in links as it is.
+    """
 
     type: str
     predicates: list[Predicate] = field(default_factory=list)
@@ -52,6 +56,7 @@ class Query:
     warnings: list[Issue] = field(default_factory=list)
     used: list[tuple[str, str]] = field(default_factory=list)
     patient: str | None = None
+    asked: str | None = None
 
 
 def encode_cursor(values: Iterable[int | float | str]) -> str:

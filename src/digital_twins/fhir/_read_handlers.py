@@ -83,7 +83,7 @@ class ReadHandlers:
     async def search(self, request: Request, call: Call) -> Response:
         """Answer ``GET Type?parameters``."""
         raw = request.scope["query_string"].decode("latin-1")
-        return await self.answer_search(request, call, parse_qsl(raw, keep_blank_values=True))
+        return await self.answer_search(request, call, parse_qsl(raw, keep_blank_values=True), raw)
 
     async def search_form(self, request: Request, call: Call) -> Response:
         """Answer ``POST Type/_search``."""
@@ -98,13 +98,17 @@ class ReadHandlers:
         pairs = [*request.query_params.multi_items(), *parse_qsl(text, keep_blank_values=True)]
         return await self.answer_search(request, call, pairs)
 
-    async def answer_search(self, request: Request, call: Call, pairs: list[tuple[str, str]]) -> Response:
+    async def answer_search(
+        self, request: Request, call: Call, pairs: list[tuple[str, str]], raw: str = ""
+    ) -> Response:
         """Run a search: at once when it is light, otherwise in a thread."""
         strict = preference(request, "handling") == "strict"
         who, base = self.server.agent(request), self.server.url(request)
         own = f"{base}/"
         pairs = [(name, text.removeprefix(own)) for name, text in pairs]
         query = self.store.parse(call.type, pairs, strict=strict)
+        if raw and query.used == pairs:
+            query.asked = raw
         if _is_light(query):
             page = self.store.run(query, agent=who)
         else:

@@ -50,10 +50,11 @@ def searchset(query: Query, page: SearchPage, base_url: str) -> bytes:
     Bodies are copied as they are stored, unless ``_summary`` or ``_elements`` asks for less.
     """
     here = f"{base_url}/{query.type}"
-    links = [{"relation": "self", "url": _link(here, query.used)}]
+    own = f"{here}?{query.asked}" if query.asked else _link(here, query.used)
+    links = [{"relation": "self", "url": own}]
     if page.next_cursor:
-        url = _link(here, [*query.used, ("_cursor", page.next_cursor)])
-        links.append({"relation": "next", "url": url})
+        mark = "&" if query.used else "?"
+        links.append({"relation": "next", "url": f"{own}{mark}_cursor={page.next_cursor}"})
     head: dict[str, Any] = {"resourceType": "Bundle", "type": "searchset"}
     if page.total is not None:
         head["total"] = page.total
