@@ -82,16 +82,14 @@ def fhir_routes(
         conditional_delete=conditional_delete,
         started=datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     )
-    door = _Door(server, on_error)
-    at = server.base
-    paths = (at or "/", f"{at}/{{rest:path}}") if at else ("/{rest:path}",)
-    return [Route(path, door.answer, methods=_METHODS) for path in paths]
+    return _Door(server, on_error).routes()
 
 
 class _Door:
     """Finds the handler of an address and a method, and turns every error into an OperationOutcome."""
 
     def __init__(self, server: FhirServer, on_error: Callable[[BaseException], None] | None) -> None:
+        self.base = server.base
         self.on_error = on_error
         reads, writes = ReadHandlers(server), WriteHandlers(server)
         self.system: dict[str, dict[str, Handler]] = {
@@ -123,11 +121,37 @@ class _Door:
             if operation.types:
                 self.limits[operation.level, f"${operation.name}"] = operation.types
 
+    def routes(self) -> list[Route]:
+        """Return a route for each kind of address.
+
+        The two that most requests go to come first and take those of the others too: `answer` reads the
+        address itself, so it does not matter which of them matched.
+        """
+        names = [
+            "{type}/{id}",
+            "{type}",
+            "",
+            *(name for name in self.system if name),
+            *(f"{{type}}/{name}" for name in self.types if name),
+            *(f"{{type}}/{{id}}/{name}" for name in self.instances if name),
+            "{type}/{id}/_history/{version}",
+            "{rest:path}",
+        ]
+        paths = [f"{self.base}/{name}" for name in names]
+        if self.base:
+            paths.insert(2, self.base)
+        return [Route(path, self.answer, methods=_METHODS) for path in paths]
+
+    def rest(self, request: Request) -> str:
+        """Return the address below the base."""
+        path: str = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+        return path[len(self.base) + 1 :]
+
     async def answer(self, request: Request) -> Response:
         """Answer one request."""
         method = "GET" if request.method == "HEAD" else request.method
         try:
-            handlers, call = self.find(request.path_params.get("rest", ""))
+            handlers, call = self.find(self.rest(request))
             handler = handlers.get(method)
             if handler is None:
                 return _no_handler(", ".join(handlers))

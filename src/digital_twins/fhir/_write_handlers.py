@@ -40,7 +40,6 @@ class WriteHandlers:
     def __init__(self, server: FhirServer) -> None:
         self.server = server
         self.store = server.store
-        self.changes = server.store.changes
 
     async def done(self, work: Callable[[apsw.Cursor], Any]) -> Any:
         """Run a unit of work and return its result once it is durable."""
@@ -48,7 +47,7 @@ class WriteHandlers:
 
     async def create(self, request: Request, call: Call) -> Response:
         """Answer ``POST Type``, also with ``If-None-Exist``."""
-        work = self.changes.create(
+        work = self.store.changes.create(
             await resource_body(request),
             kind=call.type,
             if_none_exist=request.headers.get("if-none-exist"),
@@ -58,7 +57,7 @@ class WriteHandlers:
 
     async def update(self, request: Request, call: Call) -> Response:
         """Answer ``PUT Type/id``."""
-        work = self.changes.update(
+        work = self.store.changes.update(
             await resource_body(request),
             address=f"{call.type}/{call.id}",
             if_match=request.headers.get("if-match"),
@@ -68,7 +67,7 @@ class WriteHandlers:
 
     async def conditional_update(self, request: Request, call: Call) -> Response:
         """Answer ``PUT Type?condition``."""
-        work = self.changes.conditional_update(
+        work = self.store.changes.conditional_update(
             await resource_body(request),
             call.type,
             _condition(request),
@@ -79,7 +78,7 @@ class WriteHandlers:
 
     async def patch(self, request: Request, call: Call) -> Response:
         """Answer ``PATCH Type/id``."""
-        work = self.changes.patch(
+        work = self.store.changes.patch(
             call.type,
             call.id,
             await _patch(request),
@@ -90,7 +89,7 @@ class WriteHandlers:
 
     async def conditional_patch(self, request: Request, call: Call) -> Response:
         """Answer ``PATCH Type?condition``."""
-        work = self.changes.patch(
+        work = self.store.changes.patch(
             call.type,
             _condition(request),
             await _patch(request),
@@ -102,7 +101,7 @@ class WriteHandlers:
 
     async def delete(self, request: Request, call: Call) -> Response:
         """Answer ``DELETE Type/id``."""
-        work = self.changes.delete(
+        work = self.store.changes.delete(
             call.type, call.id, if_match=request.headers.get("if-match"), agent=self.server.agent(request)
         )
         saved = await self.done(work)
@@ -110,7 +109,7 @@ class WriteHandlers:
 
     async def conditional_delete(self, request: Request, call: Call) -> Response:
         """Answer ``DELETE Type?condition``."""
-        work = self.changes.conditional_delete(
+        work = self.store.changes.conditional_delete(
             call.type,
             _condition(request),
             several=self.server.conditional_delete == "multiple",
