@@ -113,7 +113,7 @@ BAD: list[tuple[str, str, dict[str, Any], int]] = [
     (
         "POST",
         "",
-        {"json": transaction({"request": {"method": "PATCH", "url": "Patient/1"}}), "headers": JSON},
+        {"json": transaction({"request": {"method": "TRACE", "url": "Patient/1"}}), "headers": JSON},
         400,
     ),
     ("POST", "", {"json": transaction({"resource": patient()}), "headers": JSON}, 400),

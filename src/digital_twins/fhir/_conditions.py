@@ -85,8 +85,16 @@ def filter_sql(found: Predicate, *, materialise: bool = False, rid: str = "r.rid
         inner, values = filter_sql(more, materialise=materialise, rid=rid)
         parts.append(inner)
         arguments.extend(values)
-    text = "(" + (" AND " if found.also else " OR ").join(parts or ["1=0"]) + ")"
+    text = _joined(parts or ["1=0"], " AND " if found.also else " OR ")
     return (f"NOT {text}" if found.negated else text), arguments
+
+
+def _joined(parts: Sequence[str], word: str) -> str:
+    """Return the parts joined as a balanced tree: databases limit the depth of an expression, not its size."""
+    if len(parts) <= 8:
+        return "(" + word.join(parts) + ")"
+    middle = len(parts) // 2
+    return f"({_joined(parts[:middle], word)}{word}{_joined(parts[middle:], word)})"
 
 
 def matching(kind: str, found: Predicate) -> tuple[str, list[Value]]:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _PREFIX = re.compile(r"(eq|ne|gt|lt|ge|le|sa|eb|ap)?(.*)", re.DOTALL)
 _BARS = re.compile(r"(?<!\\)\|")
 _SPLIT = re.compile(r"(?<!\\),")
+MAX_ALTERNATIVES = 1000
 LAST_CHARACTER = "\U0010ffff"
 """Sorts behind every text that begins with what stands before it."""
 _TYPE_ALIASES = {"MRN": "MR"}
@@ -41,7 +42,10 @@ _TYPE_ALIASES = {"MRN": "MR"}
 
 def split_values(text: str) -> list[str]:
     r"""Return the alternatives of a value: split at commas, with ``\,`` kept (R4 search 3.1.1.4.2)."""
-    return [part for part in _SPLIT.split(text) if part]
+    found = [part for part in _SPLIT.split(text) if part]
+    if len(found) > MAX_ALTERNATIVES:
+        raise bad_request(f"A search value has at most {MAX_ALTERNATIVES} alternatives.", code="too-costly")
+    return found
 
 
 def unescape(text: str) -> str:

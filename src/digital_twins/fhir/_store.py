@@ -281,7 +281,7 @@ class FhirStore:
         self._codings.confirm(self.database)
 
         def work(cursor: apsw.Cursor) -> list[EntryAnswer]:
-            answers = run_transaction(cursor, entries, self._codings)
+            answers = run_transaction(cursor, entries, self._codings, self._validate)
             self._audit_answers(cursor, "fhir.transaction", entries, answers, agent)
             return answers
 
@@ -353,7 +353,7 @@ class FhirStore:
             return failed
 
         def work(cursor: apsw.Cursor) -> EntryAnswer:
-            answer = run_single(cursor, entries[0], self._codings)
+            answer = run_single(cursor, entries[0], self._codings, self._validate)
             self._audit_answers(cursor, "fhir.batch", entries, [answer], agent)
             return answer
 
