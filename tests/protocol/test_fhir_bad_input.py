@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import tarfile
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -45,10 +46,8 @@ def test_a_resource_of_50_mb_is_refused_before_it_is_read(served: tuple[FhirStor
         for _ in range(50):
             yield chunk
 
-    try:
+    with suppress(httpx.WriteError):  # the server may answer and close while the client is still sending
         refused(served[1].post("/Binary", content=body(), headers=JSON), 413)
-    except httpx.WriteError:
-        pass  # the server has answered and closed while the client was still sending
     grown_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert grown_mb < 150
     assert served[1].get("/metadata").status_code == 200
@@ -106,7 +105,8 @@ INJECTIONS = [
     "a" * 5000,
     "1e999999",
     "ge9999-12-31T23:59:59.999999999+14:00",
-    ",".join(["x"] * 500),
+    ",".join(["x"] * 900),
+    ",".join(["x"] * 2000),
 ]
 
 

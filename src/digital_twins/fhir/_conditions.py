@@ -90,7 +90,7 @@ def filter_sql(found: Predicate, *, materialise: bool = False, rid: str = "r.rid
 
 
 def _joined(parts: Sequence[str], word: str) -> str:
-    """Return the parts joined as a balanced tree: databases limit the depth of an expression, not its size."""
+    """Return the parts joined as a balanced tree: databases limit the depth of an expression."""
     if len(parts) <= 8:
         return "(" + word.join(parts) + ")"
     middle = len(parts) // 2
