@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from digital_twins.fhir import FhirError, fhirpath_patch, json_patch, resource_from_xml
+from digital_twins.fhir import FhirError, fhirpath_patch, json_patch, merge_patch, resource_from_xml
 from fhir_support import open_store, patient, serve
 
 if TYPE_CHECKING:
@@ -114,6 +114,9 @@ def test_patch_over_http(http: httpx.Client) -> None:
     parameters = {"resourceType": "Parameters", "parameter": [{"name": "operation", "part": part}]}
     done = http.patch("/Patient?identifier=12345678", json=parameters, headers=JSON)
     assert (done.status_code, "birthDate" in done.json()) == (200, False)
+    merge = {"content-type": "application/merge-patch+json"}
+    done = http.patch("/Patient/p", json={"gender": None, "active": True}, headers=merge)
+    assert ("gender" in done.json(), done.json()["active"]) == (False, True)
     assert http.patch("/Patient?identifier=nobody", json=change, headers=JSON_PATCH).status_code == 404
 
 
@@ -129,6 +132,7 @@ def test_patch_over_http(http: httpx.Client) -> None:
         ([{"op": "remove", "path": "name"}], 400),
         ([{"op": "fly", "path": "/name"}], 400),
         ({"op": "remove", "path": "/name"}, 400),
+        (5, 400),
         ([{"op": "remove"}] * 2000, 400),
     ],
 )
@@ -138,3 +142,22 @@ def test_bad_patches_change_nothing(http: httpx.Client, change: Any, status: int
     answer = http.patch("/Patient/x", json=change, headers=JSON_PATCH)
     assert (answer.status_code, answer.json()["resourceType"]) == (status, "OperationOutcome")
     assert http.get("/Patient/x").headers["etag"] == before
+
+
+@pytest.mark.parametrize(
+    ("document", "patch", "expected"),
+    [
+        ({"a": "b"}, {"a": "c"}, {"a": "c"}),
+        ({"a": "b"}, {"b": "c"}, {"a": "b", "b": "c"}),
+        ({"a": "b", "b": "c"}, {"a": None}, {"b": "c"}),
+        ({"a": ["b"]}, {"a": "c"}, {"a": "c"}),
+        ({"a": {"b": "c"}}, {"a": {"b": "d", "c": None}}, {"a": {"b": "d"}}),
+        ({"a": [{"b": "c"}]}, {"a": [1]}, {"a": [1]}),
+        (["a", "b"], ["c", "d"], ["c", "d"]),
+        ({"e": None}, {"a": 1}, {"e": None, "a": 1}),
+        ([1, 2], {"a": "b", "c": None}, {"a": "b"}),
+        ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
+    ],
+)
+def test_merge_patch_cases_of_rfc_7396_appendix_a(document: Any, patch: Any, expected: Any) -> None:
+    assert merge_patch(document, patch) == expected

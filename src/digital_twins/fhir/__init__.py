@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     )
     from digital_twins.fhir._fhirpath_patch import fhirpath_patch as fhirpath_patch
     from digital_twins.fhir._hits import Hit as Hit
-    from digital_twins.fhir._json_patch import json_patch as json_patch
+    from digital_twins.fhir._json_patch import (
+        json_patch as json_patch,
+        merge_patch as merge_patch,
+    )
     from digital_twins.fhir._operations import FhirOperation as FhirOperation
     from digital_twins.fhir._outcome import FhirError as FhirError, Issue as Issue
     from digital_twins.fhir._record import patient_record as patient_record
@@ -32,7 +35,7 @@ _WHERE = {
     **dict.fromkeys(("FHIRRequestError", "read_credentials"), "digital_twins.fhir._exchange"),
     **dict.fromkeys(("FhirError", "Issue"), "digital_twins.fhir._outcome"),
     "fhirpath_patch": "digital_twins.fhir._fhirpath_patch",
-    "json_patch": "digital_twins.fhir._json_patch",
+    **dict.fromkeys(("json_patch", "merge_patch"), "digital_twins.fhir._json_patch"),
     "FhirOperation": "digital_twins.fhir._operations",
     "patient_record": "digital_twins.fhir._record",
     "fhir_routes": "digital_twins.fhir._routes",

@@ -27,7 +27,7 @@ INTERACTIONS = (
     "search-type",
 )
 SYSTEM_INTERACTIONS = ("transaction", "batch", "history-system")
-PATCH_FORMATS = ("application/json-patch+json", "application/fhir+json")
+PATCH_FORMATS = ("application/json-patch+json", "application/fhir+json", "application/merge-patch+json")
 FORMATS = ("application/fhir+json", "json")
 
 

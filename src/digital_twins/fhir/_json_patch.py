@@ -1,4 +1,4 @@
-"""JSON Patch (RFC 6902) with JSON Pointer (RFC 6901)."""
+"""JSON Patch (RFC 6902) with JSON Pointer (RFC 6901), and JSON Merge Patch (RFC 7396)."""
 
 from __future__ import annotations
 
@@ -141,4 +141,25 @@ def json_patch(document: Any, operations: Any) -> Any:
                 code="structure",
             )
         result = _apply(result, operation, number)
+    return result
+
+
+def merge_patch(document: Any, patch: Any) -> Any:
+    """Return a copy of a JSON document with a JSON Merge Patch applied: null takes a member away.
+
+    Parameters
+    ----------
+    document
+        The document, which stays as it is.
+    patch
+        The parsed patch.
+    """
+    if not isinstance(patch, dict):
+        return copy.deepcopy(patch)
+    result = copy.deepcopy(document) if isinstance(document, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = merge_patch(result.get(name), value)
     return result

@@ -18,6 +18,8 @@ from digital_twins.fhir._http import (
     preference,
     version_headers,
 )
+from digital_twins.fhir._json import dumps
+from digital_twins.fhir._openapi import openapi_document
 from digital_twins.fhir._outcome import FhirError, Issue, bad_request
 from digital_twins.fhir._searchset import history_bundle, searchset
 
@@ -50,6 +52,11 @@ class ReadHandlers:
             conditional_delete=server.conditional_delete,
         )
         return json_response(statement)
+
+    async def openapi(self, request: Request, call: Call) -> Response:
+        """Answer ``GET openapi.json``."""
+        document = openapi_document(self.server.base, self.server.all_operations)
+        return Response(dumps(document), media_type="application/json")
 
     async def read(self, request: Request, call: Call) -> Response:
         """Answer ``GET Type/id``, also conditionally (FHIR R4, http section 3.1.0.2.1)."""

@@ -95,6 +95,7 @@ class _Door:
         self.system: dict[str, dict[str, Handler]] = {
             "": {"POST": writes.bundle, "OPTIONS": reads.metadata},
             "metadata": {"GET": reads.metadata},
+            "openapi.json": {"GET": reads.openapi},
             "_history": {"GET": reads.history},
         }
         self.types: dict[str, dict[str, Handler]] = {

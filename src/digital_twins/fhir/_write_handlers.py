@@ -12,13 +12,12 @@ from digital_twins.fhir._fhirpath_patch import fhirpath_patch
 from digital_twins.fhir._http import (
     bounded_body,
     fhir_response,
-    json_body,
     preference,
     resource_body,
     version_headers,
 )
 from digital_twins.fhir._json import dumps, loads
-from digital_twins.fhir._json_patch import json_patch
+from digital_twins.fhir._json_patch import json_patch, merge_patch
 from digital_twins.fhir._outcome import FhirError, Issue, bad_request, outcome
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from digital_twins.fhir._write import Saved
 
 _JSON_PATCH = "application/json-patch+json"
+_MERGE_PATCH = "application/merge-patch+json"
 
 
 class WriteHandlers:
@@ -152,21 +152,22 @@ def _condition(request: Request) -> str:
 
 
 async def _patch(request: Request) -> Patch:
-    """Return the change that a PATCH asks for: JSON Patch or FHIRPath Patch, by the content type."""
+    """Return the change that a PATCH asks for: JSON Patch, FHIRPath Patch, or a JSON Merge Patch.
+
+    FHIR R4 names the first two; clients such as fhirpy send an object with the elements to change.
+    """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == _JSON_PATCH:
-        operations = loads(await bounded_body(request))
-        return partial(json_patch, operations=operations)
-    if kind in {"application/fhir+json", "application/json", "application/fhir+xml"}:
-        raw = await (resource_body(request) if kind.endswith("xml") else json_body(request))
-        patch = loads(raw)
-        return (
-            partial(json_patch, operations=patch)
-            if isinstance(patch, list)
-            else partial(fhirpath_patch, patch=patch)
-        )
-    issue = Issue("not-supported", f"A patch is {_JSON_PATCH}, or Parameters in application/fhir+json.")
-    raise FhirError(415, [issue], fix=f"Send Content-Type: {_JSON_PATCH}.")
+    if kind not in {_JSON_PATCH, _MERGE_PATCH, "application/fhir+json", "application/json"}:
+        issue = Issue("not-supported", f"A patch is {_JSON_PATCH}, or Parameters in application/fhir+json.")
+        raise FhirError(415, [issue], fix=f"Send Content-Type: {_JSON_PATCH}.")
+    patch = loads(await bounded_body(request))
+    if kind == _JSON_PATCH or isinstance(patch, list):
+        return partial(json_patch, operations=patch)
+    if not isinstance(patch, dict):
+        raise bad_request("A patch is an array of operations, or an object.", code="structure")
+    if kind != _MERGE_PATCH and patch.get("resourceType") == "Parameters":
+        return partial(fhirpath_patch, patch=patch)
+    return partial(merge_patch, patch=patch)
 
 
 def _bundle_of(body: Any, kind: Any) -> dict[str, Any]:
