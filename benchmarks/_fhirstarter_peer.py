@@ -1,4 +1,4 @@
-"""The peer FHIRStarter with resources in a dictionary; prints CPU us a request. Runs in an environment of its own.
+"""The peer FHIRStarter with resources in a dictionary, in an environment of its own: CPU us a request.
 
 Usage: ``python _fhirstarter_peer.py ROUNDS`` with ``[patient, observation]`` as JSON on standard input.
 """

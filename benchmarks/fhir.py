@@ -266,7 +266,7 @@ def _growth_figures(database: Database, store: FhirStore) -> Iterator[Figure]:
 
 
 def _durable_figures(folder: Path) -> Iterator[Figure]:
-    """Creates a second of 32 callers, each acknowledged after its disk sync, to the same in memory (tmpfs)."""
+    """Creates a second of 32 callers, each acknowledged after its disk sync; ratio to tmpfs."""
     rates = [_create_rate(folder)]
     if MEMORY.is_dir():
         with tempfile.TemporaryDirectory(dir=MEMORY) as other:
