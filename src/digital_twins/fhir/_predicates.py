@@ -226,7 +226,7 @@ def _uri(parameter: SearchParameter, text: str, modifier: str) -> Test:
     if modifier == "below":
         return rows_of(parameter, "fhir_uri", "value>=? AND value<?", (value, value + LAST_CHARACTER))
     if modifier == "above":
-        return rows_of(parameter, "fhir_uri", "? LIKE value||'%'", (value,))
+        return rows_of(parameter, "fhir_uri", "substr(?,1,length(value))=value", (value,))
     return rows_of(parameter, "fhir_uri", "value=?", (value,), fixed=True)
 
 
