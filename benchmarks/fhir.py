@@ -1,13 +1,21 @@
-"""CPU of the FHIR store and its routes: audited, validated, indexed; no authorisation."""
+"""CPU of the FHIR store and its routes: audited, validated, indexed; no authorisation.
+
+Ratios are to FHIRStarter (PyPI) for read and create, to the in-memory router of Medplum (npm) for ingest and
+search, and to fhir.resources for validation, each measured in the same run where `make peers` has put it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import shutil
+import subprocess
 import sys
 import tarfile
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +31,18 @@ from digital_twins.storage import Database
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PATIENTS, OBSERVATIONS, ROUNDS, SYNTHEA = 200, 25, 400, 1500
+HERE = Path(__file__).parent
+MEMORY = Path("/dev/shm")
+PATIENTS, OBSERVATIONS, ROUNDS, SYNTHEA, DURABLE = 200, 25, 400, 1500, 2000
+SEED = PATIENTS * (OBSERVATIONS + 1)
+MILLION = 1_000_000
+_MEDPLUM = ("read", "create", "search", "ingest")
+_COPIED = {
+    "fhir_token": ("param", "code", "rid", "system"),
+    "fhir_date": ("param", "low", "high", "rid"),
+    "fhir_string": ("param", "norm", "rid", "exact"),
+    "fhir_quantity": ("param", "low", "high", "rid", "system", "code", "unit"),
+}
 _SHARED = Path(os.environ.get("TWIN_SHARED", Path(__file__).parents[2] / "shared"))
 
 Figure = tuple[str, float, str, float | None]
@@ -174,7 +193,113 @@ def _synthea() -> list[dict[str, Any]]:
     return found[:SYNTHEA]
 
 
-def _http_figures(store: FhirStore, validation: ResourceValidation) -> Iterator[Figure]:
+def _peers() -> tuple[dict[str, float], dict[str, float]]:
+    """Return the figures of FHIRStarter and of Medplum's router; empty where they are not installed."""
+    peers = HERE.parent / ".peers"
+    python, node = peers / "fhir" / "bin" / "python", shutil.which("node")
+    starter: dict[str, float] = {}
+    medplum: dict[str, float] = {}
+    pair = [_patient(0), _observation(1, 1)]
+    if python.is_file():
+        starter = _peer([str(python), "-P", str(HERE / "_fhirstarter_peer.py"), str(ROUNDS)], pair)
+    else:
+        print("FHIRStarter is not installed (make peers): its ratios are missing", file=sys.stderr)
+    if node and (peers / "node_modules" / "@medplum" / "fhir-router").is_dir():
+        with tempfile.TemporaryDirectory() as folder:
+            script = Path(folder) / "peer.mjs"
+            shutil.copy(HERE / "_fhir_medplum_peer.mjs", script)
+            (Path(folder) / "node_modules").symlink_to(peers / "node_modules")
+            bundles = [orjson.loads(_bundle(n)) for n in range(20)]
+            medplum = _peer([node, "--preserve-symlinks", str(script), str(ROUNDS)], [*pair, bundles])
+    else:
+        print("Medplum's router is not installed (make peers): its ratios are missing", file=sys.stderr)
+    return starter, medplum
+
+
+def _peer(command: list[str], given: Any) -> dict[str, float]:
+    answer = subprocess.run(
+        command, input=json.dumps(given), capture_output=True, text=True, timeout=600, check=False
+    )
+    if answer.returncode:
+        print(answer.stderr[-800:], file=sys.stderr)
+        return {}
+    found: dict[str, float] = json.loads(answer.stdout.splitlines()[-1])
+    return found
+
+
+def _multiply(database: Database, copies: range) -> None:
+    """Store the resources of the first `SEED` numbers again under other ids and patients, with their rows."""
+    for copy in copies:
+        shift, mark = copy * SEED, f"-{copy}"
+
+        def work(cursor: Any, shift: int = shift, mark: str = mark) -> None:
+            cursor.execute(
+                "INSERT INTO fhir_resource SELECT rid+?, type, id||?, version, updated, deleted, method, "
+                "index_version, body FROM fhir_resource WHERE rid<=?",
+                (shift, mark, SEED),
+            )
+            cursor.execute(
+                "INSERT INTO fhir_reference SELECT param, target||?, rid+? FROM fhir_reference WHERE rid<=?",
+                (mark, shift, SEED),
+            )
+            for table, columns in _COPIED.items():
+                wanted = ", ".join(f"{name}+{shift}" if name == "rid" else name for name in columns)
+                cursor.execute(f"INSERT INTO {table} SELECT {wanted} FROM {table} WHERE rid<={SEED}")
+
+        database.write(work)
+
+
+def _growth_figures(database: Database, store: FhirStore) -> Iterator[Figure]:
+    """Search for a patient and a code with 25,000 and with a million resources in the store."""
+    search = {"code": "http://loinc.org|code-3"}
+
+    def cost() -> float:
+        calls = [lambda n: store.search("Observation", {"patient": f"p{n % 50}-{n % 4 + 1}", **search})]
+        return min(_cpu_us(calls[0]) for _ in range(3))
+
+    _multiply(database, range(1, 5))
+    small = cost()
+    _multiply(database, range(5, MILLION // SEED))
+    yield "search_25k", small, "us", None
+    large = cost()
+    yield "search_1m", large, "us", large / small
+
+
+def _durable_figures(folder: Path) -> Iterator[Figure]:
+    """Creates a second of 32 callers, each acknowledged after its disk sync; ratio to tmpfs."""
+    rates = [_create_rate(folder)]
+    if MEMORY.is_dir():
+        with tempfile.TemporaryDirectory(dir=MEMORY) as other:
+            rates.append(_create_rate(Path(other)))
+    yield "durable_32_clients", rates[0], "creates/s", rates[0] / rates[1] if len(rates) > 1 else None
+    yield "raw_fsync", _fsync_us(folder), "us", None
+
+
+def _create_rate(folder: Path) -> float:
+    with Database(folder / "durable.db", migrations=(*OUTBOX_MIGRATIONS, *MIGRATIONS)) as database:
+        store = FhirStore(database, pseudonym=lambda _: "0" * 64)
+        raw = orjson.dumps(_observation(1, 1))
+        with ThreadPoolExecutor(32) as pool:
+            list(pool.map(lambda _: store.create(raw), range(200)))
+            start = time.perf_counter()
+            list(pool.map(lambda _: store.create(raw), range(DURABLE)))
+            rate = DURABLE / (time.perf_counter() - start)
+        store.close()
+    return rate
+
+
+def _fsync_us(folder: Path) -> float:
+    with (folder / "sync").open("wb", buffering=0) as file:
+        start = time.perf_counter()
+        for _ in range(100):
+            file.write(b"x" * 4096)
+            os.fsync(file.fileno())
+    return (time.perf_counter() - start) / 100 * 1e6
+
+
+def _http_figures(
+    store: FhirStore, validation: ResourceValidation, starter: dict[str, float], medplum: dict[str, float]
+) -> Iterator[Figure]:
     app = Starlette(routes=fhir_routes(store, validation=validation))
     body = orjson.dumps(_observation(1, 1))
     code = "code=http%3A%2F%2Floinc.org%7Ccode-3"
@@ -187,11 +312,17 @@ def _http_figures(store: FhirStore, validation: ResourceValidation) -> Iterator[
     }
     for name, requests in plans.items():
         figure = asyncio.run(_http_cpu_us(app, requests))
-        yield f"asgi.{name}", figure, "us", None
+        peer = (medplum if name == "search" else starter).get(name)
+        yield f"asgi.{name}", figure, "us", figure / peer if peer else None
 
 
 def figures() -> Iterator[Figure]:
-    """Yield (name, value, unit, ratio to the peer); no peer server runs in the same process."""
+    """Yield (name, value, unit, ratio to the peer)."""
+    starter, medplum = _peers()
+    for name, peer, found in (("fhirstarter", starter, ("read", "create")), ("medplum", medplum, _MEDPLUM)):
+        for what in found:
+            if what in peer:
+                yield f"{name}.{what}", peer[what], "resources/CPU-s" if what == "ingest" else "us", None
     with tempfile.TemporaryDirectory() as folder:
         migrations = (*OUTBOX_MIGRATIONS, *MIGRATIONS)
         with Database(Path(folder) / "bench.db", migrations=migrations) as database:
@@ -202,9 +333,22 @@ def figures() -> Iterator[Figure]:
             start = time.process_time()
             for bundle in bundles:
                 store.transaction(bundle)
-            rate = PATIENTS * (OBSERVATIONS + 1) / (time.process_time() - start)
-            yield "ingest", rate, "resources/CPU-s", None
-            yield from _store_figures(store)
-            yield from _validation_figures()
-            yield from _http_figures(store, validation)
-            store.close()
+            rate = SEED / (time.process_time() - start)
+            yield "ingest", rate, "resources/CPU-s", rate / medplum["ingest"] if medplum else None
+            yield from _growth_figures(database, store)
+        yield from _small_figures(Path(folder) / "small.db", validation, starter, medplum)
+        yield from _durable_figures(Path(folder))
+
+
+def _small_figures(
+    path: Path, validation: ResourceValidation, starter: dict[str, float], medplum: dict[str, float]
+) -> Iterator[Figure]:
+    """Each interaction by itself, on a store of 5,200 resources."""
+    with Database(path, migrations=(*OUTBOX_MIGRATIONS, *MIGRATIONS)) as database:
+        store = FhirStore(database, pseudonym=lambda _: "0" * 64, validate=validation.check)
+        for number in range(PATIENTS):
+            store.transaction(_bundle(number))
+        yield from _http_figures(store, validation, starter, medplum)
+        yield from _store_figures(store)
+        yield from _validation_figures()
+        store.close()

@@ -182,10 +182,14 @@ def parameter_table(
     compiler = Compiler(structures)
     table: dict[str, dict[str, Any]] = {}
     refused: list[str] = []
+    kinds = {parameter["url"]: parameter["type"] for parameter in parameters}
     for parameter in parameters:
         kind, code = parameter["type"], parameter["code"]
         for base in parameter["base"]:
             where = f"{base}.{code} ({kind})"
+            if kind == "composite" and (row := composite_row(compiler, base, parameter, kinds)):
+                table.setdefault(base, {})[code] = row
+                continue
             if kind not in KINDS or "expression" not in parameter:
                 refused.append(where)
                 continue
@@ -199,12 +203,42 @@ def parameter_table(
             refused.extend(f"{where}: {p} is not a {kind}" for p in paths if p not in usable)
             if not usable:
                 continue
-            row: dict[str, Any] = {"t": kind, "p": list(dict.fromkeys(usable))}
+            row = {"t": kind, "p": list(dict.fromkeys(usable))}
             targets = [t for t in parameter.get("target", []) if t in resources]
             if kind == "reference" and targets and len(targets) < len(resources) // 2:
                 row["g"] = targets
             table.setdefault(base, {})[code] = row
     return table, refused
+
+
+def composite_row(
+    compiler: Compiler, base: str, parameter: dict[str, Any], kinds: dict[str, str]
+) -> dict[str, Any] | None:
+    """Return ``{"t": "composite", "c": [[base path, [[kind, paths], ...]], ...]}``; None without all paths.
+
+    A part that speaks of ``%resource`` has a path from the resource, marked by ``^``.
+    """
+    pieces: list[Any] = []
+    for place in parameter["expression"].split("|"):
+        owner, _, path = place.strip().partition(".")
+        if owner != base:
+            continue
+        (node,) = [t for _, t in compiler.walk(base, path, None)] if path else [base]
+        parts: list[Any] = []
+        for component in parameter["component"]:
+            paths: list[str] = []
+            for text in component["expression"].split("|"):
+                expression = text.strip().replace("(DateTime)", "(dateTime)")
+                far = expression.startswith("%resource.")
+                found = compiler.walk(base if far else node, expression.removeprefix("%resource."), None)
+                paths.extend(f"{'^' if far else ''}{step}:{leaf}" for step, leaf in found)
+            said = kinds[component["definition"]]
+            kind = next((k for k in (said, "token", "reference") if any(keep(k, p) for p in paths)), said)
+            parts.append([kind, [p for p in paths if keep(kind, p)]])
+        if not all(paths for _, paths in parts):
+            return None
+        pieces.append([path, parts])
+    return {"t": "composite", "c": pieces}
 
 
 def keep(kind: str, path: str) -> bool:

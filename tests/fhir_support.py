@@ -24,19 +24,23 @@ PSEUDONYM = "ab" * 32
 
 
 @contextmanager
-def open_store(folder: Path) -> Iterator[FhirStore]:
+def open_store(folder: Path, **options: Any) -> Iterator[FhirStore]:
     """A store on a database of its own."""
     with Database(folder / "node.db", migrations=(*OUTBOX_MIGRATIONS, *MIGRATIONS)) as database:
-        store = FhirStore(database, pseudonym=lambda _: PSEUDONYM)
+        store = FhirStore(database, pseudonym=lambda _: PSEUDONYM, **options)
         yield store
         store.close()
 
 
 @contextmanager
-def serve(store: FhirStore) -> Iterator[str]:
+def serve(store: FhirStore, **options: Any) -> Iterator[str]:
     """Run the routes in uvicorn on a free port and yield the FHIR base address."""
     config = uvicorn.Config(
-        Starlette(routes=fhir_routes(store)), log_config=None, lifespan="off", ws="none", access_log=False
+        Starlette(routes=fhir_routes(store, **options)),
+        log_config=None,
+        lifespan="off",
+        ws="none",
+        access_log=False,
     )
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import tarfile
 from typing import TYPE_CHECKING, Any
@@ -176,7 +177,7 @@ class TestSearch:
             {"value-quantity": "x"},
             {"subject": "a b"},
             {"_cursor": "x"},
-            {"subject.patient.name": "x"},
+            {"patient" + ".link:Patient" * 8 + ".name": "x"},
         ],
         ids=lambda x: str(sorted(x) if isinstance(x, set) else x),
     )
@@ -269,6 +270,35 @@ class TestBundles:
         with pytest.raises(FhirError) as error:
             store.create(patient(), if_none_exist="identifier=12345678")
         assert status(error) == 412
+
+    def test_patch_and_conditional_delete_in_a_bundle(self, store: FhirStore) -> None:
+        for name, number in (("a", "1"), ("b", "2"), ("c", "3")):
+            store.update(patient(id=name, identifier=[{"system": "urn:n", "value": number}]))
+        change = [{"op": "replace", "path": "/gender", "value": "male"}]
+        data = base64.b64encode(orjson.dumps(change)).decode()
+        binary = {"resourceType": "Binary", "contentType": "application/json-patch+json", "data": data}
+        part = [{"name": "type", "valueCode": "delete"}, {"name": "path", "valueString": "Patient.name"}]
+        parameters = {"resourceType": "Parameters", "parameter": [{"name": "operation", "part": part}]}
+        bundle = transaction(
+            {"resource": binary, "request": {"method": "PATCH", "url": "Patient/a"}},
+            {"resource": parameters, "request": {"method": "PATCH", "url": "Patient?identifier=urn:n|2"}},
+            {"request": {"method": "DELETE", "url": "Patient?identifier=urn:n|3"}},
+            {"request": {"method": "DELETE", "url": "Patient?identifier=urn:n|9"}},
+        )
+        answer = orjson.loads(store.transaction(bundle))
+        assert [e["response"]["status"][:3] for e in answer["entry"]] == ["200", "200", "204", "204"]
+        assert store.read("Patient", "a").resource["gender"] == "male"
+        assert "name" not in store.read("Patient", "b").resource
+        assert store.count("Patient") == 2
+        for bad, status_ in (
+            ({"resource": binary, "request": {"method": "PATCH", "url": "Patient?identifier=urn:n|9"}}, 404),
+            ({"resource": patient(), "request": {"method": "PATCH", "url": "Patient/a"}}, 400),
+            ({"request": {"method": "DELETE", "url": "Patient"}}, 400),
+            ({"request": {"method": "DELETE", "url": "Patient?gender=female,male"}}, 412),
+        ):
+            with pytest.raises(FhirError) as error:
+                store.transaction(transaction(bad))
+            assert status(error) == status_
 
     def test_batch_entries_stand_alone(self, store: FhirStore) -> None:
         batch = {

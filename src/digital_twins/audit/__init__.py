@@ -11,7 +11,11 @@ if TYPE_CHECKING:
         verify_consistency as verify_consistency,
         verify_inclusion as verify_inclusion,
     )
-    from digital_twins.audit._outbox import OUTBOX_MIGRATIONS as OUTBOX_MIGRATIONS, stage as stage
+    from digital_twins.audit._outbox import (
+        OUTBOX_MIGRATIONS as OUTBOX_MIGRATIONS,
+        stage as stage,
+        stage_all as stage_all,
+    )
     from digital_twins.audit._period import period_bounds as period_bounds
     from digital_twins.audit._problem import Problem as Problem
     from digital_twins.audit._prove import (
@@ -38,7 +42,7 @@ _WHERE = {
     "Auditor": "digital_twins.audit._auditor",
     "AuditEvent": "digital_twins.audit._event",
     **dict.fromkeys(("verify_consistency", "verify_inclusion"), "digital_twins.audit._merkle"),
-    **dict.fromkeys(("OUTBOX_MIGRATIONS", "stage"), "digital_twins.audit._outbox"),
+    **dict.fromkeys(("OUTBOX_MIGRATIONS", "stage", "stage_all"), "digital_twins.audit._outbox"),
     "Problem": "digital_twins.audit._problem",
     "period_bounds": "digital_twins.audit._period",
     **dict.fromkeys(("InclusionProof", "prove_consistency", "prove_event"), "digital_twins.audit._prove"),

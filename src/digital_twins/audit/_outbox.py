@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from digital_twins.storage import Migration
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import apsw
 
     from digital_twins.audit._event import AuditEvent
@@ -30,6 +32,14 @@ def stage(cursor: apsw.Cursor, event: AuditEvent) -> None:
     """
     cursor.execute(
         "INSERT INTO audit_outbox(event_id, body) VALUES (?, ?)", (event.event_id, event.to_json())
+    )
+
+
+def stage_all(cursor: apsw.Cursor, events: Sequence[AuditEvent]) -> None:
+    """Put several events into the outbox, in their order; see `stage`."""
+    cursor.executemany(
+        "INSERT INTO audit_outbox(event_id, body) VALUES (?, ?)",
+        [(event.event_id, event.to_json()) for event in events],
     )
 
 

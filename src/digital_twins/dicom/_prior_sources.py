@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from digital_twins.dicom._prefetch import PriorSource
     from digital_twins.dicom._profiles import VendorProfile
     from digital_twins.dicom._requestor import Remote
-    from digital_twins.dicom._store import DicomStore, Stored
+    from digital_twins.dicom._store import DicomStore
+    from digital_twins.dicom._stored import Stored
 
 
 class _Dimse:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     import apsw
     from pydicom.dataset import Dataset
 
-    from digital_twins.dicom._store import DicomStore, Prepared, Stored
+    from digital_twins.dicom._store import DicomStore
+    from digital_twins.dicom._stored import Prepared, Stored
 
 QUALITY, SAFETY, WRONG_ENTRY, EXPIRED = "113001", "113037", "113038", "113039"
 REJECTION_REASONS: dict[str, Code] = {

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     import apsw
 
-    from digital_twins.dicom._store import DicomStore, Prepared
+    from digital_twins.dicom._store import DicomStore
+    from digital_twins.dicom._stored import Prepared
 
 _UNLINK_BATCH = 200
 _RECOUNT_S = 5.0

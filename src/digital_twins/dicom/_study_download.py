@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from digital_twins.dicom._requestor import Remote
     from digital_twins.dicom._scu import Transfer
-    from digital_twins.dicom._store import Stored
+    from digital_twins.dicom._stored import Stored
 
 _SETTLE_S = 10.0
 

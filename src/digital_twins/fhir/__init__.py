@@ -10,12 +10,19 @@ if TYPE_CHECKING:
         FHIRRequestError as FHIRRequestError,
         read_credentials as read_credentials,
     )
+    from digital_twins.fhir._fhirpath_patch import fhirpath_patch as fhirpath_patch
+    from digital_twins.fhir._hits import Hit as Hit
+    from digital_twins.fhir._json_patch import (
+        json_patch as json_patch,
+        merge_patch as merge_patch,
+    )
+    from digital_twins.fhir._operations import FhirOperation as FhirOperation
     from digital_twins.fhir._outcome import FhirError as FhirError, Issue as Issue
     from digital_twins.fhir._record import patient_record as patient_record
     from digital_twins.fhir._resource import FHIRResource as FHIRResource
     from digital_twins.fhir._routes import fhir_routes as fhir_routes
     from digital_twins.fhir._schema import MIGRATIONS as MIGRATIONS
-    from digital_twins.fhir._search import Hit as Hit, SearchPage as SearchPage
+    from digital_twins.fhir._search import SearchPage as SearchPage
     from digital_twins.fhir._store import FhirStore as FhirStore
     from digital_twins.fhir._validate import structural_issues as structural_issues
     from digital_twins.fhir._views import Column as Column, View as View
@@ -27,10 +34,14 @@ _WHERE = {
     "FHIRResource": "digital_twins.fhir._resource",
     **dict.fromkeys(("FHIRRequestError", "read_credentials"), "digital_twins.fhir._exchange"),
     **dict.fromkeys(("FhirError", "Issue"), "digital_twins.fhir._outcome"),
+    "fhirpath_patch": "digital_twins.fhir._fhirpath_patch",
+    **dict.fromkeys(("json_patch", "merge_patch"), "digital_twins.fhir._json_patch"),
+    "FhirOperation": "digital_twins.fhir._operations",
     "patient_record": "digital_twins.fhir._record",
     "fhir_routes": "digital_twins.fhir._routes",
     "MIGRATIONS": "digital_twins.fhir._schema",
-    **dict.fromkeys(("Hit", "SearchPage"), "digital_twins.fhir._search"),
+    "Hit": "digital_twins.fhir._hits",
+    "SearchPage": "digital_twins.fhir._search",
     "FhirStore": "digital_twins.fhir._store",
     "structural_issues": "digital_twins.fhir._validate",
     "Saved": "digital_twins.fhir._write",

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from digital_twins._errors import StorageError
 from digital_twins._logging import get_logger
-from digital_twins.audit import AuditEvent, stage
+from digital_twins.audit import AuditEvent, stage, stage_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     import apsw
 
@@ -54,6 +54,7 @@ class Auditor:
         self._database = database
         self._pseudonym = pseudonym
         self._lock = threading.Lock()
+        self._flushing = threading.Lock()
         self._reads: list[AuditEvent] = []
         self._timer: threading.Timer | None = None
 
@@ -86,21 +87,17 @@ class Auditor:
 
     def flush(self) -> None:
         """Write the waiting events of reads and return when they are durable."""
-        with self._lock:
-            events, self._reads = self._reads, []
-            timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
-        if events:
-            self._database.write(lambda cursor: _stage_all(cursor, events))
+        with self._flushing:  # events that another thread is writing now are waited for too
+            with self._lock:
+                events, self._reads = self._reads, []
+                timer, self._timer = self._timer, None
+            if timer is not None:
+                timer.cancel()
+            if events:
+                self._database.write(lambda cursor: stage_all(cursor, events))
 
     def _flush_late(self) -> None:
         try:
             self.flush()
         except StorageError as error:
             get_logger(__name__).exception("fhir.audit.lost", error=error)
-
-
-def _stage_all(cursor: apsw.Cursor, events: Sequence[AuditEvent]) -> None:
-    for event in events:
-        stage(cursor, event)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -11,19 +13,26 @@ import orjson
 from digital_twins._errors import DigitalTwinError
 from digital_twins.fhir._dates import to_instant
 from digital_twins.fhir._definitions import definitions
+from digital_twins.fhir._fhirpath_patch import fhirpath_patch
+from digital_twins.fhir._json import loads
+from digital_twins.fhir._json_patch import json_patch
 from digital_twins.fhir._outcome import FhirError, Issue, bad_request, outcome_of
 from digital_twins.fhir._query import parse_query
 from digital_twins.fhir._search import run_query
 from digital_twins.fhir._validate import ID
-from digital_twins.fhir._write import Saved, insert, load, new_id, put, remove, version_of
+from digital_twins.fhir._write import Saved, SeenCodings, insert, load, new_id, put, remove, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from digital_twins.fhir._search import Executes
+    from digital_twins.fhir._hits import Executes
 
 MAX_ENTRIES = 20_000
-_ORDER = {"DELETE": 0, "POST": 1, "PUT": 2, "GET": 3}
+JSON_PATCH = "application/json-patch+json"
+_ORDER = {"DELETE": 0, "POST": 1, "PUT": 2, "PATCH": 2, "GET": 3}
+_SHAPE = frozenset(
+    {"_count", "_sort", "_include", "_revinclude", "_total", "_summary", "_elements", "_format"}
+)
 _STATUS = {200: "200 OK", 201: "201 Created", 204: "204 No Content"}
 
 
@@ -92,7 +101,7 @@ def _parse_entry(number: int, entry: Mapping[str, Any]) -> Entry:
     method = request.get("method", "")
     if method not in _ORDER:
         raise bad_request(
-            "The method must be GET, POST, PUT or DELETE.", location=where, code="not-supported"
+            "The method must be GET, POST, PUT, PATCH or DELETE.", location=where, code="not-supported"
         )
     kind, name, query = _split_url(request.get("url", ""))
     resource = entry.get("resource")
@@ -106,8 +115,8 @@ def _parse_entry(number: int, entry: Mapping[str, Any]) -> Entry:
         name = new_id()
     elif method == "PUT" and query and not name:
         name = new_id()  # conditional update: used when nothing matches
-    elif method != "GET" and (query or not name):
-        raise bad_request(f"{method} needs an id and no condition.", location=f"{where}.request.url")
+    elif method != "GET" and bool(query) == bool(name):
+        raise bad_request(f"{method} needs an id or a condition.", location=f"{where}.request.url")
     if method == "PUT" and resource is not None and not query and resource.get("id", name) != name:
         raise bad_request("The id in the resource differs from the id in the url.", location=where)
     if_match = request.get("ifMatch")
@@ -132,15 +141,27 @@ def match_one(cursor: Executes, kind: str, query: str, where: str | None = None)
     FhirError
         412 when several resources match.
     """
-    plan = parse_query(kind, parse_qsl(query.lstrip("?"), keep_blank_values=True), strict=True)
-    if not plan.predicates:
-        raise bad_request("The condition names no search parameter.", location=where)
-    plan.count = 2
-    hits = run_query(cursor, plan).hits
-    if len(hits) > 1:
+    found = match_all(cursor, kind, query, limit=2, where=where)
+    if len(found) > 1:
         issue = Issue("multiple-matches", "Several resources match the condition.", where)
         raise FhirError(412, [issue], fix="Make the condition narrower.")
-    return hits[0].id if hits else None
+    return found[0] if found else None
+
+
+def match_all(cursor: Executes, kind: str, query: str, *, limit: int, where: str | None = None) -> list[str]:
+    """Return the ids of the resources that match a conditional request, at most ``limit``.
+
+    Raises
+    ------
+    FhirError
+        400 when the condition names no parameter, or one that is not known.
+    """
+    pairs = parse_qsl(query.lstrip("?"), keep_blank_values=True)
+    plan = parse_query(kind, [pair for pair in pairs if pair[0] not in _SHAPE], strict=True)
+    if not plan.predicates:
+        raise bad_request("The condition names no search parameter.", location=where)
+    plan.count = limit
+    return [hit.id for hit in run_query(cursor, plan).hits]
 
 
 def _rewrite(node: Any, resolve: Callable[[str], str], key: str = "") -> Any:
@@ -157,8 +178,16 @@ def _rewrite(node: Any, resolve: Callable[[str], str], key: str = "") -> Any:
 class _Transaction:
     """All entries of one transaction, run with one cursor."""
 
-    def __init__(self, cursor: Executes, entries: Sequence[Entry]) -> None:
+    def __init__(
+        self,
+        cursor: Executes,
+        entries: Sequence[Entry],
+        codings: SeenCodings | None,
+        validate: Callable[[Mapping[str, Any]], None] | None,
+    ) -> None:
         self.cursor = cursor
+        self.validate = validate
+        self.codings = codings
         self.entries = entries
         self.targets: dict[str, str] = {}
         self.matched: dict[int, str] = {}
@@ -167,18 +196,8 @@ class _Transaction:
         """Decide every id before anything is written, so that references may point forward."""
         touched: set[tuple[str, str]] = set()
         for entry in self.entries:
-            name = entry.name
-            if entry.if_none_exist and entry.method == "POST":
-                found = match_one(self.cursor, entry.type, entry.if_none_exist, entry.where)
-                if found:
-                    name = self.matched[entry.number] = found
-            if entry.query and entry.method == "PUT":
-                condition = urlencode(entry.query)
-                name = match_one(self.cursor, entry.type, condition, entry.where) or name
-                if entry.resource is not None and entry.resource.get("id", name) != name:
-                    raise bad_request("The id in the resource differs from its match.", location=entry.where)
-                entry.name = name
-            if entry.method in {"POST", "PUT", "DELETE"} and entry.number not in self.matched:
+            name = self.named(entry)
+            if entry.method != "GET" and name and entry.number not in self.matched:
                 if (entry.type, name) in touched:
                     raise bad_request("Two entries change the same resource.", location=entry.where)
                 touched.add((entry.type, name))
@@ -186,6 +205,25 @@ class _Transaction:
                 reference = f"{entry.type}/{name}"
                 if self.targets.setdefault(entry.full_url, reference) != reference:
                     raise bad_request("Two entries have the same fullUrl.", location=entry.where)
+
+    def named(self, entry: Entry) -> str:
+        """Return the id of the resource that an entry speaks of, conditions resolved; empty for none."""
+        if entry.if_none_exist and entry.method == "POST":
+            found = match_one(self.cursor, entry.type, entry.if_none_exist, entry.where)
+            if found:
+                self.matched[entry.number] = found
+                return found
+        if entry.query and entry.method != "GET":
+            found = match_one(self.cursor, entry.type, urlencode(entry.query), entry.where)
+            if found is None and entry.method == "PATCH":
+                text = "Nothing matches the condition of a PATCH."
+                raise FhirError(404, [Issue("not-found", text, entry.where)])
+            if entry.method == "PUT":
+                found = found or entry.name
+                if entry.resource is not None and entry.resource.get("id", found) != found:
+                    raise bad_request("The id in the resource differs from its match.", location=entry.where)
+            entry.name = found or ""
+        return entry.name
 
     def resolve(self, entry: Entry) -> Callable[[str], str]:
         def one(reference: str) -> str:
@@ -210,15 +248,47 @@ class _Transaction:
         cursor = self.cursor
         if entry.method == "GET":
             return _get(cursor, entry)
+        if entry.method == "DELETE" and not entry.name:
+            return EntryAnswer(status=204)
         if entry.method == "DELETE":
             return EntryAnswer(remove(cursor, entry.type, entry.name, if_match=entry.if_match), status=204)
         if entry.number in self.matched:
             return EntryAnswer(load(cursor, entry.type, self.matched[entry.number]))
+        if entry.method == "PATCH":
+            saved = self.patched(entry)
+            return EntryAnswer(saved)
         resource = _rewrite(entry.resource, self.resolve(entry))
         if entry.method == "POST":
-            return EntryAnswer(insert(cursor, resource, entry.name), status=201)
-        saved = put(cursor, resource, entry.name, if_match=entry.if_match)
+            return EntryAnswer(insert(cursor, resource, entry.name, codings=self.codings), status=201)
+        saved = put(cursor, resource, entry.name, if_match=entry.if_match, codings=self.codings)
         return EntryAnswer(saved, status=201 if saved.created else 200)
+
+    def patched(self, entry: Entry) -> Saved:
+        before = loads(load(self.cursor, entry.type, entry.name).body)
+        after = _patch_of(entry)(before)
+        if not isinstance(after, dict) or (after.get("resourceType"), after.get("id")) != (
+            entry.type,
+            entry.name,
+        ):
+            raise bad_request("A patch may not change the type or the id of a resource.", status=422)
+        if self.validate is not None:
+            self.validate(after)
+        return put(self.cursor, after, entry.name, if_match=entry.if_match, codings=self.codings)
+
+
+def _patch_of(entry: Entry) -> Callable[[dict[str, Any]], Any]:
+    """Return the change of a PATCH entry: Parameters, or a Binary that holds a JSON Patch (R4, 3.1.0.9)."""
+    resource = entry.resource or {}
+    if resource.get("resourceType") == "Parameters":
+        return partial(fhirpath_patch, patch=resource)
+    if resource.get("resourceType") == "Binary" and resource.get("contentType") == JSON_PATCH:
+        try:
+            raw = base64.b64decode(str(resource.get("data", "")), validate=True)
+        except ValueError:
+            raise bad_request("The Binary of a PATCH is not base64.", location=entry.where) from None
+        return partial(json_patch, operations=loads(raw))
+    text = f"A PATCH entry needs Parameters, or a Binary of type {JSON_PATCH}."
+    raise bad_request(text, location=entry.where)
 
 
 def _get(cursor: Executes, entry: Entry) -> EntryAnswer:
@@ -241,7 +311,12 @@ def _located(error: FhirError, where: str) -> FhirError:
     return FhirError(error.http_status, issues, fix=error.fix)
 
 
-def run_transaction(cursor: Executes, entries: Sequence[Entry]) -> list[EntryAnswer]:
+def run_transaction(
+    cursor: Executes,
+    entries: Sequence[Entry],
+    codings: SeenCodings | None = None,
+    validate: Callable[[Mapping[str, Any]], None] | None = None,
+) -> list[EntryAnswer]:
     """Run all entries in the order of the standard (delete, create, update, read); raise to undo them all.
 
     Raises
@@ -249,7 +324,7 @@ def run_transaction(cursor: Executes, entries: Sequence[Entry]) -> list[EntryAns
     FhirError
         With the location of the entry that failed.
     """
-    work = _Transaction(cursor, entries)
+    work = _Transaction(cursor, entries, codings, validate)
     work.assign()
     answers: dict[int, EntryAnswer] = {}
     for entry in sorted(entries, key=lambda e: _ORDER[e.method]):
@@ -260,9 +335,14 @@ def run_transaction(cursor: Executes, entries: Sequence[Entry]) -> list[EntryAns
     return [answers[entry.number] for entry in entries]
 
 
-def run_single(cursor: Executes, entry: Entry) -> EntryAnswer:
+def run_single(
+    cursor: Executes,
+    entry: Entry,
+    codings: SeenCodings | None = None,
+    validate: Callable[[Mapping[str, Any]], None] | None = None,
+) -> EntryAnswer:
     """Run one entry of a batch by itself."""
-    return run_transaction(cursor, [entry])[0]
+    return run_transaction(cursor, [entry], codings, validate)[0]
 
 
 def response_bundle(

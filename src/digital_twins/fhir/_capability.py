@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from digital_twins import __version__
@@ -11,14 +13,35 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from digital_twins.fhir._definitions import SearchParameter
+    from digital_twins.fhir._operations import FhirOperation
 
-INTERACTIONS = ("read", "vread", "update", "delete", "history-instance", "create", "search-type")
-SYSTEM_INTERACTIONS = ("transaction", "batch")
+INTERACTIONS = (
+    "read",
+    "vread",
+    "update",
+    "patch",
+    "delete",
+    "history-instance",
+    "history-type",
+    "create",
+    "search-type",
+)
+SYSTEM_INTERACTIONS = ("transaction", "batch", "history-system")
+PATCH_FORMATS = ("application/json-patch+json", "application/fhir+json", "application/merge-patch+json")
+FORMATS = ("application/fhir+json", "json")
 
 
-def _resource(
-    kind: str, parameters: Mapping[str, SearchParameter], profiles: Sequence[str] | None
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What all resource types of one statement have in common."""
+
+    profiles: Mapping[str, Sequence[str]]
+    operations: Sequence[FhirOperation]
+    conditional_delete: str
+    reverse: Mapping[str, Sequence[str]]
+
+
+def _resource(kind: str, parameters: Mapping[str, SearchParameter], shared: _Shared) -> dict[str, Any]:
     references = sorted(code for code, p in parameters.items() if p.kind == "reference")
     special = [{"name": "_id", "type": "token"}, {"name": "_lastUpdated", "type": "date"}]
     found: dict[str, Any] = {
@@ -28,25 +51,47 @@ def _resource(
         "readHistory": True,
         "updateCreate": True,
         "conditionalCreate": True,
-        "conditionalRead": "not-match",
-        "conditionalUpdate": False,
-        "conditionalDelete": "not-supported",
+        "conditionalRead": "full-support",
+        "conditionalUpdate": True,
+        "conditionalDelete": shared.conditional_delete,
         "searchParam": [*special, *({"name": c, "type": p.kind} for c, p in sorted(parameters.items()))],
     }
-    if profiles is not None:
-        definition = "http://hl7.org/fhir/OperationDefinition/Resource-validate"
-        found["operation"] = [{"name": "validate", "definition": definition}]
-    if profiles:
+    operations = {
+        o.name: o.definition
+        for o in shared.operations
+        if o.level != "system" and (not o.types or kind in o.types)
+    }
+    if operations:
+        found["operation"] = [{"name": n, "definition": d} for n, d in operations.items()]
+    if profiles := shared.profiles.get(kind):
         found["supportedProfile"] = list(profiles)
     if references:
-        found["searchInclude"] = [f"{kind}:{code}" for code in references]
+        found["searchInclude"] = ["*", *(f"{kind}:{code}" for code in references)]
+    if reverse := shared.reverse.get(kind):
+        found["searchRevInclude"] = list(reverse)
+    return found
+
+
+@cache
+def _reverse_includes() -> dict[str, list[str]]:
+    """Return resource type -> the parameters of other types that may name it."""
+    found: dict[str, list[str]] = {}
+    for kind, parameters in sorted(definitions().parameters.items()):
+        for code, parameter in sorted(parameters.items()):
+            for target in parameter.targets if parameter.kind == "reference" else ():
+                found.setdefault(target, []).append(f"{kind}:{code}")
     return found
 
 
 def capability_statement(
-    base_url: str, *, date: str, profiles: Mapping[str, Sequence[str]] | None = None
+    base_url: str,
+    *,
+    date: str,
+    profiles: Mapping[str, Sequence[str]],
+    operations: Sequence[FhirOperation] = (),
+    conditional_delete: str = "single",
 ) -> dict[str, Any]:
-    """Return the CapabilityStatement of this server (FHIR R4).
+    """Return the CapabilityStatement of this server (FHIR R4), from the tables that it runs on.
 
     Parameters
     ----------
@@ -55,9 +100,22 @@ def capability_statement(
     date
         FHIR date since which the server runs in this form.
     profiles
-        Profiles that are validated, by resource type; None when the server has no ``$validate``.
+        Profiles that are validated, by resource type.
+    operations
+        The ``$``-operations that run.
+    conditional_delete
+        ``"single"`` or ``"multiple"``.
     """
     every = definitions().parameters
+    shared = _Shared(profiles, operations, conditional_delete, _reverse_includes())
+    rest: dict[str, Any] = {
+        "mode": "server",
+        "resource": [_resource(kind, every[kind], shared) for kind in sorted(every)],
+        "interaction": [{"code": code} for code in SYSTEM_INTERACTIONS],
+    }
+    at_system = [{"name": o.name, "definition": o.definition} for o in operations if o.level == "system"]
+    if at_system:
+        rest["operation"] = at_system
     return {
         "resourceType": "CapabilityStatement",
         "status": "active",
@@ -66,15 +124,7 @@ def capability_statement(
         "software": {"name": "digital-twins", "version": __version__},
         "implementation": {"description": "Digital Twins FHIR R4 server", "url": base_url},
         "fhirVersion": FHIR_VERSION,
-        "format": ["application/fhir+json", "json"],
-        "rest": [
-            {
-                "mode": "server",
-                "resource": [
-                    _resource(kind, every[kind], None if profiles is None else profiles.get(kind, ()))
-                    for kind in sorted(every)
-                ],
-                "interaction": [{"code": code} for code in SYSTEM_INTERACTIONS],
-            }
-        ],
+        "format": list(FORMATS),
+        "patchFormat": list(PATCH_FORMATS),
+        "rest": [rest],
     }

@@ -108,8 +108,8 @@ def date_ranges(value: Any, kind: str) -> Iterator[tuple[int, int]]:
 
 def to_instant(microseconds: int) -> str:
     """Return a FHIR instant with milliseconds, UTC."""
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    moment = datetime(1970, 1, 1) + timedelta(microseconds=microseconds)  # noqa: DTZ001  (UTC; quicker without)
+    return moment.isoformat(timespec="milliseconds") + "Z"
 
 
 def to_datetime(text: str) -> datetime:

@@ -45,8 +45,10 @@ def version_headers(saved: Saved) -> dict[str, str]:
 
 def check_accept(request: Request) -> None:
     """Refuse a request that does not take JSON (406)."""
-    wanted = request.query_params.get("_format")
+    wanted = request.query_params.get("_format") if b"_format" in request.scope["query_string"] else None
     accept = request.headers.get("accept", "*/*")
+    if wanted is None and accept in _ACCEPTED:
+        return
     if wanted is not None:
         acceptable = wanted.partition(";")[0].strip().replace(" ", "+") in {*_JSON_TYPES, "json"}
     else:
@@ -69,6 +71,11 @@ async def json_body(request: Request) -> bytes:
         issue = Issue("not-supported", "The content type must be application/fhir+json.")
         raise FhirError(415, [issue], fix="Send Content-Type: application/fhir+json.")
     return await bounded_body(request)
+
+
+async def resource_body(request: Request) -> bytes:
+    """Return the body of a request that carries a resource, as JSON; see `json_body`."""
+    return await json_body(request)
 
 
 async def bounded_body(request: Request, *, limit: int = MAX_BODY_BYTES) -> bytes:

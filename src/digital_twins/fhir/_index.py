@@ -10,17 +10,20 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from digital_twins.fhir._dates import date_ranges
-from digital_twins.fhir._definitions import definitions
+from digital_twins.fhir._definitions import Part, SearchParameter, definitions
 from digital_twins.fhir._paths import values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from digital_twins.fhir._definitions import SearchParameter
+    from digital_twins.fhir._definitions import Piece
     from digital_twins.fhir._paths import Path
 
 ANY_SYSTEM = -1
 NO_SYSTEM = 0
+TEXT_SYSTEM = -2
+WORDS_ONLY = "\x02"
+"""Stands in front of the words of a concept that has no code."""
 TEXT_LIMIT = 512
 CURRENCY = "urn:iso:std:iso:4217"
 UNBOUNDED = 1e308
@@ -32,7 +35,10 @@ _LOCAL = re.compile(r"(?:^|/)([A-Z]\w+)/([A-Za-z0-9.\-]{1,64})$")
 
 @dataclass(slots=True)
 class IndexRows:
-    """The rows of one resource, each without its resource number, keyed by the name of the table."""
+    """The rows of one resource, each without its resource number, keyed by the name of the table.
+
+    ``coding`` has no resource number: it holds what the store has seen of codes and their words.
+    """
 
     token: set[tuple[int, str, int]] = field(default_factory=set)
     reference: set[tuple[int, str]] = field(default_factory=set)
@@ -40,6 +46,7 @@ class IndexRows:
     string: set[tuple[int, str, str]] = field(default_factory=set)
     quantity: set[tuple[int, float, float, int, str, str]] = field(default_factory=set)
     uri: set[tuple[int, str]] = field(default_factory=set)
+    coding: set[tuple[int, str, int, str, str]] = field(default_factory=set)
 
 
 @lru_cache(maxsize=4096)
@@ -78,10 +85,9 @@ def _token(rows: IndexRows, parameter: SearchParameter, value: Any, path: Path) 
     elif isinstance(value, dict):
         leaf = path.leaf
         if leaf == "CodeableConcept":
-            for coding in value.get("coding", ()):
-                _coding(rows, number, coding.get("system"), coding.get("code"))
+            _concept(rows, number, value)
         elif leaf == "Coding":
-            _coding(rows, number, value.get("system"), value.get("code"))
+            _concept(rows, number, {"coding": (value,)})
         elif leaf == "ContactPoint":
             if isinstance(value.get("value"), str):
                 rows.token.add((number, value["value"][:TEXT_LIMIT], ANY_SYSTEM))
@@ -92,6 +98,25 @@ def _token(rows: IndexRows, parameter: SearchParameter, value: Any, path: Path) 
 def _coding(rows: IndexRows, number: int, system: Any, code: Any) -> None:
     if isinstance(code, str):
         rows.token.add((number, code[:TEXT_LIMIT], system_number(system or "")))
+
+
+def _concept(rows: IndexRows, number: int, concept: Mapping[str, Any]) -> None:
+    """Index the codes of a concept, and each coding with its words for ``:text`` and ``:in``."""
+    text = concept.get("text")
+    codings = concept.get("coding", ())
+    for coding in codings:
+        code, uri, display = coding.get("code"), coding.get("system") or "", coding.get("display")
+        if not isinstance(code, str) or not isinstance(uri, str):
+            continue
+        code, system = code[:TEXT_LIMIT], system_number(uri)
+        rows.token.add((number, code, system))
+        rows.coding.add((number, code, system, uri, normalise(display) if isinstance(display, str) else ""))
+        if isinstance(text, str) and text != display:
+            rows.coding.add((number, code, system, uri, normalise(text)))
+    if not codings and isinstance(text, str):
+        words = normalise(text)
+        rows.token.add((number, f"{WORDS_ONLY}{words}", TEXT_SYSTEM))
+        rows.coding.add((number, f"{WORDS_ONLY}{words}", TEXT_SYSTEM, "", words))
 
 
 def _identifier(rows: IndexRows, number: int, identifier: Mapping[str, Any]) -> None:
@@ -177,7 +202,7 @@ def _uri(rows: IndexRows, parameter: SearchParameter, value: Any, path: Path) ->
         rows.uri.add((parameter.number, value))
 
 
-_KINDS: dict[str, Callable[[IndexRows, SearchParameter, Any, Path], None]] = {
+_EXTRACT: dict[str, Callable[[IndexRows, SearchParameter, Any, Path], None]] = {
     "token": _token,
     "reference": _reference,
     "date": _date,
@@ -188,13 +213,67 @@ _KINDS: dict[str, Callable[[IndexRows, SearchParameter, Any, Path], None]] = {
 }
 
 
+def extract(rows: IndexRows, parameter: SearchParameter, value: Any, path: Path) -> None:
+    """Add the rows of one value of a parameter."""
+    _EXTRACT[parameter.kind](rows, parameter, value, path)
+
+
+_ROW_SETS = ("token", "reference", "date", "string", "quantity", "uri")
+
+
+@lru_cache(maxsize=65_536)
+def composite_number(name: str, token: str, part: int) -> int:
+    """Return the key of the rows of one part of a composite piece whose elements have this first token."""
+    text = f"{name}\n{part}\n{token}"
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def _scratch(part: Part, number: int = 0) -> SearchParameter:
+    return SearchParameter("", "", part.kind, part.paths, number=number)
+
+
+def _part_rows(part: Part, element: Any, resource: Any) -> IndexRows:
+    found, parameter = IndexRows(), _scratch(part)
+    for path in part.paths:
+        for value in values(resource if part.far else element, path.steps):
+            extract(found, parameter, value, path)
+    return found
+
+
+def _composite_rows(rows: IndexRows, resource: Mapping[str, Any], piece: Piece) -> None:
+    """Add the rows of one piece of a composite parameter."""
+    for element in values(resource, piece.base):
+        tokens: set[str] = set()
+        for _, code, system in _part_rows(piece.parts[0], element, resource).token:
+            tokens.update((code, f"{system}|{code}"))
+        if not tokens:
+            continue
+        for position, part in enumerate(piece.parts[1:], 1):
+            found = _part_rows(part, element, resource)
+            for name in _ROW_SETS:
+                into: set[Any] = getattr(rows, name)
+                for _, *rest in getattr(found, name):
+                    into.update((composite_number(piece.name, token, position), *rest) for token in tokens)
+
+
+@cache
+def _pieces(kind: str) -> dict[str, list[Piece]]:
+    """Return first element name -> the composite pieces over it; those over the resource need no rows."""
+    found: dict[str, dict[str, Piece]] = {}
+    for parameter in definitions().parameters[kind].values():
+        for piece in parameter.pieces:
+            if piece.base:
+                found.setdefault(piece.base[0].name, {})[piece.name] = piece
+    return {name: list(pieces.values()) for name, pieces in found.items()}
+
+
 @cache
 def _plan(kind: str) -> dict[str, list[tuple[Callable[..., None], SearchParameter, Path]]]:
     """Return first element name -> what to index from it."""
     plan: dict[str, list[tuple[Callable[..., None], SearchParameter, Path]]] = {}
     for parameter in definitions().parameters[kind].values():
-        for path in parameter.paths:
-            plan.setdefault(path.steps[0].name, []).append((_KINDS[parameter.kind], parameter, path))
+        for path in parameter.paths if parameter.stored else ():
+            plan.setdefault(path.steps[0].name, []).append((_EXTRACT[parameter.kind], parameter, path))
     return plan
 
 
@@ -203,10 +282,14 @@ def index_rows(resource: Mapping[str, Any]) -> IndexRows:
     rows = IndexRows()
     plan = _plan(resource["resourceType"])
     for name in resource:
-        for extract, parameter, path in plan.get(name, ()):
+        for add, parameter, path in plan.get(name, ()):
             if path.leaf != "exists":
                 for value in values(resource, path.steps):
-                    extract(rows, parameter, value, path)
+                    add(rows, parameter, value, path)
+    for name, pieces in _pieces(resource["resourceType"]).items():
+        if name in resource:
+            for piece in pieces:
+                _composite_rows(rows, resource, piece)
     _existence(rows, resource)
     return rows
 

@@ -6,15 +6,17 @@ Every value is bound, never written into the SQL text.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
 from digital_twins._errors import InputError
+from digital_twins.fhir._conditions import NOTHING, Predicate, Test, rows_of
 from digital_twins.fhir._dates import date_range
 from digital_twins.fhir._index import (
     ANY_SYSTEM,
     NO_SYSTEM,
+    TEXT_LIMIT,
     normalise,
     relative_reference,
     system_number,
@@ -26,39 +28,24 @@ from digital_twins.fhir._validate import ID
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from digital_twins.fhir._conditions import Value
     from digital_twins.fhir._definitions import SearchParameter
 
 _PREFIX = re.compile(r"(eq|ne|gt|lt|ge|le|sa|eb|ap)?(.*)", re.DOTALL)
+_BARS = re.compile(r"(?<!\\)\|")
 _SPLIT = re.compile(r"(?<!\\),")
+MAX_ALTERNATIVES = 1000
+LAST_CHARACTER = "\U0010ffff"
+"""Sorts behind every text that begins with what stands before it."""
 _TYPE_ALIASES = {"MRN": "MR"}
-
-
-@dataclass(frozen=True, slots=True)
-class Test:
-    """Rows of one index table that satisfy one value.
-
-    ``ordered`` says that the condition fixes the key up to the resource number: the rows come in order of
-    resources, and a single resource is probed by one descent. ``table`` ``""`` is the resource row itself.
-    """
-
-    table: str
-    condition: str
-    arguments: tuple[int | float | str, ...]
-    ordered: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Predicate:
-    """Tests joined by OR; ``rank`` orders predicates by how few resources they usually leave (0 fewest)."""
-
-    tests: tuple[Test, ...]
-    rank: int = 5
-    negated: bool = False
 
 
 def split_values(text: str) -> list[str]:
     r"""Return the alternatives of a value: split at commas, with ``\,`` kept (R4 search 3.1.1.4.2)."""
-    return [part for part in _SPLIT.split(text) if part]
+    found = [part for part in _SPLIT.split(text) if part]
+    if len(found) > MAX_ALTERNATIVES:
+        raise bad_request(f"A search value has at most {MAX_ALTERNATIVES} alternatives.", code="too-costly")
+    return found
 
 
 def unescape(text: str) -> str:
@@ -71,43 +58,41 @@ def _bad(parameter: SearchParameter, why: str) -> FhirError:
 
 
 def _token(parameter: SearchParameter, text: str, modifier: str) -> Test:
-    base = parameter.identifier_number if modifier == "identifier" else parameter.number
+    base = parameter
+    if modifier == "identifier":
+        base = replace(parameter, number=parameter.identifier_number, also=())
     if modifier == "of-type":
-        parts = text.split("|")
-        if len(parts) != 3:
+        parts = _BARS.split(text)
+        if len(parts) != 3 or not parts[1] or not parts[2]:
             raise _bad(parameter, "is not of the form system|type|value")
-        return Test(
-            "fhir_token",
-            "param=? AND code=? AND system=?",
-            (base, parts[2], type_number(parts[1])),
-            ordered=True,
-        )
-    system, bar, code = text.partition("|")
-    if not bar:
-        return Test("fhir_token", "param=? AND code=?", (base, unescape(text)), ordered=True)
+        arguments = (unescape(parts[2]), type_number(unescape(parts[1])))
+        return rows_of(base, "fhir_token", "code=? AND system=?", arguments, fixed=True)
+    parts = _BARS.split(text, maxsplit=1)
+    if len(parts) == 1:
+        return rows_of(base, "fhir_token", "code=?", (unescape(text),), fixed=True)
+    system, code = parts
     number = system_number(unescape(system))
     if not code:
-        return Test("fhir_token", "param=? AND system=?", (base, number))
+        return rows_of(base, "fhir_token", "system=?", (number,))
     if not system:
-        numbers = (NO_SYSTEM, ANY_SYSTEM, NO_SYSTEM)
+        numbers: tuple[int, ...] = (NO_SYSTEM, ANY_SYSTEM)
     elif ":" in system:
-        numbers = (number, ANY_SYSTEM, number)
+        numbers = (number, ANY_SYSTEM)
     else:
         numbers = (number, ANY_SYSTEM, type_number(_TYPE_ALIASES.get(system.upper(), system)))
-    return Test(
-        "fhir_token",
-        "param=? AND code=? AND system IN (?,?,?)",
-        (base, unescape(code), *numbers),
-        ordered=True,
-    )
+    # A code of one resource seldom has two systems: the plus keeps the index from one descent for each.
+    condition = f"code=? AND +system IN ({','.join('?' * len(numbers))})"
+    return rows_of(base, "fhir_token", condition, (unescape(code), *numbers), fixed=True)
 
 
 def _reference(parameter: SearchParameter, text: str, modifier: str) -> Test:
     value = relative_reference(unescape(text))
     if "/" in value or ":" in value:
+        wanted = [modifier] if modifier else list(parameter.targets)
+        kind, slash, name = value.partition("/")
+        if wanted and slash and "/" not in name and ":" not in kind and kind not in wanted:
+            return NOTHING
         targets: Sequence[str] = [value]
-        if modifier and not value.startswith(f"{modifier}/"):
-            targets = []
     elif not ID.fullmatch(value):
         raise _bad(parameter, "is not an id or a reference such as Patient/123")
     elif modifier:
@@ -115,13 +100,11 @@ def _reference(parameter: SearchParameter, text: str, modifier: str) -> Test:
     else:
         targets = [f"{kind}/{value}" for kind in parameter.targets]
     if not targets:
-        if parameter.targets:
-            return Test("fhir_reference", "param=? AND target=''", (parameter.number,), ordered=True)
         raise _bad(parameter, "needs the type in front, such as Patient/123")
     if len(targets) == 1:
-        return Test("fhir_reference", "param=? AND target=?", (parameter.number, targets[0]), ordered=True)
+        return rows_of(parameter, "fhir_reference", "target=?", targets, fixed=True)
     marks = ",".join("?" * len(targets))
-    return Test("fhir_reference", f"param=? AND target IN ({marks})", (parameter.number, *targets))
+    return rows_of(parameter, "fhir_reference", f"target IN ({marks})", targets)
 
 
 _DATE_SQL: dict[str, tuple[str, Callable[[int, int], tuple[int, ...]]]] = {
@@ -162,18 +145,22 @@ def _date(parameter: SearchParameter, text: str, modifier: str) -> Test:
         sql, arguments = date_condition(text)
     except InputError:
         raise _bad(parameter, "is not a date such as ge2024-03-01") from None
-    return Test("fhir_date", f"param=? AND {sql}", (parameter.number, *arguments))
+    return rows_of(parameter, "fhir_date", sql, arguments)
 
 
 def _string(parameter: SearchParameter, text: str, modifier: str) -> Test:
     value = unescape(text)
     folded = normalise(value)
     if modifier == "exact":
-        return Test("fhir_string", "param=? AND norm=? AND exact=?", (parameter.number, folded, value))
+        return rows_of(parameter, "fhir_string", "norm=? AND exact=?", (folded, value[:TEXT_LIMIT]))
     if modifier == "contains":
-        return Test("fhir_string", "param=? AND instr(norm, ?)>0", (parameter.number, folded))
-    top = folded + "\U0010ffff"
-    return Test("fhir_string", "param=? AND norm>=? AND norm<?", (parameter.number, folded, top))
+        return rows_of(parameter, "fhir_string", "norm LIKE ? ESCAPE '!'", (f"%{liked(folded)}%",))
+    return rows_of(parameter, "fhir_string", "norm>=? AND norm<?", (folded, folded + LAST_CHARACTER))
+
+
+def liked(text: str) -> str:
+    """Return text for LIKE with the escape ``!``."""
+    return re.sub(r"([!%_])", r"!\1", text)
 
 
 _NUMBER_SQL: dict[str, tuple[str, Callable[[float, float, float], tuple[float, ...]]]] = {
@@ -222,29 +209,25 @@ def _quantity(parameter: SearchParameter, text: str, modifier: str) -> Test:
     if prefix == "ap":
         margin = abs(value) * 0.1
         prefix, low, high = "eq", min(low, value - margin), max(high, value + margin)
-    sql, arguments = _NUMBER_SQL[prefix]
-    found: tuple[float | int | str, ...] = (parameter.number, *arguments(value, low, high))
+    sql, bounds = _NUMBER_SQL[prefix]
+    found: tuple[Value, ...] = bounds(value, low, high)
     if not unit:
-        return Test("fhir_quantity", f"param=? AND {sql}", found)
+        return rows_of(parameter, "fhir_quantity", sql, found)
     system, _, code = unit.partition("|")
     if system:
-        return Test(
-            "fhir_quantity",
-            f"param=? AND {sql} AND system=? AND code=?",
-            (*found, system_number(system), code),
-        )
-    return Test("fhir_quantity", f"param=? AND {sql} AND (code=? OR unit=?)", (*found, code, code))
+        found = (*found, system_number(unescape(system)), unescape(code))
+        return rows_of(parameter, "fhir_quantity", f"{sql} AND system=? AND code=?", found)
+    found = (*found, unescape(code), unescape(code))
+    return rows_of(parameter, "fhir_quantity", f"{sql} AND (code=? OR unit=?)", found)
 
 
 def _uri(parameter: SearchParameter, text: str, modifier: str) -> Test:
     value = unescape(text)
     if modifier == "below":
-        return Test(
-            "fhir_uri", "param=? AND value>=? AND value<?", (parameter.number, value, value + "\U0010ffff")
-        )
+        return rows_of(parameter, "fhir_uri", "value>=? AND value<?", (value, value + LAST_CHARACTER))
     if modifier == "above":
-        return Test("fhir_uri", "param=? AND instr(?, value)=1", (parameter.number, value))
-    return Test("fhir_uri", "param=? AND value=?", (parameter.number, value), ordered=True)
+        return rows_of(parameter, "fhir_uri", "substr(?,1,length(value))=value", (value,))
+    return rows_of(parameter, "fhir_uri", "value=?", (value,), fixed=True)
 
 
 _BUILDERS: dict[str, Callable[[SearchParameter, str, str], Test]] = {
@@ -256,6 +239,13 @@ _BUILDERS: dict[str, Callable[[SearchParameter, str, str], Test]] = {
     "number": _quantity,
     "uri": _uri,
 }
+
+
+def build_test(parameter: SearchParameter, text: str, modifier: str = "") -> Test:
+    """Return the test of one value of a parameter."""
+    return _BUILDERS[parameter.kind](parameter, text, modifier)
+
+
 _TABLES = {kind: f"fhir_{kind}" for kind in ("token", "reference", "date", "string", "quantity", "uri")}
 _TABLES["number"] = "fhir_quantity"
 _MODIFIERS = {
@@ -283,7 +273,14 @@ def predicate(parameter: SearchParameter, modifier: str, text: str, *, types: fr
     if modifier == "missing":
         if text not in {"true", "false"}:
             raise _bad(parameter, "must be true or false behind :missing")
-        test = Test(_TABLES[kind], "param=?", (parameter.number,))
+        narrow, arguments = "", tuple[str, ...]()
+        if kind == "reference" and not parameter.stored and len(parameter.targets) == 1:
+            # Its rows are those of a wider parameter: only references to its one type are its own.
+            narrow, arguments = (
+                "target>=? AND target<?",
+                (f"{parameter.targets[0]}/", f"{parameter.targets[0]}0"),
+            )
+        test = rows_of(parameter, _TABLES[kind], narrow, arguments)
         return Predicate((test,), rank=8, negated=text == "true")
     known = modifier in _MODIFIERS[kind] or (kind == "reference" and modifier in types)
     if modifier and not known:

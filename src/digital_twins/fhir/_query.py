@@ -8,18 +8,23 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from digital_twins._errors import InputError
+from digital_twins.fhir._criteria import Criteria
 from digital_twins.fhir._definitions import SearchParameter, definitions
+from digital_twins.fhir._includes import Include, include_of
 from digital_twins.fhir._outcome import Issue, bad_request
-from digital_twins.fhir._predicates import Predicate, Test, date_condition, predicate, split_values
-from digital_twins.fhir._validate import ID
+from digital_twins.fhir._predicates import split_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from digital_twins.fhir._concepts import Concepts
+    from digital_twins.fhir._conditions import Predicate
+
 DEFAULT_COUNT = 50
 MAX_COUNT = 1000
 MAX_CONDITIONS = 100
+_AGAIN = frozenset({"iterate", "recurse"})
+_NAME_MARKS = str.maketrans("", "", "-_:.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +36,13 @@ class SortKey:
     parameter: SearchParameter | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Include:
-    """``_include`` or ``_revinclude``: follow ``parameter`` to or from resources of ``target``."""
-
-    parameter: SearchParameter
-    target: str | None
-    reverse: bool
-
-
 @dataclass(slots=True)
 class Query:
-    """A parsed search over one resource type."""
+    """A parsed search over one resource type.
+
+    ``used`` are the parameters that were understood; ``asked`` is the query text of the address where all of
+    them were, so that it can be repeated in links as it is.
+    """
 
     type: str
     predicates: list[Predicate] = field(default_factory=list)
@@ -56,6 +56,7 @@ class Query:
     warnings: list[Issue] = field(default_factory=list)
     used: list[tuple[str, str]] = field(default_factory=list)
     patient: str | None = None
+    asked: str | None = None
 
 
 def encode_cursor(values: Iterable[int | float | str]) -> str:
@@ -76,126 +77,49 @@ def _decode_cursor(text: str, length: int) -> list[int | float | str]:
 
 
 class _Parser:
-    def __init__(self, kind: str, *, strict: bool) -> None:
+    def __init__(self, kind: str, *, strict: bool, concepts: Concepts | None) -> None:
         self.kind = kind
         self.strict = strict
-        self.types = definitions().types
+        self.criteria = Criteria(kind, concepts)
         self.query = Query(kind)
         self.cursor = ""
 
-    def parameter(self, kind: str, code: str) -> SearchParameter | None:
-        return definitions().parameters[kind].get(code)
-
     def unknown(self, name: str) -> None:
-        shown = (
-            name
-            if name.replace("-", "").replace("_", "").replace(":", "").replace(".", "").isalnum()
-            else "?"
-        )
+        shown = name if name.translate(_NAME_MARKS).isalnum() else "?"
         text = f"The search parameter '{shown[:60]}' is not known for {self.kind}."
         if self.strict:
             raise bad_request(text, code="not-supported")
         self.query.warnings.append(Issue("not-supported", text + " It was ignored.", severity="warning"))
 
-    def condition(self, name: str, text: str) -> Predicate | None:
-        """Return the predicate of one ordinary, chained or reverse-chained parameter; None if unknown."""
-        if name.startswith("_has:"):
-            return self.reverse_chain(name, text)
-        head, dot, rest = name.partition(".")
-        if dot:
-            return self.chain(head, rest, text)
-        code, _, modifier = name.partition(":")
-        if code == "_id":
-            return self.ids(text, modifier)
-        if code == "_lastUpdated":
-            return self.updated(text)
-        parameter = self.parameter(self.kind, code)
-        if parameter is None:
-            return None
-        if parameter.kind == "reference" and code in {"patient", "subject"} and not modifier:
-            self.query.patient = text.removeprefix("Patient/")
-        return predicate(parameter, modifier, text, types=self.types)
-
-    def ids(self, text: str, modifier: str) -> Predicate:
-        values = [v for v in split_values(text) if ID.fullmatch(v)]
-        if modifier and modifier != "not":
-            raise bad_request(
-                "The search parameter '_id' has no modifier of this name.", code="not-supported"
-            )
-        marks = ",".join("?" * len(values)) or "NULL"
-        test = Test("", f"r.id IN ({marks})", tuple(values))
-        return Predicate((test,), rank=-1, negated=modifier == "not")
-
-    def updated(self, text: str) -> Predicate:
-        tests = []
-        for value in split_values(text):
-            try:
-                sql, arguments = date_condition(value)
-            except InputError:
-                raise bad_request("The value of '_lastUpdated' is not a date.", code="value") from None
-            sql = (
-                sql.replace("high<=", "r.updated<")
-                .replace("high>", "r.updated>=")
-                .replace("low", "r.updated")
-            )
-            tests.append(Test("", sql, arguments))
-        return Predicate(tuple(tests), rank=9)
-
-    def inner(self, kind: str, name: str, text: str) -> Predicate | None:
-        parser = _Parser(kind, strict=True)
-        return parser.condition(name, text)
-
-    def chain(self, head: str, rest: str, text: str) -> Predicate | None:
-        code, _, wanted = head.partition(":")
-        parameter = self.parameter(self.kind, code)
-        if parameter is None or parameter.kind != "reference":
-            return None
-        if "." in rest or rest.startswith("_has:"):
-            raise bad_request("Chains over more than one reference are not supported.", code="not-supported")
-        kinds = [wanted] if wanted else list(parameter.targets)
-        tests = []
-        for kind in kinds:
-            if kind not in self.types:
-                continue
-            found = self.inner(kind, rest, text)
-            if found is not None:
-                sql, arguments = matching(kind, found)
-                condition = (
-                    f"param=? AND target IN (SELECT r.type||'/'||r.id FROM fhir_resource r WHERE {sql})"  # noqa: S608  (built from our own texts)
-                )
-                tests.append(Test("fhir_reference", condition, (parameter.number, *arguments)))
-        return Predicate(tuple(tests), rank=3) if tests else None
-
-    def reverse_chain(self, name: str, text: str) -> Predicate | None:
-        parts = name.split(":", 3)
-        if len(parts) != 4 or parts[1] not in self.types:
-            raise bad_request("_has is written _has:Type:reference:parameter.", code="value")
-        parameter = self.parameter(parts[1], parts[2])
-        found = self.inner(parts[1], parts[3], text)
-        if parameter is None or parameter.kind != "reference" or found is None:
-            return None
-        sql, arguments = matching(parts[1], found)
-        condition = (
-            "r.type||'/'||r.id IN (SELECT target FROM fhir_reference WHERE param=? AND rid IN "  # noqa: S608  (built from our own texts)
-            f"(SELECT r.rid FROM fhir_resource r WHERE {sql}))"
-        )
-        return Predicate((Test("", condition, (parameter.number, *arguments)),), rank=7)
-
-    def include(self, name: str, text: str) -> None:
-        reverse = name.startswith("_revinclude")
-        source, _, rest = text.partition(":")
-        code, _, target = rest.partition(":")
-        parameter = self.parameter(source, code) if source in self.types else None
-        if parameter is None or parameter.kind != "reference" or (not reverse and source != self.kind):
+    def condition(self, name: str, text: str) -> None:
+        """Take one criterion; what is not known is told or refused."""
+        found = self.criteria.read(name, text)
+        if found is None:
             self.unknown(name)
             return
-        self.query.includes.append(Include(parameter, target or None, reverse))
+        if name in {"patient", "subject"}:
+            self.query.patient = text.removeprefix("Patient/")
+        # A criterion that is only an AND of others is taken apart, so that any of them may lead the search.
+        together = found.also if found.also and not found.negated else (found,)
+        self.query.predicates.extend(together)
+        self.query.used.append((name, text))
+
+    def include(self, name: str, text: str) -> None:
+        head, _, modifier = name.partition(":")
+        found = include_of(self.kind, text, reverse=head == "_revinclude", again=modifier in _AGAIN)
+        if found is None or modifier not in {"", *_AGAIN}:
+            self.unknown(name)
+            return
+        self.query.includes.append(found)
+        self.query.used.append((name, text))
 
     def sort(self, text: str) -> None:
         for entry in split_values(text):
             name = entry.removeprefix("-")
-            parameter = self.parameter(self.kind, name)
-            if parameter is None and name not in {"_id", "_lastUpdated"}:
+            parameter = self.criteria.parameter(name)
+            if (parameter is None and name not in {"_id", "_lastUpdated"}) or (
+                parameter is not None and parameter.kind == "composite"
+            ):
                 self.unknown("_sort")
                 continue
             self.query.sort.append(SortKey(name, entry.startswith("-"), parameter))
@@ -218,12 +142,15 @@ class _Parser:
         head = name.partition(":")[0]
         if head in {"_include", "_revinclude"}:
             self.include(name, text)
-        elif name == "_count":
+            return True
+        if name == "_count":
             self.count(text)
         elif name == "_sort":
             self.sort(text)
         elif name == "_total":
-            query.total = text in {"accurate", "estimate"}
+            if text not in {"none", "estimate", "accurate"}:
+                raise bad_request("_total must be none, estimate or accurate.", code="value")
+            query.total = text != "none"
         elif name == "_summary":
             self.summary(text)
         elif name == "_elements":
@@ -237,7 +164,13 @@ class _Parser:
         return True
 
 
-def parse_query(kind: str, parameters: Iterable[tuple[str, str]], *, strict: bool = False) -> Query:
+def parse_query(
+    kind: str,
+    parameters: Iterable[tuple[str, str]],
+    *,
+    strict: bool = False,
+    concepts: Concepts | None = None,
+) -> Query:
     """Return the plan of a search.
 
     Parameters
@@ -249,6 +182,9 @@ def parse_query(kind: str, parameters: Iterable[tuple[str, str]], *, strict: boo
     strict
         Refuse unknown parameters (``Prefer: handling=strict``); otherwise they become warnings.
 
+    concepts
+        Codings and code systems, for the modifiers that need them.
+
     Raises
     ------
     FhirError
@@ -256,49 +192,13 @@ def parse_query(kind: str, parameters: Iterable[tuple[str, str]], *, strict: boo
     """
     if kind not in definitions().types:
         raise bad_request("This is not a resource type of FHIR R4.", code="not-supported", status=404)
-    parser = _Parser(kind, strict=strict)
+    parser = _Parser(kind, strict=strict, concepts=concepts)
     for number, (name, text) in enumerate(parameters):
         if number >= MAX_CONDITIONS:
             raise bad_request(f"A search has at most {MAX_CONDITIONS} parameters.", code="too-costly")
         if parser.control(name, text) or not text:
             continue
-        found = parser.condition(name, text)
-        if found is None:
-            parser.unknown(name)
-            continue
-        parser.query.predicates.append(found)
-        parser.query.used.append((name, text))
+        parser.condition(name, text)
     if parser.cursor:
         parser.query.cursor = _decode_cursor(parser.cursor, len(parser.query.sort) + 1)
     return parser.query
-
-
-def matching(kind: str, found: Predicate) -> tuple[str, list[int | float | str]]:
-    """Return the WHERE text over ``fhir_resource r`` for live resources of a type that meet one predicate."""
-    text, arguments = filter_sql(found, materialise=True)
-    return f"r.type=? AND r.deleted=0 AND {text}", [kind, *arguments]
-
-
-def filter_sql(found: Predicate, *, materialise: bool = False) -> tuple[str, list[int | float | str]]:
-    """Return a condition on ``r.rid`` for a predicate.
-
-    Ordered tests and dates are probed resource by resource unless ``materialise``; the others are collected
-    once.
-    """
-    parts: list[str] = []
-    arguments: list[int | float | str] = []
-    for test in found.tests:
-        if not test.table:
-            parts.append(test.condition)
-        elif test.table == "fhir_date" and not materialise:
-            probe = (
-                f"SELECT 1 FROM fhir_date INDEXED BY fhir_date_resource WHERE {test.condition} AND rid=r.rid"  # noqa: S608  (texts of ours)
-            )
-            parts.append(f"EXISTS ({probe})")
-        elif test.ordered and not materialise:
-            parts.append(f"EXISTS (SELECT 1 FROM {test.table} WHERE {test.condition} AND rid=r.rid)")  # noqa: S608  (table names are ours)
-        else:
-            parts.append(f"r.rid IN (SELECT rid FROM {test.table} WHERE {test.condition})")  # noqa: S608  (table names are ours)
-        arguments.extend(test.arguments)
-    text = "(" + " OR ".join(parts) + ")"
-    return (f"NOT {text}" if found.negated else text), arguments

@@ -1,7 +1,8 @@
 """Tables of the resource store: current resources, their history and the search index.
 
 Index tables are WITHOUT ROWID with the key (parameter, value, resource), so that a probe of one resource is
-one b-tree descent. ``system`` is a stable 63-bit hash of the system URI.
+one b-tree descent. ``system`` is a stable 63-bit hash of the system URI. ``fhir_coding`` holds
+each coding of a parameter once, with its words.
 """
 
 from __future__ import annotations
@@ -56,4 +57,20 @@ INDEX_TABLES = {
     "fhir_uri": ("param", "value", "rid"),
 }
 
-MIGRATIONS = (Migration("fhir.0001.resource", FHIR_TABLES),)
+CODING_TABLE = """
+CREATE TABLE fhir_coding (
+  param INTEGER NOT NULL, code TEXT NOT NULL, system INTEGER NOT NULL, words TEXT NOT NULL, uri TEXT NOT NULL,
+  PRIMARY KEY (param, code, system, words)
+) WITHOUT ROWID;
+"""
+
+HISTORY_INDEXES = """
+CREATE INDEX fhir_resource_updated ON fhir_resource (updated);
+CREATE INDEX fhir_version_updated ON fhir_version (updated, rid, version);
+"""
+
+MIGRATIONS = (
+    Migration("fhir.0001.resource", FHIR_TABLES),
+    Migration("fhir.0002.coding", CODING_TABLE),
+    Migration("fhir.0003.history", HISTORY_INDEXES),
+)

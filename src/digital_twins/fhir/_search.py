@@ -3,44 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from digital_twins.fhir._index import reference_targets
-from digital_twins.fhir._query import encode_cursor, filter_sql
+from digital_twins.fhir._conditions import filter_sql
+from digital_twins.fhir._hits import Executes, Hit, bodies
+from digital_twins.fhir._includes import add_included
+from digital_twins.fhir._query import encode_cursor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from digital_twins.fhir._predicates import Predicate
-    from digital_twins.fhir._query import Include, Query, SortKey
+    from digital_twins.fhir._conditions import Predicate
+    from digital_twins.fhir._query import Query, SortKey
 
-MAX_INCLUDED = 5000
 _PROBE = 64
 _LAST_TEXT = "\U0010ffff"
 _LAST_NUMBER = 2**62
-
-
-class Executes(Protocol):
-    """A cursor or connection of the store."""
-
-    def execute(self, statements: str, bindings: Any = ..., /) -> Any:
-        """Run SQL with bound values."""
-
-    def executemany(self, statements: str, sequenceofbindings: Any, /) -> Any:
-        """Run SQL once for each sequence of values."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One resource of a result: its body as stored and why it is there (match or include)."""
-
-    rid: int
-    type: str
-    id: str
-    body: bytes
-    mode: str = "match"
 
 
 @dataclass(slots=True)
@@ -59,9 +37,14 @@ class SearchPage:
 
 @dataclass(slots=True)
 class _Sql:
-    """FROM and WHERE of a search, and whether rows come in order of resources without sorting."""
+    """FROM and WHERE of a search, and whether rows come in order of resources without sorting.
+
+    ``resource`` joins the resource's own row to ``source``; a count does without it when ``bare``.
+    """
 
     source: str = "fhir_resource r"
+    resource: str = ""
+    bare: bool = True
     where: list[str] = field(default_factory=list)
     arguments: list[Any] = field(default_factory=list)
     rid: str = "r.rid"
@@ -71,7 +54,9 @@ class _Sql:
 def _leader(cursor: Executes, predicates: Sequence[Predicate]) -> int | None:
     """Return the position of the predicate to start from: fewest rows first, then by kind."""
     usable = [
-        n for n, p in enumerate(predicates) if not p.negated and len(p.tests) == 1 and p.tests[0].ordered
+        n
+        for n, p in enumerate(predicates)
+        if not p.negated and len(p.tests) == 1 and not p.either and not p.also and p.tests[0].ordered
     ]
     if len(usable) < 2:
         return usable[0] if usable else None
@@ -91,17 +76,23 @@ def _leader(cursor: Executes, predicates: Sequence[Predicate]) -> int | None:
 
 
 def _plan(cursor: Executes, query: Query) -> _Sql:
+    """Return FROM and WHERE: rows of the leading index, else the resources of the type.
+
+    A deleted resource has no index rows, and a parameter belongs to one type: behind a leading index neither
+    needs a test.
+    """
     predicates = query.predicates
     lead = _leader(cursor, predicates)
     sql = _Sql()
     if lead is not None:
         test = predicates[lead].tests[0]
-        sql.source = f"{test.table} d CROSS JOIN fhir_resource r ON r.rid=d.rid"
-        sql.where.append(f"+r.deleted=0 AND {test.condition}")
+        sql.source = f"{test.table} d"
+        sql.resource = " CROSS JOIN fhir_resource r ON r.rid=d.rid"
+        sql.where.append(test.condition)
         sql.arguments.extend(test.arguments)
         sql.rid = "d.rid"
         sql.repeats = test.table == "fhir_token"
-    elif any(not p.negated and all(t.table for t in p.tests) for p in predicates):
+    elif any(not p.negated and p.tests and all(t.table for t in p.tests) for p in predicates):
         sql.where.append("+r.deleted=0 AND +r.type=?")
         sql.arguments.append(query.type)
     else:
@@ -109,10 +100,16 @@ def _plan(cursor: Executes, query: Query) -> _Sql:
         sql.arguments.append(query.type)
     for number, found in enumerate(predicates):
         if number != lead:
-            text, arguments = filter_sql(found, materialise=lead is None)
+            text, arguments = filter_sql(found, materialise=lead is None, rid=sql.rid)
             sql.where.append(text)
             sql.arguments.extend(arguments)
+            sql.bare = sql.bare and _bare(found)
     return sql
+
+
+def _bare(found: Predicate) -> bool:
+    """Whether a predicate speaks of index tables only, not of the resource's own row."""
+    return all(test.table for test in found.tests) and all(map(_bare, (*found.either, *found.also)))
 
 
 def _sort_column(key: SortKey) -> str:
@@ -121,11 +118,12 @@ def _sort_column(key: SortKey) -> str:
         return "r.id" if key.name == "_id" else "r.updated"
     low = "max" if key.descending else "min"
     parameter = key.parameter
+    keys = ",".join(map(str, parameter.numbers))
     columns = {"string": "norm", "token": "code", "uri": "value", "reference": "target"}
     if parameter.kind == "date":
         column = "high" if key.descending else "low"
         last: int | str = -_LAST_NUMBER if key.descending else _LAST_NUMBER
-        inner = f"(SELECT {low}({column}) FROM fhir_date x WHERE x.rid=r.rid AND x.param={parameter.number})"  # noqa: S608  (names and numbers of ours)
+        inner = f"(SELECT {low}({column}) FROM fhir_date x WHERE x.rid=r.rid AND x.param IN ({keys}))"  # noqa: S608  (names and numbers of ours)
         return f"coalesce({inner},{last})"
     table = "fhir_quantity" if parameter.kind in {"number", "quantity"} else f"fhir_{parameter.kind}"
     column = columns.get(parameter.kind, "low")
@@ -134,7 +132,7 @@ def _sort_column(key: SortKey) -> str:
     else:
         last = "''" if key.descending else f"'{_LAST_TEXT}'"
     # The index has no key by resource: the values of the parameter are gathered once and joined.
-    where = f"param={parameter.number}"
+    where = f"param IN ({keys})"
     gathered = f"SELECT rid, {low}({column}) AS value FROM {table} WHERE {where} GROUP BY rid"  # noqa: S608  (names and numbers of ours)
     return f"coalesce((SELECT g.value FROM ({gathered}) g WHERE g.rid=r.rid),{last})"  # noqa: S608  (as above)
 
@@ -163,13 +161,13 @@ def _rows(cursor: Executes, query: Query, sql: _Sql) -> list[tuple[Any, ...]]:
             where += f" AND {sql.rid}>?"
             arguments.append(query.cursor[-1])
         text = (
-            f"SELECT {sql.rid}, r.type, r.id, r.body FROM {sql.source} WHERE {where}{once} "  # noqa: S608  (our own texts; values are bound)
+            f"SELECT {sql.rid}, r.type, r.id, r.body FROM {sql.source}{sql.resource} WHERE {where}{once} "  # noqa: S608  (our own texts; values are bound)
             f"ORDER BY {sql.rid} LIMIT {limit}"
         )
         return list(cursor.execute(text, arguments))
     distinct = "DISTINCT " if sql.repeats else ""
     columns = "".join(f", {_sort_column(key)} AS k{n}" for n, key in enumerate(query.sort))
-    text = f"SELECT {distinct}r.rid AS rid{columns} FROM {sql.source} WHERE {where}"  # noqa: S608  (our own texts; values are bound)
+    text = f"SELECT {distinct}r.rid AS rid{columns} FROM {sql.source}{sql.resource} WHERE {where}"  # noqa: S608  (our own texts; values are bound)
     order = ", ".join(f"k{n} {'DESC' if key.descending else 'ASC'}" for n, key in enumerate(query.sort))
     outer = ""
     if query.cursor:
@@ -178,18 +176,6 @@ def _rows(cursor: Executes, query: Query, sql: _Sql) -> list[tuple[Any, ...]]:
         arguments.extend(more)
     text = f"SELECT * FROM ({text}){outer} ORDER BY {order}, rid LIMIT {limit}"  # noqa: S608  (our own texts; values are bound)
     return list(cursor.execute(text, arguments))
-
-
-def _bodies(cursor: Executes, rids: Sequence[int], mode: str) -> list[Hit]:
-    """Return the live resources of these numbers, in the order given."""
-    found: dict[int, Hit] = {}
-    for start in range(0, len(rids), 500):
-        part = rids[start : start + 500]
-        marks = ",".join("?" * len(part))
-        text = f"SELECT rid, type, id, body FROM fhir_resource WHERE rid IN ({marks}) AND deleted=0"  # noqa: S608  (question marks only)
-        for rid, kind, name, body in cursor.execute(text, part):
-            found[rid] = Hit(rid, kind, name, body, mode)
-    return [found[rid] for rid in rids if rid in found]
 
 
 def run_query(cursor: Executes, query: Query) -> SearchPage:
@@ -202,7 +188,8 @@ def run_query(cursor: Executes, query: Query) -> SearchPage:
     page = SearchPage()
     if query.total or query.summary == "count":
         where = " AND ".join(sql.where)
-        text = f"SELECT count(DISTINCT {sql.rid}) FROM {sql.source} WHERE {where}"  # noqa: S608  (our own texts; values are bound)
+        source = sql.source if sql.resource and sql.bare else f"{sql.source}{sql.resource}"
+        text = f"SELECT count(DISTINCT {sql.rid}) FROM {source} WHERE {where}"  # noqa: S608  (our own texts; values are bound)
         (page.total,) = cursor.execute(text, sql.arguments).fetchone()
     if query.summary == "count":
         return page
@@ -212,41 +199,9 @@ def run_query(cursor: Executes, query: Query) -> SearchPage:
         last = rows[-1]
         page.next_cursor = encode_cursor([*last[1:], last[0]] if query.sort else [last[0]])
     if query.sort:
-        page.hits = _bodies(cursor, [row[0] for row in rows], "match")
+        page.hits = bodies(cursor, [row[0] for row in rows], "match")
     else:
         page.hits = [Hit(*row) for row in rows]
     if query.includes and page.hits:
-        _include(cursor, query.includes, page)
+        add_included(cursor, query.includes, page.hits)
     return page
-
-
-def _include(cursor: Executes, includes: Iterable[Include], page: SearchPage) -> None:
-    seen = {hit.rid for hit in page.hits}
-    matches = list(page.hits)
-    for include in includes:
-        find = _reverse if include.reverse else _forward
-        rids = [rid for rid in find(cursor, include, matches) if rid not in seen]
-        rids = list(dict.fromkeys(rids))[: MAX_INCLUDED - (len(page.hits) - len(matches))]
-        seen.update(rids)
-        page.hits.extend(_bodies(cursor, rids, "include"))
-
-
-def _forward(cursor: Executes, include: Include, matches: Sequence[Hit]) -> list[int]:
-    found: list[int] = []
-    for hit in matches:
-        for target in reference_targets(orjson.loads(hit.body), include.parameter):
-            kind, _, name = target.rpartition("/")
-            if include.target and kind != include.target:
-                continue
-            text = "SELECT rid FROM fhir_resource WHERE type=? AND id=? AND deleted=0"
-            found.extend(row[0] for row in cursor.execute(text, (kind, name)))
-    return found
-
-
-def _reverse(cursor: Executes, include: Include, matches: Sequence[Hit]) -> list[int]:
-    found: list[int] = []
-    for hit in matches:
-        text = "SELECT rid FROM fhir_reference WHERE param=? AND target=? LIMIT ?"
-        arguments = (include.parameter.number, f"{hit.type}/{hit.id}", MAX_INCLUDED)
-        found.extend(row[0] for row in cursor.execute(text, arguments))
-    return found

@@ -14,9 +14,10 @@ from digital_twins.fhir._outcome import outcome
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from digital_twins.fhir._history import HistoryPage
+    from digital_twins.fhir._hits import Hit
     from digital_twins.fhir._query import Query
     from digital_twins.fhir._search import SearchPage
-    from digital_twins.fhir._write import Saved
 
 _SUBSETTED = {"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "SUBSETTED"}
 _ALWAYS = {"resourceType", "id", "meta"}
@@ -49,10 +50,11 @@ def searchset(query: Query, page: SearchPage, base_url: str) -> bytes:
     Bodies are copied as they are stored, unless ``_summary`` or ``_elements`` asks for less.
     """
     here = f"{base_url}/{query.type}"
-    links = [{"relation": "self", "url": _link(here, query.used)}]
+    own = f"{here}?{query.asked}" if query.asked else _link(here, query.used)
+    links = [{"relation": "self", "url": own}]
     if page.next_cursor:
-        url = _link(here, [*query.used, ("_cursor", page.next_cursor)])
-        links.append({"relation": "next", "url": url})
+        mark = "&" if query.used else "?"
+        links.append({"relation": "next", "url": f"{own}{mark}_cursor={page.next_cursor}"})
     head: dict[str, Any] = {"resourceType": "Bundle", "type": "searchset"}
     if page.total is not None:
         head["total"] = page.total
@@ -61,9 +63,7 @@ def searchset(query: Query, page: SearchPage, base_url: str) -> bytes:
     entries = []
     for hit in page.hits:
         body = _subset(hit.body, query) if cut else hit.body
-        place = f"{base_url}/{hit.type}/{hit.id}".encode()
-        mode = hit.mode.encode()
-        entries.append(b'{"fullUrl":"%b","resource":%b,"search":{"mode":"%b"}}' % (place, body, mode))
+        entries.append(_entry(base_url, hit, body))
     if query.warnings:
         warning = {"resource": outcome(query.warnings), "search": {"mode": "outcome"}}
         entries.append(orjson.dumps(warning))
@@ -75,10 +75,27 @@ def _link(here: str, parameters: Sequence[tuple[str, str]]) -> str:
     return f"{here}?{urlencode(parameters)}" if parameters else here
 
 
-def history_bundle(versions: Sequence[Saved], base_url: str) -> bytes:
-    """Return the history Bundle of one resource, newest version first."""
+def _entry(base_url: str, hit: Hit, body: bytes) -> bytes:
+    place = f"{base_url}/{hit.type}/{hit.id}".encode()
+    return b'{"fullUrl":"%b","resource":%b,"search":{"mode":"%b"}}' % (place, body, hit.mode.encode())
+
+
+def linked_bundle(base_url: str, here: str, used: Sequence[tuple[str, str]], page: SearchPage) -> bytes:
+    """Return a searchset of whole resources with ``self`` and ``next`` links to the address ``here``."""
+    links = [{"relation": "self", "url": _link(here, used)}]
+    if page.next_cursor:
+        links.append({"relation": "next", "url": _link(here, [*used, ("_cursor", page.next_cursor)])})
+    text = orjson.dumps({"resourceType": "Bundle", "type": "searchset", "link": links})
+    entries = [_entry(base_url, hit, hit.body) for hit in page.hits]
+    return text[:-1] + (b',"entry":[' + b",".join(entries) + b"]}" if entries else b"}")
+
+
+def history_bundle(
+    page: HistoryPage, base_url: str, here: str, used: Sequence[tuple[str, str]] = ()
+) -> bytes:
+    """Return a history Bundle of one page, newest version first, with links to the address ``here``."""
     entries = []
-    for saved in versions:
+    for saved in page.versions:
         entry: dict[str, Any] = {"fullUrl": f"{base_url}/{saved.reference}"}
         if not saved.deleted:
             entry["resource"] = orjson.Fragment(saved.body)
@@ -88,5 +105,10 @@ def history_bundle(versions: Sequence[Saved], base_url: str) -> bytes:
         status = {"POST": "201", "DELETE": "204"}.get(method, "200")
         entry["response"] = {"status": status, "etag": saved.etag, "lastModified": to_instant(saved.updated)}
         entries.append(entry)
-    head = {"resourceType": "Bundle", "type": "history", "total": len(entries), "entry": entries}
+    links = [{"relation": "self", "url": _link(here, used)}]
+    if page.next_position:
+        links.append({"relation": "next", "url": _link(here, [*used, ("_cursor", page.next_position)])})
+    head: dict[str, Any] = {"resourceType": "Bundle", "type": "history", "link": links}
+    if entries:
+        head["entry"] = entries
     return orjson.dumps(head)

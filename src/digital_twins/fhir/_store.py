@@ -10,35 +10,34 @@ from digital_twins.fhir._auditing import Auditor, patient_of
 from digital_twins.fhir._bundle import (
     Entry,
     EntryAnswer,
-    match_one,
     parse_entries,
     response_bundle,
     run_single,
     run_transaction,
 )
-from digital_twins.fhir._json import check_depth, loads
+from digital_twins.fhir._changes import Changes, parsed
+from digital_twins.fhir._concepts import CONCEPT_MODIFIERS, Concepts
+from digital_twins.fhir._history import HistoryPage, HistoryQuery, history_page, must_be_known
+from digital_twins.fhir._json import loads
 from digital_twins.fhir._outcome import bad_request
 from digital_twins.fhir._query import Query, parse_query
 from digital_twins.fhir._search import SearchPage, run_query
-from digital_twins.fhir._validate import ID, check
-from digital_twins.fhir._write import Saved, insert, load, load_versions, new_id, put, remove, version_of
+from digital_twins.fhir._validate import check
+from digital_twins.fhir._write import (
+    Saved,
+    SeenCodings,
+    load,
+    load_version,
+    load_versions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import apsw
 
+    from digital_twins.fhir._concepts import CodeSystems
     from digital_twins.storage import Database
-
-
-def _parsed(resource: Mapping[str, Any] | bytes) -> dict[str, Any]:
-    if isinstance(resource, bytes):
-        found = loads(resource)
-        if not isinstance(found, dict):
-            raise bad_request("The body must be a JSON object.", code="structure")
-        return found
-    check_depth(resource)
-    return dict(resource)
 
 
 def pairs(parameters: Mapping[str, str | Sequence[str]] | Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -72,6 +71,9 @@ class FhirStore:
         Raises FhirError for a resource that may not be stored; the structural check by default.
     audited
         Stage one audit event for each interaction.
+    systems
+        Gives the code systems and value sets that searches with ``:in``, ``:above`` and ``:below`` ask;
+        without it those are refused.
     """
 
     def __init__(
@@ -81,32 +83,24 @@ class FhirStore:
         pseudonym: Callable[[str], str] | None = None,
         validate: Callable[[Mapping[str, Any]], None] = check,
         audited: bool = True,
+        systems: Callable[[], CodeSystems] | None = None,
     ) -> None:
         self.database = database
         self._validate = validate
         self._auditor = Auditor(database, pseudonym) if audited else None
-
-    def _audit(
-        self,
-        cursor: apsw.Cursor,
-        saved: Saved,
-        action: Literal["C", "U", "D"],
-        *,
-        agent: str,
-        patient: str | None,
-    ) -> None:
-        if self._auditor is not None:
-            kind = {"C": "fhir.create", "U": "fhir.update", "D": "fhir.delete"}[action]
-            detail = {"version": saved.version}
-            event = self._auditor.event(
-                action, kind, agent=agent, entity=saved.reference, patient=patient, detail=detail
-            )
-            self._auditor.staged(cursor, event)
+        self._codings = SeenCodings()
+        self._systems = systems
+        self._changes = Changes(database, self._auditor, validate, self._codings)
 
     def close(self) -> None:
         """Write what waits for the audit trail; call it before the database is closed."""
         if self._auditor is not None:
             self._auditor.flush()
+
+    @property
+    def changes(self) -> Changes:
+        """The units of work of create, update, patch and delete, also the conditional ones."""
+        return self._changes
 
     def prepare_create(
         self,
@@ -117,28 +111,7 @@ class FhirStore:
         kind: str | None = None,
     ) -> Callable[[apsw.Cursor], Saved]:
         """Return the unit of work of `create`; ``kind`` is the type that the address names."""
-        body = _parsed(resource)
-        if kind is not None and body.get("resourceType") != kind:
-            raise bad_request(f"The body must be a resource of type {kind}.")
-        self._validate(body)
-        kind, name, patient = body["resourceType"], new_id(), patient_of(body)
-
-        def work(cursor: apsw.Cursor) -> Saved:
-            if if_none_exist:
-                found = match_one(cursor, kind, if_none_exist)
-                if found is not None:
-                    return load(cursor, kind, found)
-            saved = insert(cursor, body, name)
-            self._audit(
-                cursor,
-                saved,
-                "C",
-                agent=agent,
-                patient=name if kind == "Patient" else patient,
-            )
-            return saved
-
-        return work
+        return self._changes.create(resource, if_none_exist=if_none_exist, agent=agent, kind=kind)
 
     def create(
         self, resource: Mapping[str, Any] | bytes, *, if_none_exist: str | None = None, agent: str = "system"
@@ -172,24 +145,7 @@ class FhirStore:
         address: str | None = None,
     ) -> Callable[[apsw.Cursor], Saved]:
         """Return the unit of work of `update`; ``address`` is the ``Type/id`` of the URL."""
-        body = _parsed(resource)
-        name = body.get("id")
-        if not isinstance(name, str) or not ID.fullmatch(name):
-            raise bad_request(
-                "An update needs the id in the resource, 1 to 64 of A-Z, a-z, 0-9, '-' and '.'."
-            )
-        if address is not None and address != f"{body.get('resourceType')}/{name}":
-            raise bad_request("The type or id in the resource differs from the address.")
-        self._validate(body)
-        version = version_of(if_match) if if_match else None
-        patient = patient_of(body)
-
-        def work(cursor: apsw.Cursor) -> Saved:
-            saved = put(cursor, body, name, if_match=version)
-            self._audit(cursor, saved, "U", agent=agent, patient=patient)
-            return saved
-
-        return work
+        return self._changes.update(resource, if_match=if_match, agent=agent, address=address)
 
     def update(
         self, resource: Mapping[str, Any] | bytes, *, if_match: str | None = None, agent: str = "system"
@@ -207,21 +163,7 @@ class FhirStore:
         self, kind: str, name: str, *, if_match: str | None = None, agent: str = "system"
     ) -> Callable[[apsw.Cursor], Saved | None]:
         """Return the unit of work of `delete`."""
-        version = version_of(if_match) if if_match else None
-
-        def work(cursor: apsw.Cursor) -> Saved | None:
-            patient = name if kind == "Patient" else None
-            if kind != "Patient":
-                try:
-                    patient = patient_of(load(cursor, kind, name).resource)
-                except DigitalTwinError:
-                    patient = None
-            saved = remove(cursor, kind, name, if_match=version)
-            if saved is not None:
-                self._audit(cursor, saved, "D", agent=agent, patient=patient)
-            return saved
-
-        return work
+        return self._changes.delete(kind, name, if_match=if_match, agent=agent)
 
     def delete(
         self, kind: str, name: str, *, if_match: str | None = None, agent: str = "system"
@@ -246,28 +188,51 @@ class FhirStore:
 
     def vread(self, kind: str, name: str, version: int, *, agent: str = "system") -> Saved:
         """Return one version; 404 when it never was, 410 when it is a deletion."""
-        for saved in self.history(kind, name, agent=agent):
-            if saved.version == version:
-                if saved.deleted:
-                    raise bad_request("This version is a deletion.", code="deleted", status=410)
-                return saved
-        raise bad_request("This version does not exist.", code="not-found", status=404)
+        with self.database.read() as connection:
+            saved = load_version(connection, kind, name, version)
+        patient = name if kind == "Patient" else patient_of(saved.resource) if saved.body else None
+        self._read_event("R", "fhir.vread", agent, saved.reference, patient)
+        if saved.deleted:
+            raise bad_request("This version is a deletion.", code="deleted", status=410)
+        return saved
 
     def history(self, kind: str, name: str, *, agent: str = "system") -> list[Saved]:
         """Return every version of a resource, newest first, deletions among them."""
         with self.database.read() as connection:
             found = load_versions(connection, kind, name)
-        if self._auditor is not None:
-            patient = name if kind == "Patient" else None
-            self._read_event("R", "fhir.history", agent, f"{kind}/{name}", patient)
+        patient = name if kind == "Patient" else None
+        self._read_event("R", "fhir.history", agent, f"{kind}/{name}", patient)
         return found
 
+    def versions(
+        self, asked: HistoryQuery, *, kind: str | None = None, name: str | None = None, agent: str = "system"
+    ) -> HistoryPage:
+        """Return a page of the history of the store, of a type, or of one resource, newest first.
+
+        Raises
+        ------
+        FhirError
+            404 when one resource is asked for whose id was never used.
+        """
+        with self.database.read() as connection:
+            if kind is not None and name is not None:
+                must_be_known(connection, kind, name)
+            page = history_page(connection, asked, kind=kind, name=name)
+        entity = "/".join(part for part in (kind, name) if part) or None
+        patient = name if kind == "Patient" else None
+        self._read_event("R", "fhir.history", agent, entity, patient)
+        return page
+
     def _read_event(
-        self, action: Literal["R", "E"], kind: str, agent: str, entity: str, patient: str | None
+        self, action: Literal["R", "E"], kind: str, agent: str, entity: str | None, patient: str | None
     ) -> None:
         """Take the event of a read: it is written within 50 ms, and the reader does not wait for it."""
         if self._auditor is not None:
             self._auditor.read(self._auditor.event(action, kind, agent=agent, entity=entity, patient=patient))
+
+    def note_read(self, kind: str, *, agent: str, entity: str, patient: str | None) -> None:
+        """Take the audit event of an operation that reads, e.g. ``fhir.everything``."""
+        self._read_event("E", kind, agent, entity, patient)
 
     def search(
         self,
@@ -290,7 +255,16 @@ class FhirStore:
         strict
             Refuse unknown parameters instead of ignoring them.
         """
-        return self.run(parse_query(kind, pairs(parameters), strict=strict), agent=agent)
+        return self.run(self.parse(kind, pairs(parameters), strict=strict), agent=agent)
+
+    def parse(self, kind: str, parameters: Iterable[tuple[str, str]], *, strict: bool = False) -> Query:
+        """Return the plan of a search, for `run`; see `search`."""
+        given = list(parameters)
+        if not any(_asks_concepts(name) for name, _ in given):
+            return parse_query(kind, given, strict=strict)
+        with self.database.read() as connection:
+            concepts = Concepts(connection, self._systems() if self._systems else None)
+            return parse_query(kind, given, strict=strict, concepts=concepts)
 
     def run(self, query: Query, *, agent: str = "system") -> SearchPage:
         """Run a parsed search; see `search`."""
@@ -303,10 +277,11 @@ class FhirStore:
         self, bundle: Mapping[str, Any] | bytes, *, agent: str = "system"
     ) -> Callable[[apsw.Cursor], list[EntryAnswer]]:
         """Return the unit of work of a transaction bundle."""
-        entries = self._entries(_parsed(bundle), "transaction")
+        entries = self._entries(parsed(bundle), "transaction")
+        self._codings.confirm(self.database)
 
         def work(cursor: apsw.Cursor) -> list[EntryAnswer]:
-            answers = run_transaction(cursor, entries)
+            answers = run_transaction(cursor, entries, self._codings, self._validate)
             self._audit_answers(cursor, "fhir.transaction", entries, answers, agent)
             return answers
 
@@ -355,7 +330,7 @@ class FhirStore:
         FhirError
             With the location of the entry that failed; of a batch only when the bundle itself is unusable.
         """
-        body = _parsed(bundle)
+        body = parsed(bundle)
         if body.get("type") == "batch":
             futures = self.submit_batch(body, agent=agent)
             return response_bundle("batch", [_settled(f) for f in futures], representation=representation)
@@ -378,7 +353,7 @@ class FhirStore:
             return failed
 
         def work(cursor: apsw.Cursor) -> EntryAnswer:
-            answer = run_single(cursor, entries[0])
+            answer = run_single(cursor, entries[0], self._codings, self._validate)
             self._audit_answers(cursor, "fhir.batch", entries, [answer], agent)
             return answer
 
@@ -418,6 +393,10 @@ class FhirStore:
                 ) from None
         self._read_event("R", "fhir.patient-record", agent, reference, name)
         return [first.resource, *(loads(body) for body in bodies)]
+
+
+def _asks_concepts(name: str) -> bool:
+    return name.rpartition(":")[2] in CONCEPT_MODIFIERS
 
 
 def _settled(future: Future[EntryAnswer]) -> EntryAnswer | DigitalTwinError:

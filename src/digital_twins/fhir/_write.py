@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
-import uuid
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +21,12 @@ from digital_twins.fhir._schema import INDEX_TABLES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from digital_twins.fhir._search import Executes
+    from digital_twins.fhir._hits import Executes
+    from digital_twins.storage import Database
 
 _EMPTY = IndexRows()
 _NAMES = {table: table.removeprefix("fhir_") for table in INDEX_TABLES}
+_PLACES = {table: columns.index("rid") for table, columns in INDEX_TABLES.items()}
 _INSERT = {
     table: f"INSERT OR IGNORE INTO {table}({','.join(columns)}) VALUES({','.join('?' * len(columns))})"
     for table, columns in INDEX_TABLES.items()
@@ -32,6 +35,9 @@ _DELETE = {
     table: f"DELETE FROM {table} WHERE {' AND '.join(f'{c}=?' for c in columns)}"  # noqa: S608  (names of ours)
     for table, columns in INDEX_TABLES.items()
 }
+_INSERT_CODING = "INSERT OR IGNORE INTO fhir_coding(param, code, system, uri, words) VALUES(?,?,?,?,?)"
+_HELD_CODING = "SELECT 1 FROM fhir_coding WHERE param=? AND code=? AND system=? AND uri=? AND words=?"
+_CONFIRMED_AT_ONCE, _MOST_HELD = 32, 200_000
 _ETAG = re.compile(r'(?:W/)?"?(\d{1,18})"?')
 
 
@@ -85,9 +91,22 @@ class _Current:
     body: bytes
 
 
+_IDS: deque[bytes] = deque()  # random bytes that wait to become ids: one call of the system gives 256 of them
+
+
 def new_id() -> str:
-    """Return a new logical id."""
-    return str(uuid.uuid4())
+    """Return a new logical id: a UUID of version 7 (RFC 9562), so that new rows lie beside each other."""
+    try:
+        chance = _IDS.popleft()
+    except IndexError:
+        pool = os.urandom(2560)
+        _IDS.extend(pool[n : n + 10] for n in range(0, 2560, 10))
+        return new_id()
+    raw = bytearray((time.time_ns() // 1_000_000).to_bytes(6, "big") + chance)
+    raw[6] = raw[6] & 0x0F | 0x70
+    raw[8] = raw[8] & 0x3F | 0x80
+    text = raw.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def now_us() -> int:
@@ -118,16 +137,16 @@ def _seal(resource: Mapping[str, Any], name: str, version: int, updated: int) ->
 
 
 def _key_rows(table: str, rows: set[tuple[Any, ...]], rid: int) -> list[tuple[Any, ...]]:
-    place = INDEX_TABLES[table].index("rid")
+    place = _PLACES[table]
     return [(*row[:place], rid, *row[place:]) for row in rows]
 
 
 def _reindex(cursor: Executes, rid: int, old: IndexRows, new: IndexRows) -> None:
     for table, name in _NAMES.items():
         before, after = getattr(old, name), getattr(new, name)
-        if gone_rows := before - after:
+        if before and (gone_rows := before - after):
             cursor.executemany(_DELETE[table], _key_rows(table, gone_rows, rid))
-        if fresh := after - before:
+        if fresh := after - before if before else after:
             cursor.executemany(_INSERT[table], _key_rows(table, fresh, rid))
 
 
@@ -154,7 +173,43 @@ def _find(cursor: Executes, kind: str, name: str) -> _Current | None:
     return _Current(rid, version, updated, bool(deleted), method, index_version, body)
 
 
-def insert(cursor: Executes, resource: Mapping[str, Any], name: str, *, method: str = "POST") -> Saved:
+class SeenCodings:
+    """The codings that a database is known to hold, so that each is written once and not with every resource.
+
+    A coding counts as held when it was read from a committed state, never because a unit of work wrote it:
+    that unit may still be undone.
+    """
+
+    def __init__(self) -> None:
+        self._held: set[tuple[Any, ...]] = set()
+        self._written: set[tuple[Any, ...]] = set()
+
+    def write(self, cursor: Executes, rows: set[tuple[int, str, int, str, str]]) -> None:
+        """Write those of the codings that are not known to be held."""
+        fresh = rows - self._held
+        if fresh:
+            cursor.executemany(_INSERT_CODING, fresh)
+            self._written |= fresh
+
+    def confirm(self, database: Database) -> None:
+        """Look up what units of work have written since, and keep what is committed."""
+        if len(self._written) < _CONFIRMED_AT_ONCE:
+            return
+        waiting, self._written = self._written, set()
+        if len(self._held) > _MOST_HELD:
+            self._held = set()
+        with database.read() as connection:
+            self._held |= {row for row in waiting if connection.execute(_HELD_CODING, row).fetchone()}
+
+
+def insert(
+    cursor: Executes,
+    resource: Mapping[str, Any],
+    name: str,
+    *,
+    method: str = "POST",
+    codings: SeenCodings | None = None,
+) -> Saved:
     """Store version 1 of a new resource."""
     kind, updated = resource["resourceType"], now_us()
     body = _seal(resource, name, 1, updated)
@@ -163,7 +218,9 @@ def insert(cursor: Executes, resource: Mapping[str, Any], name: str, *, method: 
         "VALUES(?,?,1,?,0,?,?,?) RETURNING rid",
         (kind, name, updated, method, definitions().index_version, body),
     ).fetchone()
-    _reindex(cursor, rid, _EMPTY, index_rows(resource))
+    rows = index_rows(resource)
+    _reindex(cursor, rid, _EMPTY, rows)
+    (codings or SeenCodings()).write(cursor, rows.coding)
     return Saved(kind, name, 1, updated, body, method, created=True)
 
 
@@ -187,18 +244,27 @@ def _check_version(current: _Current | None, if_match: int | None, kind: str) ->
         raise FhirError(412, [issue], fix="Read the resource again and repeat the change on its new version.")
 
 
-def put(cursor: Executes, resource: Mapping[str, Any], name: str, *, if_match: int | None = None) -> Saved:
+def put(
+    cursor: Executes,
+    resource: Mapping[str, Any],
+    name: str,
+    *,
+    if_match: int | None = None,
+    codings: SeenCodings | None = None,
+) -> Saved:
     """Store the next version of a resource, or version 1 under the caller's id."""
     kind = resource["resourceType"]
     current = _find(cursor, kind, name)
     _check_version(current, if_match, kind)
     if current is None:
-        return insert(cursor, resource, name, method="PUT")
+        return insert(cursor, resource, name, method="PUT", codings=codings)
     updated = max(now_us(), current.updated)
     body = _seal(resource, name, current.version + 1, updated)
     old = _old_rows(cursor, current)
     _supersede(cursor, current, updated, (0, "PUT", body))
-    _reindex(cursor, current.rid, old, index_rows(resource))
+    rows = index_rows(resource)
+    _reindex(cursor, current.rid, old, rows)
+    (codings or SeenCodings()).write(cursor, rows.coding)
     return Saved(kind, name, current.version + 1, updated, body, "PUT", created=current.deleted)
 
 
@@ -232,6 +298,26 @@ def load(cursor: Executes, kind: str, name: str) -> Saved:
     if row[2]:
         raise gone(kind)
     return Saved(kind, name, row[0], row[1], row[3], row[4])
+
+
+def load_version(cursor: Executes, kind: str, name: str, version: int) -> Saved:
+    """Return one version, which may be a deletion.
+
+    Raises
+    ------
+    FhirError
+        404 when there is no such version.
+    """
+    current = _find(cursor, kind, name)
+    row = None
+    if current is not None and current.version == version:
+        row = current.version, current.updated, current.deleted, current.body, current.method
+    elif current is not None:
+        text = "SELECT version, updated, deleted, body, method FROM fhir_version WHERE rid=? AND version=?"
+        row = cursor.execute(text, (current.rid, version)).fetchone()
+    if row is None:
+        raise FhirError(404, [Issue("not-found", "This version does not exist.")], fix="Read its history.")
+    return Saved(kind, name, row[0], row[1], row[3], row[4], deleted=bool(row[2]))
 
 
 def load_versions(cursor: Executes, kind: str, name: str) -> list[Saved]:

@@ -111,7 +111,12 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node", server: s
         catalogue=_catalogue.Catalogue(database, blobs),
         dicom=store,
         queues=dicom.SendQueues(database),
-        fhir=fhir.FhirStore(database, pseudonym=auditor.patient, validate=validation.check),
+        fhir=fhir.FhirStore(
+            database,
+            pseudonym=auditor.patient,
+            validate=validation.check,
+            systems=lambda: validation.validator.terminology,
+        ),
         validation=validation,
         registry=patient_modeling.TwinRegistry(database, blobs),
         auditor=auditor,

@@ -32,8 +32,9 @@ def from_postgresql(error: BaseException, what: str) -> BaseException:
     """
     import psycopg
 
+    unchanged: BaseException = error  # where psycopg is not installed, mypy knows no type behind these checks
     if not isinstance(error, psycopg.Error):
-        return error
+        return unchanged
     diagnosis = error.diag
     if isinstance(error, psycopg.errors.RaiseException):
         return ConflictError(
@@ -66,4 +67,4 @@ def from_postgresql(error: BaseException, what: str) -> BaseException:
             f"The PostgreSQL server cannot be reached or broke off ({kind}).",
             "Start the server, or mend the setting 'database'; then look whether the last write was kept.",
         )
-    return error
+    return unchanged

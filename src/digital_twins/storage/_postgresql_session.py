@@ -137,7 +137,7 @@ class Connection:
     @property
     def lost(self) -> bool:
         """Whether the server can no longer be reached over it."""
-        return self._connection.closed
+        return bool(self._connection.closed)
 
     def begin(self, mode: str) -> None:
         """Begin a transaction: ``READ ONLY`` sees one snapshot, ``READ WRITE`` what is committed by then."""

@@ -113,6 +113,8 @@ class SqliteEngine:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA journal_size_limit = 67108864")
+        # Savepoints copy the pages that they touch; beyond 64 KiB those would go to a temporary file.
+        connection.execute("PRAGMA temp_store = MEMORY")
         # 16 MB of log between two checkpoints: a page that many commits change is copied and synced once.
         connection.execute("PRAGMA wal_autocheckpoint = 4000")
 

@@ -51,6 +51,17 @@ class Terminology:
             return True
         return False if found["complete"] else None
 
+    def has_value_set(self, url: str) -> bool:
+        """Whether a value set is at hand."""
+        composed = self._definitions.value_set(url)
+        return composed is not None and "include" in composed
+
+    def subsumes(self, system: str, ancestor: str, code: str) -> bool | None:
+        """Whether a code is another one or below it; None where the code system is not at hand."""
+        if self._definitions.code_system(system) is None:
+            return None
+        return self._below(system, code, ancestor)
+
     def display(self, system: str, code: str) -> str | None:
         """Return the display of a code, where it is at hand."""
         found = self._definitions.code_system(system)
