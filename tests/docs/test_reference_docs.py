@@ -22,6 +22,7 @@ def served() -> set[str]:
 
     from digital_twins.dicom import dicomweb_routes
     from digital_twins.fhir import fhir_routes
+    from digital_twins.fhir.bulk import bulk_routes
     from digital_twins.server._api import ApiParts, create_api
 
     nothing: Any = SimpleNamespace()
@@ -30,6 +31,7 @@ def served() -> set[str]:
     paths |= {
         re.sub(r"/$", "", route.path) for route in fhir_routes(nothing, base="/fhir", validation=nothing)
     }
+    paths |= {route.path for route in bulk_routes(nothing)}
     paths |= {f"/dicom-web{route.path}" for route in dicomweb_routes(nothing)}
     return (paths | {"/", "/patients/{key}", "/health", "/metrics"}) - {"/fhir/{rest:path}"}
 

@@ -5,10 +5,16 @@ from typing import TYPE_CHECKING
 from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
+    from digital_twins.fhir._bulk_client import BulkExport as BulkExport, BulkFile as BulkFile
     from digital_twins.fhir._client import AsyncFHIRClient as AsyncFHIRClient, FHIRClient as FHIRClient
     from digital_twins.fhir._exchange import (
         FHIRRequestError as FHIRRequestError,
         read_credentials as read_credentials,
+    )
+    from digital_twins.fhir._load import (
+        LoadStep as LoadStep,
+        fhir_files as fhir_files,
+        load_steps as load_steps,
     )
     from digital_twins.fhir._outcome import FhirError as FhirError, Issue as Issue
     from digital_twins.fhir._record import patient_record as patient_record
@@ -23,7 +29,9 @@ if TYPE_CHECKING:
     from digital_twins.fhir._xml import resource_from_xml as resource_from_xml
 
 _WHERE = {
+    **dict.fromkeys(("BulkExport", "BulkFile"), "digital_twins.fhir._bulk_client"),
     **dict.fromkeys(("AsyncFHIRClient", "FHIRClient"), "digital_twins.fhir._client"),
+    **dict.fromkeys(("LoadStep", "fhir_files", "load_steps"), "digital_twins.fhir._load"),
     "FHIRResource": "digital_twins.fhir._resource",
     **dict.fromkeys(("FHIRRequestError", "read_credentials"), "digital_twins.fhir._exchange"),
     **dict.fromkeys(("FhirError", "Issue"), "digital_twins.fhir._outcome"),

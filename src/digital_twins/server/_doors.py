@@ -38,6 +38,7 @@ def node_app(
     """Return the application with FHIR and DICOMweb on the stores of `services`."""
     from digital_twins.dicom import dicomweb_routes
     from digital_twins.fhir import fhir_routes
+    from digital_twins.fhir.bulk import bulk_routes
 
     web = services.auditor.acting("web")
 
@@ -53,6 +54,7 @@ def node_app(
         metrics=services.metrics,
         health=health,
         routes=[
+            *bulk_routes(services.exports),
             *fhir_routes(services.fhir, base="/fhir", validation=services.validation),
             Mount("/dicom-web", with_cors(_query_accept(Router(web_routes)), settings.dicomweb_cors_origins)),
         ],

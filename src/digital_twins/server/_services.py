@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from digital_twins.audit import AuditEvent, Auditor
     from digital_twins.dicom import DicomStore, SendQueues
     from digital_twins.fhir import FhirStore
+    from digital_twins.fhir.bulk import BulkExports
     from digital_twins.fhir.validation import ResourceValidation
     from digital_twins.patient_modeling import TwinRegistry
     from digital_twins.server._catalogue import Catalogue
@@ -38,6 +39,7 @@ class Services:
     queues: SendQueues
     fhir: FhirStore
     validation: ResourceValidation
+    exports: BulkExports
     registry: TwinRegistry
     auditor: Auditor
     metrics: Metrics = field(default_factory=Metrics)
@@ -75,6 +77,7 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node") -> Servic
         The folder cannot be written.
     """
     from digital_twins import audit, dicom, fhir, patient_modeling, storage
+    from digital_twins.fhir.bulk import BulkExports
     from digital_twins.fhir.validation import PACKAGES_FOLDER, ResourceValidation
     from digital_twins.server import _catalogue
 
@@ -92,16 +95,18 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node") -> Servic
     blobs = storage.BlobStore(data_dir / "blobs")
     auditor = audit.Auditor(node, audit.load_pseudonym_key(data_dir / "pseudonym.key"))
     validation = ResourceValidation(data_dir / PACKAGES_FOLDER)
+    jobs = storage.JobQueue(database, boot_id=boot_id)
     return Services(
         data_dir=data_dir,
         database=database,
         blobs=blobs,
-        jobs=storage.JobQueue(database, boot_id=boot_id),
+        jobs=jobs,
         catalogue=_catalogue.Catalogue(database, blobs),
         dicom=dicom.DicomStore(database, blobs, pseudonym=auditor.patient),
         queues=dicom.SendQueues(database),
         fhir=fhir.FhirStore(database, pseudonym=auditor.patient, validate=validation.check),
         validation=validation,
+        exports=BulkExports(database, jobs, data_dir / "exports"),
         registry=patient_modeling.TwinRegistry(database, blobs),
         auditor=auditor,
     )

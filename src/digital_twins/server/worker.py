@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from digital_twins._errors import DigitalTwinError, InputError, NotFoundError, StorageError
 from digital_twins._logging import get_logger, setup_logging
+from digital_twins.fhir.bulk import EXPORT
 from digital_twins.server._routing import follow_routing
 from digital_twins.server._services import BUILD, METADATA, open_services
 from digital_twins.server._workers import worker_name
@@ -91,7 +92,11 @@ def _write_metadata(services: Services, job: Job, progress: Callable[[float, str
     services.jobs.succeed(job, {"instances": written})
 
 
-_WORK = {BUILD: _build_twin, METADATA: _write_metadata}
+def _export(services: Services, job: Job, progress: Callable[[float, str], None]) -> None:
+    services.exports.run(job, progress)
+
+
+_WORK = {BUILD: _build_twin, METADATA: _write_metadata, EXPORT: _export}
 
 
 def run_job(services: Services, job: Job, stopping: threading.Event) -> None:
@@ -142,7 +147,7 @@ def serve(data_dir: Path, boot_id: str, stopping: threading.Event, *, routing: s
                 if troubled:
                     services.jobs.release_worker(name)
                     troubled = False
-                job = services.jobs.claim(name, [BUILD, METADATA], lease_s=_LEASE_S)
+                job = services.jobs.claim(name, list(_WORK), lease_s=_LEASE_S)
                 if job is not None:
                     run_job(services, job, stopping)
                     continue
