@@ -5,6 +5,12 @@ from typing import TYPE_CHECKING
 from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
+    from digital_twins.records._beds import (
+        BED_MIGRATIONS as BED_MIGRATIONS,
+        BedBook as BedBook,
+        DeviceLink as DeviceLink,
+        Stay as Stay,
+    )
     from digital_twins.records._codes import (
         DCM as DCM,
         FHIR_SYSTEM as FHIR_SYSTEM,
@@ -39,6 +45,7 @@ if TYPE_CHECKING:
     from digital_twins.records._treatment_radiation import RadiationEffect as RadiationEffect
 
 _WHERE = {
+    **dict.fromkeys(("BED_MIGRATIONS", "BedBook", "DeviceLink", "Stay"), "digital_twins.records._beds"),
     **dict.fromkeys(
         ("DCM", "FHIR_SYSTEM", "LOINC", "NEOPLASM", "SCT", "UCUM", "Code"), "digital_twins.records._codes"
     ),
