@@ -214,6 +214,9 @@ class Settings(BaseSettings):
     hl7_timezone: str = "UTC"
     """Zone of HL7 v2 times that carry none, such as `Europe/Zurich`."""
 
+    hl7_results_to: str = Field(default="", pattern=r"^(\S+:\d{1,5})?$")
+    """`HOST:PORT` of the receiver that gets each report of a twin as ORU R01 over MLLP; empty: nobody."""
+
     hl7_systems: dict[str, str] = {}
     """URI of each assigning authority and local coding system of HL7 v2 messages, by its namespace."""
 

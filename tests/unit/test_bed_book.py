@@ -40,9 +40,9 @@ def test_a_fixed_monitor_follows_the_bed_and_telemetry_the_patient(
     book, do = ward
     book.attach("MON1", at(0), bed="ICU/1")
     book.attach("TELE1", at(12), patient="eva")
-    do("move", "eva", "ICU/1", at(10), visit="V1")
-    do("move", "eva", "ICU/2", at(20), visit="V1")
-    do("move", "max", "ICU/1", at(25), visit="V2")
+    do("move", "eva", "ICU/1", at=at(10), visit="V1")
+    do("move", "eva", "ICU/2", at=at(20), visit="V1")
+    do("move", "max", "ICU/1", at=at(25), visit="V2")
     do("leave", "eva", at(40))
     seen = {minute: book.patient_of("MON1", at(minute)) for minute in (5, 10, 19.99, 20, 24, 25, 50)}
     assert seen == {5: None, 10: "eva", 19.99: "eva", 20: None, 24: None, 25: "max", 50: "max"}
@@ -59,19 +59,19 @@ def test_a_swap_happens_at_one_moment(ward: tuple[BedBook, Callable[..., None]])
     book, do = ward
     for device, bed in (("M1", "B1"), ("M2", "B2")):
         book.attach(device, at(0), bed=bed)
-    do("move", "eva", "B1", at(1))
-    do("move", "max", "B2", at(1))
-    do("swap", "eva", "max", at(5))
+    do("move", "eva", "B1", at=at(1))
+    do("move", "max", "B2", at=at(1))
+    do("swap", "eva", "max", at=at(5))
     assert [book.patient_of(d, at(4.9)) for d in ("M1", "M2")] == ["eva", "max"]
     assert [book.patient_of(d, at(5)) for d in ("M1", "M2")] == ["max", "eva"]
     with pytest.raises(InputError, match="in no bed"):
-        do("swap", "eva", "nobody", at(6))
+        do("swap", "eva", "nobody", at=at(6))
 
 
 def test_cancellations(ward: tuple[BedBook, Callable[..., None]]) -> None:
     book, do = ward
-    do("move", "eva", "B1", at(1))
-    do("move", "eva", "B2", at(5))
+    do("move", "eva", "B1", at=at(1))
+    do("move", "eva", "B2", at=at(5))
     do("take_back", "eva", reopen=True)
     assert [(s.bed, s.end) for s in book.stays("eva")] == [("B1", None)]
     do("leave", "eva", at(9))
@@ -84,8 +84,8 @@ def test_cancellations(ward: tuple[BedBook, Callable[..., None]]) -> None:
 def test_two_patients_in_a_bed_are_nobody(ward: tuple[BedBook, Callable[..., None]]) -> None:
     book, do = ward
     book.attach("M1", at(0), bed="B1")
-    do("move", "eva", "B1", at(1))
-    do("move", "max", "B1", at(2))
+    do("move", "eva", "B1", at=at(1))
+    do("move", "max", "B1", at=at(2))
     assert book.patients_in("B1", at(3)) == ("eva", "max")
     assert book.patient_of("M1", at(3)) is None
     with pytest.raises(InputError, match="either a bed or a patient"):
@@ -109,11 +109,11 @@ def test_random_moves_agree_with_a_plain_replay(ward: tuple[BedBook, Callable[..
         match dice.randrange(3):
             case 0 if free:
                 where[patient] = dice.choice(free)
-                do("move", patient, where[patient], at(minute))
+                do("move", patient, where[patient], at=at(minute))
             case 1 if len(where) > 1:
                 first, second = dice.sample(sorted(where), 2)
                 where[first], where[second] = where[second], where[first]
-                do("swap", first, second, at(minute))
+                do("swap", first, second, at=at(minute))
             case 2 if patient in where:
                 del where[patient]
                 do("leave", patient, at(minute))

@@ -1,7 +1,7 @@
 """Which patient lay in which bed, and which device stood at which bed or patient, at each moment.
 
 A message of a bedside device names a device or a bed, never reliably the patient. Whose value it is follows
-from the time-stamped associations here. They move with admissions, transfers, swaps and discharges, inside the
+from the time-stamped associations here. They move with admissions, transfers, swaps and discharges inside the
 transaction that stores the message which says so.
 """
 
@@ -87,7 +87,7 @@ class BedBook:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def move_in(self, cursor: apsw.Cursor, patient: str, bed: str, at: datetime, *, visit: str = "") -> None:
+    def move_in(self, cursor: apsw.Cursor, patient: str, bed: str, *, at: datetime, visit: str = "") -> None:
         """Put a patient into a bed from a moment on (admission, transfer); the stay before ends then.
 
         Nothing changes when the patient is in that bed already.
@@ -102,7 +102,7 @@ class BedBook:
             "INSERT INTO bed_stay(patient, visit, bed, start_us) VALUES(?,?,?,?)", (patient, visit, bed, when)
         )
 
-    def swap_in(self, cursor: apsw.Cursor, first: str, second: str, at: datetime) -> None:
+    def swap_in(self, cursor: apsw.Cursor, first: str, second: str, *, at: datetime) -> None:
         """Exchange the beds of two patients at one moment.
 
         Raises
@@ -134,6 +134,11 @@ class BedBook:
             "UPDATE bed_device SET end_us=max(?, start_us) WHERE patient=? AND end_us IS NULL",
             (_us(at), patient),
         )
+
+    def bed_in(self, cursor: apsw.Cursor, patient: str) -> str:
+        """Return the bed of a patient's open stay, inside the caller's transaction; empty for none."""
+        open_stay = _open_stay(cursor, patient)
+        return open_stay[1] if open_stay is not None else ""
 
     def take_back_in(self, cursor: apsw.Cursor, patient: str, *, reopen: bool) -> None:
         """Void the open stay of a patient (its admission or transfer is cancelled).

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from digital_twins._errors import InputError, NotFoundError
 from digital_twins.server._inputs import gather
 from digital_twins.server._models import Document, ObservedPoint
+from digital_twins.server._results import queue_results
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -251,6 +252,9 @@ def _finish(services: Services, job: Job, made: _Made, written: Documents, links
     def work(cursor: apsw.Cursor) -> None:
         services.catalogue.keep_in(cursor, view, digests)
         services.auditor.stage(cursor, event)
+        queue_results(
+            services, cursor, [str(e["request"]["url"]) for e in written.fhir["entry"]], twin.version
+        )
         services.jobs.succeed_in(cursor, job, result)
 
     services.database.write(work)

@@ -239,6 +239,7 @@ class Node:
             count=self.settings.workers,
             log_level=self.settings.log_level,
             routing=worker_routing(self.settings),
+            results_to=self.settings.hl7_results_to,
         )
         self._stack.push_async_callback(pool.close)
         return pool

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from digital_twins.fhir.bulk import BulkExports
     from digital_twins.fhir.validation import ResourceValidation
     from digital_twins.patient_modeling import TwinRegistry
+    from digital_twins.records import BedBook
     from digital_twins.server._catalogue import Catalogue
     from digital_twins.storage import BlobStore, Database, JobQueue
 
@@ -40,9 +41,12 @@ class Services:
     fhir: FhirStore
     validation: ResourceValidation
     exports: BulkExports
+    beds: BedBook
     registry: TwinRegistry
     auditor: Auditor
     metrics: Metrics = field(default_factory=Metrics)
+    results_to: str = ""
+    """``HOST:PORT`` that gets each report as HL7 v2; empty: nobody."""
 
     def audit(self, event: AuditEvent) -> None:
         """Make one audit event durable by way of the outbox."""
@@ -76,7 +80,7 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node") -> Servic
     StorageError
         The folder cannot be written.
     """
-    from digital_twins import audit, dicom, fhir, patient_modeling, storage
+    from digital_twins import audit, dicom, fhir, patient_modeling, records, storage
     from digital_twins.fhir.bulk import BulkExports
     from digital_twins.fhir.validation import PACKAGES_FOLDER, ResourceValidation
     from digital_twins.server import _catalogue
@@ -89,6 +93,7 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node") -> Servic
             *dicom.MIGRATIONS,
             *fhir.MIGRATIONS,
             *patient_modeling.MIGRATIONS,
+            *records.BED_MIGRATIONS,
             *_catalogue.MIGRATIONS,
         ),
     )
@@ -106,6 +111,7 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node") -> Servic
         queues=dicom.SendQueues(database),
         fhir=fhir.FhirStore(database, pseudonym=auditor.patient, validate=validation.check),
         validation=validation,
+        beds=records.BedBook(database),
         exports=BulkExports(database, jobs, data_dir / "exports"),
         registry=patient_modeling.TwinRegistry(database, blobs),
         auditor=auditor,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from digital_twins._errors import DigitalTwinError, InputError, NotFoundError, StorageError
 from digital_twins._logging import get_logger, setup_logging
 from digital_twins.fhir.bulk import EXPORT
+from digital_twins.server._results import RESULT, send_result
 from digital_twins.server._routing import follow_routing
 from digital_twins.server._services import BUILD, METADATA, open_services
 from digital_twins.server._workers import worker_name
@@ -96,7 +97,7 @@ def _export(services: Services, job: Job, progress: Callable[[float, str], None]
     services.exports.run(job, progress)
 
 
-_WORK = {BUILD: _build_twin, METADATA: _write_metadata, EXPORT: _export}
+_WORK = {BUILD: _build_twin, METADATA: _write_metadata, EXPORT: _export, RESULT: send_result}
 
 
 def run_job(services: Services, job: Job, stopping: threading.Event) -> None:
@@ -135,9 +136,24 @@ def _place(error: BaseException) -> str:
     return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "?"
 
 
-def serve(data_dir: Path, boot_id: str, stopping: threading.Event, *, routing: str = "") -> None:
-    """Claim and run jobs until `stopping` is set; `routing` as `worker_routing` writes it."""
+def serve(
+    data_dir: Path, boot_id: str, stopping: threading.Event, *, routing: str = "", results_to: str = ""
+) -> None:
+    """Claim and run jobs until `stopping` is set.
+
+    Parameters
+    ----------
+    data_dir, boot_id
+        Of the node.
+    stopping
+        Ends the work.
+    routing
+        As `worker_routing` writes it.
+    results_to
+        ``HOST:PORT`` that gets each report as HL7 v2.
+    """
     services = open_services(data_dir, boot_id=boot_id)
+    services.results_to = results_to
     follow_routing(services, routing)
     name = worker_name(os.getpid())
     troubled = False
@@ -179,6 +195,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--boot", required=True)
     parser.add_argument("--log-level", default="INFO")
     parser.add_argument("--routing", default="")
+    parser.add_argument("--results-to", default="")
     given = parser.parse_args(arguments)
     setup_logging(given.log_level)
     stopping = threading.Event()
@@ -187,7 +204,7 @@ def main(arguments: list[str] | None = None) -> int:
     _die_with_parent()
     threading.Thread(target=_watch_parent, args=(stopping,), daemon=True).start()
     try:
-        serve(given.data, given.boot, stopping, routing=given.routing)
+        serve(given.data, given.boot, stopping, routing=given.routing, results_to=given.results_to)
     except DigitalTwinError as error:
         _log.error("worker.failed", what=error.what, why=error.why, fix=error.fix)
         return 1
