@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         UCUM as UCUM,
         Code as Code,
     )
+    from digital_twins.records._evidence import Conflict as Conflict, Fact as Fact
     from digital_twins.records._patient import (
         Condition as Condition,
         Observation as Observation,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from digital_twins.records._treatment_radiation import RadiationEffect as RadiationEffect
 
 _WHERE = {
+    **dict.fromkeys(("Conflict", "Fact"), "digital_twins.records._evidence"),
     **dict.fromkeys(("BED_MIGRATIONS", "BedBook", "DeviceLink", "Stay"), "digital_twins.records._beds"),
     **dict.fromkeys(
         ("DCM", "FHIR_SYSTEM", "LOINC", "NEOPLASM", "SCT", "UCUM", "Code"), "digital_twins.records._codes"
