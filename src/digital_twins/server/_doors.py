@@ -39,6 +39,7 @@ def node_app(
     from digital_twins.dicom import dicomweb_routes
     from digital_twins.fhir import fhir_routes
     from digital_twins.fhir.bulk import bulk_routes
+    from digital_twins.fhir.cds_hooks import CdsHooks, cds_routes
 
     web = services.auditor.acting("web")
 
@@ -54,6 +55,7 @@ def node_app(
         metrics=services.metrics,
         health=health,
         routes=[
+            *cds_routes(CdsHooks(services.fhir)),
             *bulk_routes(services.exports),
             *fhir_routes(services.fhir, base="/fhir", validation=services.validation),
             Mount("/dicom-web", with_cors(_query_accept(Router(web_routes)), settings.dicomweb_cors_origins)),
