@@ -220,6 +220,10 @@ class Settings(BaseSettings):
     hl7_systems: dict[str, str] = {}
     """URI of each assigning authority and local coding system of HL7 v2 messages, by its namespace."""
 
+    subscription_endpoints: tuple[str, ...] = ()
+    """Addresses under which FHIR Subscriptions may be delivered, e.g. `["https://ehr.example.org/hooks"]`;
+    none by default: a node calls nobody that its operator has not named."""
+
     dicomweb_cors_origins: tuple[str, ...] = ()
     """Origins of web pages that may read and write DICOMweb, e.g. `["https://viewer.example.org"]`; none by
     default, `["*"]` all."""

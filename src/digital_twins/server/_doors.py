@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from digital_twins.config import Settings
     from digital_twins.dicom import Stored
+    from digital_twins.fhir.subscriptions import Subscriptions
     from digital_twins.server._models import Health
     from digital_twins.server._services import Services
 
@@ -29,6 +30,7 @@ _WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 def node_app(
     services: Services,
     *,
+    subscriptions: Subscriptions,
     health: Callable[[], Health],
     on_stored: Callable[[Stored], None],
     on_record: Callable[[], None],
@@ -40,6 +42,7 @@ def node_app(
     from digital_twins.fhir import fhir_routes
     from digital_twins.fhir.bulk import bulk_routes
     from digital_twins.fhir.cds_hooks import CdsHooks, cds_routes
+    from digital_twins.fhir.subscriptions import subscription_routes
 
     web = services.auditor.acting("web")
 
@@ -57,6 +60,7 @@ def node_app(
         routes=[
             *cds_routes(CdsHooks(services.fhir)),
             *bulk_routes(services.exports),
+            *subscription_routes(subscriptions),
             *fhir_routes(services.fhir, base="/fhir", validation=services.validation),
             Mount("/dicom-web", with_cors(_query_accept(Router(web_routes)), settings.dicomweb_cors_origins)),
         ],

@@ -81,6 +81,7 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node") -> Servic
         The folder cannot be written.
     """
     from digital_twins import audit, dicom, fhir, patient_modeling, records, storage
+    from digital_twins.fhir import subscriptions
     from digital_twins.fhir.bulk import BulkExports
     from digital_twins.fhir.validation import PACKAGES_FOLDER, ResourceValidation
     from digital_twins.server import _catalogue
@@ -92,6 +93,7 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node") -> Servic
             *audit.OUTBOX_MIGRATIONS,
             *dicom.MIGRATIONS,
             *fhir.MIGRATIONS,
+            *subscriptions.MIGRATIONS,
             *patient_modeling.MIGRATIONS,
             *records.BED_MIGRATIONS,
             *_catalogue.MIGRATIONS,
