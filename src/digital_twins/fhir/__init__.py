@@ -7,6 +7,14 @@ from digital_twins._lazy import exports
 if TYPE_CHECKING:
     from digital_twins.fhir._bulk_client import BulkExport as BulkExport, BulkFile as BulkFile
     from digital_twins.fhir._client import AsyncFHIRClient as AsyncFHIRClient, FHIRClient as FHIRClient
+    from digital_twins.fhir._ehr import (
+        EhrProfile as EhrProfile,
+        ImagingWork as ImagingWork,
+        ehr_profile as ehr_profile,
+        ehr_profile_names as ehr_profile_names,
+        imaging_worklist as imaging_worklist,
+        imaging_worklist_async as imaging_worklist_async,
+    )
     from digital_twins.fhir._exchange import (
         FHIRRequestError as FHIRRequestError,
         read_credentials as read_credentials,
@@ -32,6 +40,17 @@ _WHERE = {
     **dict.fromkeys(("BulkExport", "BulkFile"), "digital_twins.fhir._bulk_client"),
     **dict.fromkeys(("AsyncFHIRClient", "FHIRClient"), "digital_twins.fhir._client"),
     **dict.fromkeys(("LoadStep", "fhir_files", "load_steps"), "digital_twins.fhir._load"),
+    **dict.fromkeys(
+        (
+            "EhrProfile",
+            "ImagingWork",
+            "ehr_profile",
+            "ehr_profile_names",
+            "imaging_worklist",
+            "imaging_worklist_async",
+        ),
+        "digital_twins.fhir._ehr",
+    ),
     "FHIRResource": "digital_twins.fhir._resource",
     **dict.fromkeys(("FHIRRequestError", "read_credentials"), "digital_twins.fhir._exchange"),
     **dict.fromkeys(("FhirError", "Issue"), "digital_twins.fhir._outcome"),
