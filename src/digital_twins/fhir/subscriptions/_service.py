@@ -31,9 +31,9 @@ NOTIFY = "fhir.notify"
 """Kind of the jobs that deliver one notification."""
 MIGRATIONS = (
     Migration(
-        "fhir.0002.subscription",
+        "fhir.subscription.0001",
         """
-        CREATE INDEX fhir_resource_updated ON fhir_resource(updated);
+        CREATE INDEX IF NOT EXISTS fhir_resource_updated ON fhir_resource(updated);
         CREATE TABLE fhir_feed(name TEXT PRIMARY KEY, until_us INTEGER NOT NULL) WITHOUT ROWID;
         CREATE TABLE fhir_subscription(
             id TEXT PRIMARY KEY, events INTEGER NOT NULL DEFAULT 0, told_us INTEGER NOT NULL DEFAULT 0
