@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+import tarfile
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -209,3 +211,27 @@ def test_the_factory_reads_it_all_from_a_server(tmp_path: Path) -> None:
         )
         assert (bare.diagnosis, bare.stage, bare.tnm, bare.biomarkers) == (None, None, {}, {})
         assert {f.kind for f in bare.record.facts} == {"performance-status", "lab", "note"}
+
+
+def test_synthea_records_are_read_without_a_guess(shared_data: Path, *, full: bool) -> None:
+    """Every Synthea bundle at hand: facts have sources that exist, laboratory values are all there."""
+    with tarfile.open(shared_data / "fhir" / "synthea-bundles.tar.xz") as archive:
+        names = sorted(name for name in archive.getnames() if name.endswith(".json"))
+        bundles = [json.load(stream) for name in names if (stream := archive.extractfile(name))]
+    people = [b for b in bundles if any(e["resource"]["resourceType"] == "Patient" for e in b["entry"])]
+    assert people
+    for bundle in people if full else people[:3]:
+        resources = [entry["resource"] for entry in bundle["entry"]]
+        record = patient_record([bundle])
+        sources = {f"{r['resourceType']}/{r['id']}" for r in resources if r.get("id")}
+        assert all(fact.source in sources for fact in record.facts)
+        labs = [
+            r
+            for r in resources
+            if r["resourceType"] == "Observation"
+            and any(c.get("code") == "laboratory" for x in r.get("category", ()) for c in x.get("coding", ()))
+            and any(name.startswith("value") for name in r)
+        ]
+        assert len(record.facts_of("lab")) == len(labs)
+        conditions = [r for r in resources if r["resourceType"] == "Condition"]
+        assert len(record.facts_of("diagnosis")) == len(conditions)
