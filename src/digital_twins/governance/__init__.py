@@ -1,10 +1,18 @@
-"""What compliance officers ask for: de-identification, kept apart from the way back."""
+"""What security and compliance officers ask for: encrypted twins, and data without their patients."""
 
 from typing import TYPE_CHECKING
 
 from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
+    from digital_twins.governance._hindcast import Hindcast as Hindcast, hindcast as hindcast
+    from digital_twins.governance._model_card import ModelCard as ModelCard
+    from digital_twins.governance._model_documentation import ModelDocumentation as ModelDocumentation
+    from digital_twins.governance._security import (
+        EncryptedTwin as EncryptedTwin,
+        SecurityManager as SecurityManager,
+    )
+    from digital_twins.governance._software_bill import software_bill as software_bill
     from digital_twins.governance.deidentification._folder import (
         FolderReport as FolderReport,
         deidentify_folder as deidentify_folder,
@@ -27,6 +35,11 @@ if TYPE_CHECKING:
 
 _DEID = "digital_twins.governance.deidentification"
 _WHERE = {
+    **dict.fromkeys(("Hindcast", "hindcast"), "digital_twins.governance._hindcast"),
+    "ModelCard": "digital_twins.governance._model_card",
+    "ModelDocumentation": "digital_twins.governance._model_documentation",
+    "software_bill": "digital_twins.governance._software_bill",
+    **dict.fromkeys(("EncryptedTwin", "SecurityManager"), "digital_twins.governance._security"),
     **dict.fromkeys(("FolderReport", "deidentify_folder"), f"{_DEID}._folder"),
     "DeidentificationKey": f"{_DEID}._identity",
     **dict.fromkeys(("KAnonymity", "k_anonymity"), f"{_DEID}._k_anonymity"),
