@@ -71,7 +71,78 @@ def omi() -> bytes:
     )
 
 
+PID2 = "PID|1||4712^^^HOSP^MR||Beispiel^Max^^^^^L||19550101|M"
+
+
+def pv1(bed: str, visit: str) -> str:
+    """A PV1 of an inpatient in ONK, room 12."""
+    return f"PV1|1|I|ONK^12^{bed}^HOSP||||||||||||||||{visit}^^^HOSP"
+
+
+def swap() -> bytes:
+    """An A17: Eva to bed 1, Max to bed 2."""
+    return message(
+        header("ADT^A17^ADT_A17"),
+        "EVN|A17|20260301123000+0100",
+        PID,
+        pv1("1", "V100"),
+        PID2,
+        pv1("2", "V200"),
+    )
+
+
+def oml() -> bytes:
+    return message(
+        header("OML^O21^OML_O21"),
+        PID,
+        PV1,
+        "ORC|NW|L1^KIS|||||||20260301080000+0100|||99^Order^Otto",
+        "OBR|1|L1^KIS||58410-2^CBC panel^LN",
+        "SPM|1|S1&KIS||BLD^Blood^HL70487|||||||||||||20260301074500+0100|20260301081500+0100",
+        "ORC|NW|L2^KIS|||||||20260301080000+0100",
+        "OBR|2|L2^KIS||2951-2^Sodium^LN",
+    )
+
+
+def rde() -> bytes:
+    return message(
+        header("RDE^O11^RDE_O11"),
+        PID,
+        PV1,
+        "ORC|NW|M1^KIS|||||||20260301080000+0100|||99^Order^Otto",
+        "RXE||2555^cisplatin^RXNORM|75||mg/m2^mg/m2^UCUM||^over 2 hours|||1|VIAL^vial^L",
+        "TQ1|1||Q21D||||20260302080000+0100|20260504080000+0100",
+        "RXR|IV^Intravenous^HL70162",
+    )
+
+
+def rds() -> bytes:
+    return message(
+        header("RDS^O13^RDS_O13"),
+        PID,
+        PV1,
+        "ORC|RE|M1^KIS|D9^APO",
+        "RXD|1|2555^cisplatin^RXNORM|20260302071500+0100|2|VIAL^vial^L||||In the fridge",
+    )
+
+
+def nurse_call(phase: str = "start") -> bytes:
+    return message(
+        header("ORU^R40^ORU_R40"),
+        PID,
+        PV1,
+        "OBR|1||CALL7^NC|196616^MDC_EVT_ALARM^MDC|||20260301090000+0100",
+        "OBX|1|ST|196616^MDC_EVT_ALARM^MDC|1|Bathroom pull cord||||PM||||R".replace("||||PM", "|||PM"),
+        f"OBX|2|ST|68481^MDC_ATTR_EVENT_PHASE^MDC|1|{phase}||||||R",
+    )
+
+
 TYPES = {
+    "A17": swap(),
+    "OML": oml(),
+    "RDE": rde(),
+    "RDS": rds(),
+    "R40": nurse_call(),
     **{event: adt(event) for event in ("A01", "A02", "A03", "A04", "A08", "A11", "A12", "A13", "A31")},
     "A40": merge(),
     "ORU": oru(),

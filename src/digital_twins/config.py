@@ -245,8 +245,15 @@ class Settings(BaseSettings):
     hl7_timezone: str = "UTC"
     """Zone of HL7 v2 times that carry none, such as `Europe/Zurich`."""
 
+    hl7_results_to: str = Field(default="", pattern=r"^(\S+:\d{1,5})?$")
+    """`HOST:PORT` of the receiver that gets each report of a twin as ORU R01 over MLLP; empty: nobody."""
+
     hl7_systems: dict[str, str] = {}
     """URI of each assigning authority and local coding system of HL7 v2 messages, by its namespace."""
+
+    subscription_endpoints: tuple[str, ...] = ()
+    """Addresses under which FHIR Subscriptions may be delivered, e.g. `["https://ehr.example.org/hooks"]`;
+    none by default: a node calls nobody that its operator has not named."""
 
     dicomweb_cors_origins: tuple[str, ...] = ()
     """Origins of web pages that may read and write DICOMweb, e.g. `["https://viewer.example.org"]`; none by

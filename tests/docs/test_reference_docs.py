@@ -22,6 +22,9 @@ def served() -> set[str]:
 
     from digital_twins.dicom import dicomweb_routes
     from digital_twins.fhir import fhir_routes
+    from digital_twins.fhir.bulk import bulk_routes
+    from digital_twins.fhir.cds_hooks import cds_routes
+    from digital_twins.fhir.subscriptions import subscription_routes
     from digital_twins.server._api import ApiParts, create_api
 
     nothing: Any = SimpleNamespace()
@@ -30,6 +33,8 @@ def served() -> set[str]:
     paths |= {
         re.sub(r"/$", "", route.path) for route in fhir_routes(nothing, base="/fhir", validation=nothing)
     }
+    more = [*bulk_routes(nothing), *cds_routes(nothing), *subscription_routes(nothing)]
+    paths |= {route.path for route in more}
     paths |= {f"/dicom-web{route.path}" for route in dicomweb_routes(nothing)}
     return (paths | {"/", "/patients/{key}", "/queues", "/health", "/metrics"}) - {"/fhir/{rest:path}"}
 

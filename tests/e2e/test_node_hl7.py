@@ -113,7 +113,10 @@ def test_an_order_that_the_record_refuses_is_not_on_the_worklist(node: Node) -> 
     before = (len(worklist.items(finished=True)), len(events(node)))
     order = orm().replace(b"4711", b"777").replace(b"SPS1", b"SPS7")
     assert sent(node, order) == ("CE", "207")
-    assert (len(worklist.items(finished=True)), len(events(node))) == before
+    assert len(worklist.items(finished=True)) == before[0]
+    (refused,) = events(node)[before[1] :]
+    assert (refused["kind"], refused["outcome"], refused["patient"]) == ("hl7.message", "refused", None)
+    assert refused["detail"] == {"code": "207", "message": "ORM_O01"}
 
 
 def test_the_command_line_sends_and_parses(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -9,7 +10,15 @@ import pytest
 
 from digital_twins.fhir import structural_issues
 from digital_twins.fhir.validation import Validator
-from digital_twins.hl7v2 import HL7Error, SiteMapping, bundle_of, oru_of, parse, worklist_items
+from digital_twins.hl7v2 import (
+    HL7Error,
+    SiteMapping,
+    bundle_of,
+    merged_bundle,
+    oru_of,
+    parse,
+    worklist_items,
+)
 from hl7_messages import PID, PV1, TYPES, adt, header, message, omi, orm, oru
 
 if TYPE_CHECKING:
@@ -220,3 +229,31 @@ def test_a_report_goes_out_as_oru_and_comes_back() -> None:
     for name in ("status", "identifier", "category", "effectiveDateTime", "issued"):
         assert report[name] == again[name]
     assert resources(back, "Patient")[0]["identifier"][0] == patient["identifier"][0]
+
+
+def test_broken_messages_are_refused_or_valid(*, full: bool) -> None:
+    """Random edits of the ward's messages: HL7Error, or a bundle that the structures allow; nothing else."""
+    dice = random.Random(3)
+    outcomes = {"refused": 0, "mapped": 0}
+    for kind in ("A17", "OML", "RDE", "RDS", "R40"):
+        for _ in range(600 if full else 60):
+            data = bytearray(TYPES[kind])
+            for _ in range(dice.randrange(1, 6)):
+                place = dice.randrange(len(data))
+                match dice.randrange(3):
+                    case 0:
+                        data[place] = dice.choice(b'|^~\\&\r"0Az')
+                    case 1:
+                        del data[place : place + dice.randrange(1, 30)]
+                    case _:
+                        data[place:place] = dice.choice([b"|", b"^", b'""', b"\r", b"|||", b"2026"])
+            try:
+                message_ = parse(bytes(data))
+                bundle = bundle_of(message_)
+            except HL7Error:
+                outcomes["refused"] += 1
+                continue
+            assert structural_issues(bundle) == []
+            assert merged_bundle(bundle, message_, lambda *_: None) == bundle
+            outcomes["mapped"] += 1
+    assert min(outcomes.values()) > 50

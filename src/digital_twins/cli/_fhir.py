@@ -1,4 +1,4 @@
-"""`twin fhir`: tables, paths and validation over FHIR files, and the packages of the node."""
+"""`twin fhir`: tables, paths and validation over FHIR files, loading them, and the packages of the node."""
 
 import csv
 import json
@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
     fhir.command("view")(view)
     fhir.command("path")(path)
     fhir.command("validate")(validate)
+    fhir.command("load")(load)
     package = typer.Typer(no_args_is_help=True, help="FHIR packages whose profiles the node validates.")
     package.command("add")(package_add)
     package.command("list")(package_list)
@@ -121,6 +122,37 @@ def _as_resource(document: Any) -> dict[str, Any]:
 def _issue_line(issue: dict[str, Any]) -> str:
     place = ", ".join(issue.get("expression", ["-"]))
     return f"{issue['file']}#{issue['resource']}: {issue['severity']}: {place}: {issue['diagnostics']}"
+
+
+def load(
+    places: Annotated[
+        list[Path],
+        typer.Argument(metavar="DIR_OR_FILE...", help="Bulk NDJSON, or Bundles and resources in JSON."),
+    ],
+    *,
+    to: Annotated[
+        str, typer.Option("--to", metavar="URL", help="FHIR base of the server.")
+    ] = "http://127.0.0.1:8042/fhir",
+    credentials: Annotated[
+        Path | None, typer.Option(help='File {"access_token": ...} with mode 0600.', show_default=False)
+    ] = None,
+    size: Annotated[int, typer.Option(min=1, max=5000, help="Resources in one transaction.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """Load FHIR files into a server in transactions; resources of NDJSON keep their ids."""
+    from digital_twins.cli import _output
+    from digital_twins.fhir import FHIRClient, fhir_files, load_steps
+
+    counts: dict[str, int] = {}
+    with FHIRClient(to, credentials_path=credentials, timeout_s=300.0) as client:
+        for step in load_steps(fhir_files(places), size=size):
+            client.transaction(step.bundle)
+            counts[step.file.name] = counts.get(step.file.name, 0) + step.count
+    if as_json:
+        _output.write_json({"resources": sum(counts.values()), "files": counts})
+    else:
+        lines = [f"{name}: {count}" for name, count in counts.items()]
+        _output.write_lines([*lines, f"{sum(counts.values())} resources loaded"])
 
 
 def package_add(

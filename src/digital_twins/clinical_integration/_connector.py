@@ -32,6 +32,8 @@ _RECORD_TYPES = (
     "MedicationRequest",
     "Procedure",
     "ServiceRequest",
+    "DiagnosticReport",
+    "DocumentReference",
 )
 
 
@@ -235,16 +237,16 @@ class ClinicalConnector:
     ) -> ClinicalTwin:
         """Build the twin of a patient from the given studies, or from all of them.
 
-        ``include_clinical_notes`` keeps conditions; ``include_lab_results`` keeps observations.
+        ``include_clinical_notes`` keeps notes and conditions; ``include_lab_results`` keeps observations.
         """
         from digital_twins.clinical_integration._build import build_clinical_twin
         from digital_twins.clinical_integration._visits import split_images
 
         record = self.get_patient(patient_id)
         if not include_clinical_notes:
-            record = replace(record, conditions=())
+            record = record.without("note", "diagnosis")
         if not include_lab_results:
-            record = replace(record, observations=())
+            record = record.without("lab")
         studies = self.query_imaging(patient_id) if imaging_studies is None else imaging_studies
         images, segs = split_images(i for study in studies for i in self.download_study(study.id))
         return build_clinical_twin(record, images, segs, seed=seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from digital_twins._errors import NotFoundError
@@ -14,6 +13,8 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
     from digital_twins.clinical_integration._connector import ClinicalConnector
+
+_PATHOLOGY = ("diagnosis", "stage", "tnm", "histology", "pathology", "tumour-size", "disease-status")
 
 
 class ClinicalDigitalTwinFactory:
@@ -40,9 +41,9 @@ class ClinicalDigitalTwinFactory:
         include_imaging
             Download the imaging studies and build the tumour twin.
         include_pathology
-            Keep diagnosis and stage; without it the twin knows neither.
+            Keep diagnosis, stage, TNM, histology and pathology reports; without it the twin knows none.
         include_genomics
-            Keep biomarkers.
+            Keep biomarkers and variants.
         seed
             Seed of everything random.
 
@@ -55,9 +56,9 @@ class ClinicalDigitalTwinFactory:
         """
         record = self._connector.get_patient(mrn)
         if not include_pathology:
-            record = replace(record, conditions=())
+            record = record.without(*_PATHOLOGY)
         if not include_genomics:
-            record = replace(record, biomarkers={})
+            record = record.without("biomarker", "variant")
         if not include_imaging:
             return ClinicalTwin(record=record)
         images, segs = self._images_and_segs(record.patient_id)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from digital_twins.clinical_integration._visits import Course
     from digital_twins.patient_modeling import PatientTwin
-    from digital_twins.records import PatientRecord
+    from digital_twins.records import Conflict, PatientRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,16 @@ class ClinicalTwin:
     def biomarkers(self) -> Mapping[str, str]:
         """Marker name to result, e.g. ``{"EGFR": "positive"}``."""
         return self.record.biomarkers
+
+    @property
+    def tnm(self) -> Mapping[str, str]:
+        """TNM categories, e.g. ``{"cT": "cT2a"}``."""
+        return self.record.tnm
+
+    @property
+    def conflicts(self) -> tuple[Conflict, ...]:
+        """Where the record contradicts itself; none of those values is used."""
+        return self.record.conflicts
 
     @property
     def twin(self) -> PatientTwin:

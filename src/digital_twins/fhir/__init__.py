@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING
 from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
+    from digital_twins.fhir._bulk_client import BulkExport as BulkExport, BulkFile as BulkFile
     from digital_twins.fhir._client import AsyncFHIRClient as AsyncFHIRClient, FHIRClient as FHIRClient
+    from digital_twins.fhir._ehr import (
+        EhrProfile as EhrProfile,
+        ImagingWork as ImagingWork,
+        ehr_profile as ehr_profile,
+        ehr_profile_names as ehr_profile_names,
+        imaging_worklist as imaging_worklist,
+        imaging_worklist_async as imaging_worklist_async,
+    )
     from digital_twins.fhir._exchange import (
         FHIRRequestError as FHIRRequestError,
         read_credentials as read_credentials,
@@ -15,6 +24,11 @@ if TYPE_CHECKING:
     from digital_twins.fhir._json_patch import (
         json_patch as json_patch,
         merge_patch as merge_patch,
+    )
+    from digital_twins.fhir._load import (
+        LoadStep as LoadStep,
+        fhir_files as fhir_files,
+        load_steps as load_steps,
     )
     from digital_twins.fhir._operations import FhirOperation as FhirOperation
     from digital_twins.fhir._outcome import FhirError as FhirError, Issue as Issue
@@ -30,7 +44,20 @@ if TYPE_CHECKING:
     from digital_twins.fhir._xml import resource_from_xml as resource_from_xml
 
 _WHERE = {
+    **dict.fromkeys(("BulkExport", "BulkFile"), "digital_twins.fhir._bulk_client"),
     **dict.fromkeys(("AsyncFHIRClient", "FHIRClient"), "digital_twins.fhir._client"),
+    **dict.fromkeys(("LoadStep", "fhir_files", "load_steps"), "digital_twins.fhir._load"),
+    **dict.fromkeys(
+        (
+            "EhrProfile",
+            "ImagingWork",
+            "ehr_profile",
+            "ehr_profile_names",
+            "imaging_worklist",
+            "imaging_worklist_async",
+        ),
+        "digital_twins.fhir._ehr",
+    ),
     "FHIRResource": "digital_twins.fhir._resource",
     **dict.fromkeys(("FHIRRequestError", "read_credentials"), "digital_twins.fhir._exchange"),
     **dict.fromkeys(("FhirError", "Issue"), "digital_twins.fhir._outcome"),

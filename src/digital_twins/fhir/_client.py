@@ -5,11 +5,22 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import httpx
 
+from digital_twins._errors import DigitalTwinError
+from digital_twins.fhir._bulk_client import (
+    BulkRequest,
+    Download,
+    Wait,
+    answer_or_refuse,
+    cancel_call,
+    download_call,
+    export_steps,
+)
 from digital_twins.fhir._exchange import (
     MAX_PAGES,
     MEDIA_TYPE,
@@ -28,9 +39,12 @@ from digital_twins.fhir._json import dumps
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+    from pathlib import Path
     from types import TracebackType
 
+    from digital_twins.fhir._bulk_client import BulkExport
     from digital_twins.fhir._resource import FHIRResource
 
 
@@ -162,11 +176,12 @@ class FHIRClient(_Calls):
         # Documented calls never close: the connections go with the client.
         weakref.finalize(self, self._http.close)
 
-    def _send(self, call: Call) -> FHIRResource:
+    def _exchange(self, call: Call, into: Path | None = None) -> httpx.Response:
+        """Send a call, again where that may help; with ``into`` a good answer's body goes to that file."""
         attempt = 0
         while True:
             try:
-                response = self._http.request(**self._arguments(call))
+                response = self._once(call, into)
             except httpx.TransportError as error:
                 delay = retry_delay(call, attempt, error)
                 if delay is None or attempt >= self._retries:
@@ -174,9 +189,96 @@ class FHIRClient(_Calls):
             else:
                 delay = retry_delay(call, attempt, response)
                 if delay is None or attempt >= self._retries:
-                    return answer_of(call, response)
+                    return response
             self._sleep(delay)
             attempt += 1
+
+    def _once(self, call: Call, into: Path | None) -> httpx.Response:
+        if into is None:
+            return self._http.request(**self._arguments(call))
+        with self._http.stream(**self._arguments(call)) as response:
+            if response.status_code == 200:
+                with into.open("wb") as file:
+                    for chunk in response.iter_bytes():
+                        file.write(chunk)
+            else:
+                response.read()
+            return response
+
+    def _send(self, call: Call) -> FHIRResource:
+        return answer_of(call, self._exchange(call))
+
+    def bulk_export(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        scope: str = "system",
+        types: Sequence[str] = (),
+        since: str | datetime | None = None,
+        type_filters: Sequence[str] = (),
+        elements: Sequence[str] = (),
+        timeout_s: float = 3600.0,
+    ) -> BulkExport:
+        """Export resources in bulk and download them as NDJSON files (Bulk Data Access 2.0).
+
+        The export is polled at the pace that the server asks for; files are streamed to disk and repeated
+        when the connection breaks; the export is removed from the server at the end, or when it is broken
+        off. Files on another host are fetched without credentials.
+
+        Parameters
+        ----------
+        folder
+            Where ``Type.N.ndjson`` go; it is made when missing.
+        scope
+            ``"system"``, ``"patient"`` (all patients) or ``"Group/ID"`` (members of a group).
+        types
+            Resource types; empty for all.
+        since
+            Only what was changed after this instant; `BulkExport.transaction_time` of the last export.
+        type_filters
+            Searches such as ``"Observation?code=http://loinc.org|21908-9"``.
+        elements
+            Elements to keep, e.g. ``"Patient.birthDate"``.
+        timeout_s
+            Longest wait for the server to finish.
+
+        Raises
+        ------
+        InputError, FHIRRequestError
+            The server refused, failed, took too long, or its files are not what its manifest says.
+        """
+        asked = BulkRequest(folder, scope, types, since, type_filters, elements, timeout_s)
+        steps = export_steps(asked, self.base_url)
+        answer: httpx.Response | None = None
+        place = ""
+        try:
+            while True:
+                step = steps.send(answer)
+                answer = None
+                if isinstance(step, Wait):
+                    self._sleep(step.seconds)
+                elif isinstance(step, Download):
+                    self._download(step)
+                else:
+                    answer = self._exchange(step)
+                    place = place or answer.headers.get("content-location", "")
+        except StopIteration as end:
+            done: BulkExport = end.value
+            return done
+        except BaseException:
+            if place:
+                with suppress(DigitalTwinError):
+                    self._exchange(cancel_call(place))
+            raise
+
+    def _download(self, step: Download) -> None:
+        call = download_call(step)
+        if step.credentials:
+            answer_or_refuse(call, self._exchange(call, step.part))
+        else:
+            with FHIRClient(self.base_url, timeout_s=self._timeout_s, retries=self._retries) as plain:
+                answer_or_refuse(call, plain._exchange(call, step.part))
+        step.finish()
 
     def search(
         self, kind: str, params: Mapping[str, Any] | None = None, *, limit: int | None = None
@@ -260,11 +362,12 @@ class AsyncFHIRClient(_Calls):
         super().__init__(base_url, auth, credentials_path, timeout_s, retries)
         self._http = httpx.AsyncClient(transport=transport, **self._options())
 
-    async def _send(self, call: Call) -> FHIRResource:
+    async def _exchange(self, call: Call, into: Path | None = None) -> httpx.Response:
+        """Send a call, again where that may help; with ``into`` a good answer's body goes to that file."""
         attempt = 0
         while True:
             try:
-                response = await self._http.request(**self._arguments(call))
+                response = await self._once(call, into)
             except httpx.TransportError as error:
                 delay = retry_delay(call, attempt, error)
                 if delay is None or attempt >= self._retries:
@@ -272,9 +375,71 @@ class AsyncFHIRClient(_Calls):
             else:
                 delay = retry_delay(call, attempt, response)
                 if delay is None or attempt >= self._retries:
-                    return answer_of(call, response)
+                    return response
             await asyncio.sleep(delay)
             attempt += 1
+
+    async def _once(self, call: Call, into: Path | None) -> httpx.Response:
+        if into is None:
+            return await self._http.request(**self._arguments(call))
+        async with self._http.stream(**self._arguments(call)) as response:
+            if response.status_code == 200:
+                with into.open("wb") as file:
+                    async for chunk in response.aiter_bytes():
+                        file.write(chunk)
+            else:
+                await response.aread()
+            return response
+
+    async def _send(self, call: Call) -> FHIRResource:
+        return answer_of(call, await self._exchange(call))
+
+    async def bulk_export(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        scope: str = "system",
+        types: Sequence[str] = (),
+        since: str | datetime | None = None,
+        type_filters: Sequence[str] = (),
+        elements: Sequence[str] = (),
+        timeout_s: float = 3600.0,
+    ) -> BulkExport:
+        """Export resources in bulk and download them as NDJSON files; see `FHIRClient.bulk_export`."""
+        asked = BulkRequest(folder, scope, types, since, type_filters, elements, timeout_s)
+        steps = export_steps(asked, self.base_url)
+        answer: httpx.Response | None = None
+        place = ""
+        try:
+            while True:
+                step = steps.send(answer)
+                answer = None
+                if isinstance(step, Wait):
+                    await asyncio.sleep(step.seconds)
+                elif isinstance(step, Download):
+                    await self._download(step)
+                else:
+                    answer = await self._exchange(step)
+                    place = place or answer.headers.get("content-location", "")
+        except StopIteration as end:
+            done: BulkExport = end.value
+            return done
+        except BaseException:
+            if place:
+                with suppress(DigitalTwinError):
+                    await self._exchange(cancel_call(place))
+            raise
+
+    async def _download(self, step: Download) -> None:
+        call = download_call(step)
+        if step.credentials:
+            answer_or_refuse(call, await self._exchange(call, step.part))
+        else:
+            async with AsyncFHIRClient(
+                self.base_url, timeout_s=self._timeout_s, retries=self._retries
+            ) as plain:
+                answer_or_refuse(call, await plain._exchange(call, step.part))
+        step.finish()
 
     async def search(
         self, kind: str, params: Mapping[str, Any] | None = None, *, limit: int | None = None

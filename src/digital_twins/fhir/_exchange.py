@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 MEDIA_TYPE = "application/fhir+json"
 MAX_PAGES = 10_000
 _IDEMPOTENT = {"GET", "HEAD", "PUT", "DELETE", "OPTIONS"}
-_RETRIED = {429, 502, 503, 504}
+_TOO_MANY = 429
+_RETRIED = {_TOO_MANY, 502, 503, 504}
 _LONGEST_WAIT_S = 60.0
 
 
@@ -144,11 +145,13 @@ def corrected_bundle(bundle: Mapping[str, Any]) -> dict[str, Any]:
 def retry_delay(call: Call, attempt: int, outcome: httpx.Response | httpx.TransportError) -> float | None:
     """Return the seconds to wait before another attempt, None to give up.
 
-    Repeated are calls that may be sent twice (GET, PUT, DELETE) after 429, 502, 503, 504 or a lost
-    connection, and any call whose connection was never made. ``Retry-After`` is honoured up to a minute.
+    Repeated are calls that may be sent twice (GET, PUT, DELETE) after 502, 503, 504 or a lost connection, and
+    any call after 429 (the server did nothing yet) or whose connection was never made. ``Retry-After`` is
+    honoured up to a minute.
     """
     if isinstance(outcome, httpx.Response):
-        if outcome.status_code not in _RETRIED or call.method not in _IDEMPOTENT:
+        repeatable = call.method in _IDEMPOTENT or outcome.status_code == _TOO_MANY
+        if outcome.status_code not in _RETRIED or not repeatable:
             return None
         wished = outcome.headers.get("retry-after", "")
         if wished.isdigit():

@@ -21,7 +21,7 @@ from digital_twins.fhir._facts import (
     source,
     text_of,
 )
-from digital_twins.records import Condition
+from digital_twins.records import Condition, Fact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -182,11 +182,15 @@ def apply_stages(
     return result, notes
 
 
-def _value_text(resource: Mapping[str, Any]) -> str:
+def value_text(resource: Mapping[str, Any]) -> str:
+    """Return the value of an Observation or component in words, e.g. ``"60%"`` or ``"positive"``."""
     number = quantity(resource.get("valueQuantity"))
     if number:
         unit = number[1]
         return f"{number[0]:g} {unit}".strip() if unit != "%" else f"{number[0]:g}%"
+    whole = resource.get("valueInteger")
+    if isinstance(whole, int) and not isinstance(whole, bool):
+        return str(whole)
     words = text_of(resource.get("valueCodeableConcept")) or str(resource.get("valueString", ""))
     words = _RESULTS.get(words.strip().lower(), words)
     if not words and isinstance(resource.get("valueBoolean"), bool):
@@ -197,7 +201,7 @@ def _value_text(resource: Mapping[str, Any]) -> str:
 def _component(resource: Mapping[str, Any], codes: frozenset[str]) -> str:
     for component in resource.get("component", ()):
         if isinstance(component, dict) and has_code(component.get("code"), codes):
-            return _value_text(component)
+            return value_text(component)
     return ""
 
 
@@ -206,33 +210,27 @@ def _marker_name(words: str) -> str | None:
     return _CANONICAL[match[1].upper()] if match else None
 
 
-def read_biomarkers(resources: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], list[str]]:
-    """Return marker name to result (the latest wins), and notes on results that changed or contradict.
+def marker_of(resource: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return name and result of a biomarker or variant; None when an Observation states none.
 
-    A marker is known by its mCODE or Genomics Reporting profile, by its gene component, or by its name in the
-    code of an Observation.
+    A marker is known by its mCODE or Genomics Reporting profile, by its gene component, or by its name in
+    the code of an Observation.
     """
-    facts: list[tuple[float, str, str, str]] = []
-    for resource in resources:
-        if resource.get("resourceType") != "Observation" or resource.get("status") in {
-            "entered-in-error",
-            "cancelled",
-        }:
-            continue
-        gene = _component(resource, _GENE_STUDIED)
-        words = all_text(resource.get("code"))
-        name = _marker_name(gene) or gene or _marker_name(words)
-        if not name and any(p in profiles(resource) for p in _MARKER_PROFILES):
-            name = text_of(resource.get("code"))
-        value = _component(resource, _HGVS) or _value_text(resource)
-        if name and value:
-            when = effective(resource)
-            facts.append((when.timestamp() if when else 0.0, name, value, source(resource)))
-    facts.sort(key=lambda fact: fact[0])
-    found: dict[str, str] = {}
-    notes: list[str] = []
-    for _, name, value, where in facts:
-        if name in found and found[name] != value:
-            notes.append(f"{where}: another result of {name} than before; the later one is used.")
-        found[name] = value
-    return found, notes
+    gene = _component(resource, _GENE_STUDIED)
+    name = _marker_name(gene) or gene or _marker_name(all_text(resource.get("code")))
+    if not name and any(p in profiles(resource) for p in _MARKER_PROFILES):
+        name = text_of(resource.get("code"))
+    value = _component(resource, _HGVS) or value_text(resource)
+    return (name, value) if name and value else None
+
+
+def changed_results(facts: Iterable[Fact]) -> list[str]:
+    """Return notes on biomarkers whose later result differs from an earlier one."""
+    seen: dict[str, str] = {}
+    notes = []
+    markers = [fact for fact in facts if fact.kind == "biomarker"]
+    for fact in sorted(markers, key=lambda f: f.effective.timestamp() if f.effective else 0.0):
+        if seen.setdefault(fact.name, fact.value) != fact.value:
+            notes.append(f"{fact.source}: another result of {fact.name} than before; the later one is used.")
+        seen[fact.name] = fact.value
+    return notes

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from digital_twins._errors import ConflictError, InputError, NotFoundError
+from digital_twins.fhir._evidence import find_conflicts, read_facts, settled
 from digital_twins.fhir._facts import (
     centimetres,
     code_of,
@@ -18,12 +19,15 @@ from digital_twins.fhir._facts import (
     source,
     text_of,
 )
-from digital_twins.fhir._oncology import apply_stages, read_biomarkers, read_conditions, read_stages
+from digital_twins.fhir._oncology import apply_stages, changed_results, read_conditions, read_stages
 from digital_twins.fhir._treatments import read_treatments
-from digital_twins.records import Observation, PatientRecord
+from digital_twins.records import Conflict, Fact, Observation, PatientRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from digital_twins.fhir._oncology import StageFact
+    from digital_twins.records import Condition
 
 _WEIGHT = frozenset({"29463-7", "3141-9"})
 _HEIGHT = frozenset({"8302-2", "3137-7"})
@@ -152,6 +156,35 @@ def body_surface_area_m2(resources: Sequence[Mapping[str, Any]]) -> float | None
     return math.sqrt(mass * length / 3600.0) if mass and length else None
 
 
+def _stage_facts(conditions: Sequence[Condition], stages: Sequence[StageFact]) -> list[Fact]:
+    stated = [Fact("stage", "stage", c.stage, c.source) for c in conditions if c.stage]
+    return [*stated, *(Fact("stage", "stage", s.stage, s.source, s.effective) for s in stages)]
+
+
+def _stage_conflicts(
+    stated: Sequence[Condition], conditions: Sequence[Condition], stages: Sequence[StageFact]
+) -> list[Conflict]:
+    """Return where an observed stage contradicts what a Condition says of itself."""
+    found = []
+    for before, after in zip(stated, conditions, strict=True):
+        rivals = [
+            Fact("stage", "stage", s.stage, s.source, s.effective)
+            for s in stages
+            if before.stage
+            and s.stage != before.stage
+            and (s.focus.endswith(before.source) if s.focus else before is stated[0])
+        ]
+        if rivals:
+            own = Fact("stage", "stage", str(after.stage), before.source)
+            found.append(Conflict("stage", before.text, (own, *rivals)))
+    return found
+
+
+def _conflict_note(conflict: Conflict) -> str:
+    sources = ", ".join(fact.source for fact in conflict.facts)
+    return f"{sources}: they contradict each other on {conflict.name}; none of them is used."
+
+
 def patient_record(resources: Iterable[Mapping[str, Any]], *, mrn: str | None = None) -> PatientRecord:
     """Return what FHIR resources say of one patient, each fact with its source.
 
@@ -177,8 +210,16 @@ def patient_record(resources: Iterable[Mapping[str, Any]], *, mrn: str | None = 
     patient, number = _choose([r for r in flat if r.get("resourceType") == "Patient"], mrn)
     names = frozenset(n for n in (f"Patient/{patient.get('id')}", patient.get("_fullUrl")) if n)
     own = [r for r in flat if _belongs(r, names)]
-    conditions, notes = apply_stages(read_conditions(own), read_stages(own))
-    biomarkers, more = read_biomarkers(own)
+    stages = read_stages(own)
+    read = read_conditions(own)
+    conditions, notes = apply_stages(read, stages)
+    facts = [*read_facts(own), *_stage_facts(read, stages)]
+    conflicts = [*find_conflicts(facts), *_stage_conflicts(read, conditions, stages)]
+    disputed = {conflict.name for conflict in conflicts if conflict.kind == "biomarker"}
+    more = [
+        *changed_results(f for f in facts if f.name not in disputed),
+        *(_conflict_note(conflict) for conflict in conflicts if conflict.kind != "stage"),
+    ]
     treatments = read_treatments(own, body_surface_area_m2=body_surface_area_m2(own))
     born = moment(patient.get("birthDate"))
     labels = dict.fromkeys(
@@ -195,7 +236,10 @@ def patient_record(resources: Iterable[Mapping[str, Any]], *, mrn: str | None = 
         sex=patient.get("gender"),
         conditions=tuple(conditions),
         observations=tuple(_observations(own)),
-        biomarkers=biomarkers,
+        biomarkers=settled(facts, "biomarker", conflicts),
+        tnm=settled(facts, "tnm", conflicts),
+        facts=tuple(facts),
+        conflicts=tuple(conflicts),
         treatments_given=treatments.given,
         treatments_planned=treatments.planned,
         security_labels=tuple(labels),

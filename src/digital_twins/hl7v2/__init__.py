@@ -6,6 +6,7 @@ from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
     from digital_twins.hl7v2._batch import Batch as Batch, parse_batch as parse_batch
+    from digital_twins.hl7v2._bed_moves import bed_of as bed_of, move_beds as move_beds
     from digital_twins.hl7v2._build import (
         Header as Header,
         acknowledge as acknowledge,
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     from digital_twins.hl7v2._delimiters import Delimiters as Delimiters
     from digital_twins.hl7v2._errors import HL7Error as HL7Error
     from digital_twins.hl7v2._from_fhir import oru_of as oru_of
+    from digital_twins.hl7v2._map_alert import alert_message as alert_message
     from digital_twins.hl7v2._map_patient import merged_patients as merged_patients
+    from digital_twins.hl7v2._merge import merged_bundle as merged_bundle
     from digital_twins.hl7v2._message import Message as Message, Segment as Segment, parse as parse
     from digital_twins.hl7v2._mllp import (
         MllpClient as MllpClient,
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
     from digital_twins.hl7v2._worklist import worklist_items as worklist_items
 
 _WHERE = {
+    "alert_message": "digital_twins.hl7v2._map_alert",
+    **dict.fromkeys(("bed_of", "move_beds"), "digital_twins.hl7v2._bed_moves"),
+    "merged_bundle": "digital_twins.hl7v2._merge",
     **dict.fromkeys(("Batch", "parse_batch"), "digital_twins.hl7v2._batch"),
     **dict.fromkeys(("Header", "acknowledge", "build_message"), "digital_twins.hl7v2._build"),
     "Delimiters": "digital_twins.hl7v2._delimiters",

@@ -97,7 +97,7 @@ def service_requests(
         encounter={"reference": visit["fullUrl"]} if visit is not None else {},
     )
     for order in orders(group):
-        yield _request(message, order, how, common)
+        yield request_of(message, order, how, common)
 
 
 def numbers(message: Message, order: Order, how: SiteMapping) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -117,7 +117,8 @@ def numbers(message: Message, order: Order, how: SiteMapping) -> tuple[dict[str,
     return placer, filler
 
 
-def _request(message: Message, order: Order, how: SiteMapping, common: dict[str, Any]) -> dict[str, Any]:
+def request_of(message: Message, order: Order, how: SiteMapping, common: dict[str, Any]) -> dict[str, Any]:
+    """Return the entry of the ServiceRequest of an order; `common` holds subject and encounter."""
     placer, filler = numbers(message, order, how)
     obr = order.first("OBR")
     codes = concepts(obr, 4, how)

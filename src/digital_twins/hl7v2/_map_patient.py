@@ -83,7 +83,13 @@ def patient(message: Message, pid: Segment | None, how: SiteMapping) -> dict[str
 
 
 def encounter(
-    message: Message, pv1: Segment | None, how: SiteMapping, *, patient_url: str, event: str = ""
+    message: Message,
+    pv1: Segment | None,
+    how: SiteMapping,
+    *,
+    patient_url: str,
+    event: str = "",
+    pid: Segment | None = None,
 ) -> dict[str, Any] | None:
     """Return the entry of the Encounter of a PV1, None without a visit number.
 
@@ -91,7 +97,7 @@ def encounter(
     """
     facility = message["MSH-4"]
     found = identifiers(pv1, 19, how, facility=facility) or identifiers(
-        message.segment("PID"), 18, how, facility=facility
+        pid or message.segment("PID"), 18, how, facility=facility
     )
     if pv1 is None or not found:
         if event in {"", "A08", "A31"}:

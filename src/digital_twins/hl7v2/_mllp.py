@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     Handler = Callable[[Message], Awaitable[None]]
+    Refused = Callable[[Message | None, HL7Error], Awaitable[None]]
 
 _log = get_logger(__name__)
 _START, _END = b"\x0b", b"\x1c\r"
@@ -53,8 +54,9 @@ class MllpLimits:
 class MllpServer:
     """An open MLLP port; made by `start_mllp`."""
 
-    def __init__(self, handler: Handler, limits: MllpLimits) -> None:
+    def __init__(self, handler: Handler, limits: MllpLimits, on_refused: Refused | None = None) -> None:
         self._handler = handler
+        self._on_refused = on_refused
         self._limits = limits
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -104,6 +106,7 @@ class MllpServer:
         try:
             data = await read_frame(reader, idle_s=limits.idle_s, message_s=limits.message_s)
         except HL7Error as error:
+            await self._tell(None, error)
             await self._write(writer, acknowledge(None, "AR", error=error))
             writer.close()
             return False
@@ -138,7 +141,18 @@ class MllpServer:
             _log.error("hl7.failed", error=type(failure).__name__)
             error = HL7Error("The message was not taken.", "The node failed.", "Send it again.", code="207")
             severity = "E"
+        if error is not None:
+            await self._tell(message, error)
         return list(_acknowledgements(message, severity, error))
+
+    async def _tell(self, message: Message | None, error: HL7Error) -> None:
+        """Tell of a refusal; trouble with that must not keep the sender from its answer."""
+        if self._on_refused is None:
+            return
+        try:
+            await self._on_refused(message, error)
+        except DigitalTwinError as trouble:
+            _log.error("hl7.refusal.untold", what=trouble.what)
 
 
 def _acknowledgements(message: Message | None, severity: str, error: HL7Error | None) -> Iterator[Message]:
@@ -190,6 +204,7 @@ async def start_mllp(
     port: int = 0,
     limits: MllpLimits | None = None,
     tls: ssl.SSLContext | None = None,
+    on_refused: Refused | None = None,
 ) -> MllpServer:
     """Open an MLLP port and return it.
 
@@ -205,13 +220,15 @@ async def start_mllp(
         What the port bears.
     tls
         Context of the server side; None speaks plain TCP.
+    on_refused
+        Awaited before a refusal is answered, with the message (None when it could not be read) and why.
 
     Raises
     ------
     StorageError
         The port is occupied.
     """
-    server = MllpServer(handler, limits or MllpLimits())
+    server = MllpServer(handler, limits or MllpLimits(), on_refused)
     try:
         await server._open(host, port, tls)
     except OSError as error:

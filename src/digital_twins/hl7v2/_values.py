@@ -102,7 +102,7 @@ def moment(
     if hour is None or date_only:
         return "-".join(part for part in (year, month, day) if part)
     if offset:
-        return f"{point:%Y-%m-%dT%H:%M:%S}{offset[:3]}:{offset[3:]}"
+        return f"{point.replace(tzinfo=None).isoformat()}{offset[:3]}:{offset[3:]}"  # %Y pads no year
     return point.isoformat()
 
 

@@ -5,6 +5,12 @@ from typing import TYPE_CHECKING
 from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
+    from digital_twins.records._beds import (
+        BED_MIGRATIONS as BED_MIGRATIONS,
+        BedBook as BedBook,
+        DeviceLink as DeviceLink,
+        Stay as Stay,
+    )
     from digital_twins.records._codes import (
         DCM as DCM,
         FHIR_SYSTEM as FHIR_SYSTEM,
@@ -14,6 +20,7 @@ if TYPE_CHECKING:
         UCUM as UCUM,
         Code as Code,
     )
+    from digital_twins.records._evidence import Conflict as Conflict, Fact as Fact
     from digital_twins.records._patient import (
         Condition as Condition,
         Observation as Observation,
@@ -39,6 +46,8 @@ if TYPE_CHECKING:
     from digital_twins.records._treatment_radiation import RadiationEffect as RadiationEffect
 
 _WHERE = {
+    **dict.fromkeys(("Conflict", "Fact"), "digital_twins.records._evidence"),
+    **dict.fromkeys(("BED_MIGRATIONS", "BedBook", "DeviceLink", "Stay"), "digital_twins.records._beds"),
     **dict.fromkeys(
         ("DCM", "FHIR_SYSTEM", "LOINC", "NEOPLASM", "SCT", "UCUM", "Code"), "digital_twins.records._codes"
     ),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date, datetime
 
     from digital_twins.records._codes import Code
+    from digital_twins.records._evidence import Conflict, Fact
     from digital_twins.records._treatment import Treatment
 
 
@@ -70,6 +71,36 @@ class PatientRecord:
     """Codes of ``meta.security``, e.g. ``"HTEST"`` for test data."""
     notes: tuple[str, ...] = ()
     """What could not be used or contradicts itself, with the source, e.g. an order for an unknown drug."""
+
+    tnm: Mapping[str, str] = field(default_factory=dict)
+    """TNM categories, e.g. ``{"cT": "cT2a", "pN": "pN1"}``; a category in conflict is left out."""
+    facts: tuple[Fact, ...] = ()
+    """Every statement that was read, with its source; also what `conflicts` disputes."""
+    conflicts: tuple[Conflict, ...] = ()
+    """Statements that contradict each other; their values are used nowhere."""
+
+    def facts_of(self, kind: str) -> tuple[Fact, ...]:
+        """Return the facts of a kind, e.g. ``"lab"``, ``"pathology"``, ``"note"`` or ``"variant"``."""
+        return tuple(fact for fact in self.facts if fact.kind == kind)
+
+    def without(self, *kinds: str) -> PatientRecord:
+        """Return the record without facts and conflicts of these kinds, and what was read from them.
+
+        ``"diagnosis"`` takes the conditions along, ``"tnm"`` and ``"biomarker"`` their values, ``"lab"`` the
+        observations.
+        """
+        emptied: dict[str, Any] = {
+            "diagnosis": {"conditions": ()},
+            "tnm": {"tnm": {}},
+            "biomarker": {"biomarkers": {}},
+            "lab": {"observations": ()},
+        }
+        changes: dict[str, Any] = {}
+        for kind in kinds:
+            changes |= emptied.get(kind, {})
+        facts = tuple(fact for fact in self.facts if fact.kind not in kinds)
+        conflicts = tuple(each for each in self.conflicts if each.kind not in kinds)
+        return replace(self, facts=facts, conflicts=conflicts, **changes)
 
     @property
     def id(self) -> str:

@@ -11,6 +11,7 @@ from digital_twins._errors import InputError, NotFoundError
 from digital_twins.server._inputs import gather
 from digital_twins.server._models import Document, ObservedPoint
 from digital_twins.server._operations import mark_if_withdrawn
+from digital_twins.server._results import queue_results
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -256,6 +257,9 @@ def _finish(services: Services, job: Job, made: _Made, written: Documents, links
         services.stale.depends_in(cursor, (twin.twin_id, twin.version), made.inputs)
         mark_if_withdrawn(cursor, services, (twin.twin_id, twin.version))
         services.auditor.stage(cursor, event)
+        queue_results(
+            services, cursor, [str(e["request"]["url"]) for e in written.fhir["entry"]], twin.version
+        )
         services.jobs.succeed_in(cursor, job, result)
 
     services.database.write(work)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from digital_twins.config import Settings
     from digital_twins.dicom import Stored
+    from digital_twins.fhir.subscriptions import Subscriptions
     from digital_twins.server._models import Health
     from digital_twins.server._services import Services
 
@@ -31,6 +32,7 @@ _WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 def node_app(
     services: Services,
     *,
+    subscriptions: Subscriptions,
     health: Callable[[], Health],
     on_stored: Callable[[Stored], None],
     on_record: Callable[[], None],
@@ -40,6 +42,9 @@ def node_app(
     """Return the application with FHIR and DICOMweb on the stores of `services`."""
     from digital_twins.dicom import dicomweb_routes
     from digital_twins.fhir import fhir_routes
+    from digital_twins.fhir.bulk import bulk_routes
+    from digital_twins.fhir.cds_hooks import CdsHooks, cds_routes
+    from digital_twins.fhir.subscriptions import subscription_routes
 
     web = services.auditor.acting("web")
 
@@ -63,6 +68,9 @@ def node_app(
         metrics=services.metrics,
         health=health,
         routes=[
+            *cds_routes(CdsHooks(services.fhir)),
+            *bulk_routes(services.exports),
+            *subscription_routes(subscriptions),
             *fhir_routes(services.fhir, base="/fhir", validation=services.validation),
             Mount("/dicom-web", with_cors(_query_accept(Router(web_routes)), settings.dicomweb_cors_origins)),
         ],

@@ -166,6 +166,7 @@ class Node:
         await self._start_hl7()
         self._workers = self._start_workers()
         await self._start_http(listening)
+        self._start_subscriptions()
         self._scheduler.rescan()
         self._announce()
         _log.info("node.started", port=self.http_port)
@@ -272,17 +273,41 @@ class Node:
             count=self.settings.workers,
             log_level=self.settings.log_level,
             routing=worker_routing(self.settings),
+            results_to=self.settings.hl7_results_to,
         )
         self._stack.push_async_callback(pool.close)
         return pool
 
+    def _start_subscriptions(self) -> None:
+        """Follow the record for subscribers, where the operator allows any."""
+        if not self.settings.subscription_endpoints:
+            return
+        stop = threading.Event()
+        thread = threading.Thread(target=self._subscriptions.run, args=(stop,), name="subscriptions")
+        thread.start()
+
+        async def finish() -> None:
+            stop.set()
+            await asyncio.to_thread(thread.join)
+
+        self._stack.push_async_callback(finish)
+
     async def _start_http(self, listening: socket.socket) -> None:
         import uvicorn
 
+        from digital_twins.fhir.subscriptions import Subscriptions
         from digital_twins.server._doors import node_app
 
+        self._subscriptions = Subscriptions(
+            self._services.fhir,
+            self._services.jobs,
+            allowed=self.settings.subscription_endpoints,
+            base_url=f"{self.base_url}/fhir",
+        )
+        self._stack.callback(self._subscriptions.close)
         app = node_app(
             self._services,
+            subscriptions=self._subscriptions,
             health=self._health,
             on_stored=self._scheduler.stored,
             on_record=self._scheduler.record_changed,

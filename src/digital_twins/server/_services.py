@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from digital_twins.audit import AuditEvent, Auditor
     from digital_twins.dicom import DicomStore, PrefetchQueue, Rejections, SendQueues
     from digital_twins.fhir import FhirStore
+    from digital_twins.fhir.bulk import BulkExports
     from digital_twins.fhir.validation import ResourceValidation
     from digital_twins.patient_modeling import TwinRegistry
+    from digital_twins.records import BedBook
     from digital_twins.server._catalogue import Catalogue
     from digital_twins.server._stale import StaleMarks
     from digital_twins.storage import BlobStore, Database, JobQueue
@@ -40,6 +42,8 @@ class Services:
     queues: SendQueues
     fhir: FhirStore
     validation: ResourceValidation
+    exports: BulkExports
+    beds: BedBook
     registry: TwinRegistry
     auditor: Auditor
     stale: StaleMarks
@@ -47,6 +51,8 @@ class Services:
     prefetch: PrefetchQueue
     peers: PeerBook = field(default_factory=PeerBook)
     metrics: Metrics = field(default_factory=Metrics)
+    results_to: str = ""
+    """``HOST:PORT`` that gets each report as HL7 v2; empty: nobody."""
 
     def audit(self, event: AuditEvent) -> None:
         """Make one audit event durable by way of the outbox."""
@@ -82,7 +88,9 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node", server: s
     StorageError
         The folder cannot be written.
     """
-    from digital_twins import audit, dicom, fhir, patient_modeling, storage
+    from digital_twins import audit, dicom, fhir, patient_modeling, records, storage
+    from digital_twins.fhir import subscriptions
+    from digital_twins.fhir.bulk import BulkExports
     from digital_twins.fhir.validation import PACKAGES_FOLDER, ResourceValidation
     from digital_twins.server import _catalogue, _stale
 
@@ -93,7 +101,9 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node", server: s
             *audit.OUTBOX_MIGRATIONS,
             *dicom.MIGRATIONS,
             *fhir.MIGRATIONS,
+            *subscriptions.MIGRATIONS,
             *patient_modeling.MIGRATIONS,
+            *records.BED_MIGRATIONS,
             *_catalogue.MIGRATIONS,
             *_stale.MIGRATIONS,
         ),
@@ -103,11 +113,12 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node", server: s
     auditor = audit.Auditor(node, audit.load_pseudonym_key(data_dir / "pseudonym.key"))
     store = dicom.DicomStore(database, blobs, pseudonym=auditor.patient)
     validation = ResourceValidation(data_dir / PACKAGES_FOLDER)
+    jobs = storage.JobQueue(database, boot_id=boot_id)
     return Services(
         data_dir=data_dir,
         database=database,
         blobs=blobs,
-        jobs=storage.JobQueue(database, boot_id=boot_id),
+        jobs=jobs,
         catalogue=_catalogue.Catalogue(database, blobs),
         dicom=store,
         queues=dicom.SendQueues(database),
@@ -118,6 +129,8 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node", server: s
             systems=lambda: validation.validator.terminology,
         ),
         validation=validation,
+        beds=records.BedBook(database),
+        exports=BulkExports(database, jobs, data_dir / "exports"),
         registry=patient_modeling.TwinRegistry(database, blobs),
         auditor=auditor,
         stale=_stale.StaleMarks(database),

@@ -29,17 +29,21 @@ class WorkerPool:
 
     Each gets a pipe as standard input that the node never writes to: when the node ends, even by SIGKILL,
     the pipe closes and the worker ends too. What a worker was doing when it ended is given to the next one.
-    `routing` holds the rules for what the workers store, as `worker_routing` writes them.
+    `routing` holds the rules for what the workers store, as `worker_routing` writes them; `results_to` who
+    gets each report as HL7 v2.
     """
 
-    def __init__(self, services: Services, *, count: int, log_level: str, routing: str = "") -> None:
+    def __init__(
+        self, services: Services, *, count: int, log_level: str, routing: str = "", results_to: str = ""
+    ) -> None:
         self._jobs, self._metrics = services.jobs, services.metrics
         self._command = [
             sys.executable,
             "-m",
             "digital_twins.server.worker",
             *("--data", str(services.data_dir), "--boot", services.jobs.boot_id, "--log-level", log_level),
-            *("--routing", routing, "--database", services.database.server),
+            *("--routing", routing, "--results-to", results_to),
+            *("--database", services.database.server),
         ]
         self._processes: list[subprocess.Popen[bytes] | None] = [None] * count
         self._stop = asyncio.Event()

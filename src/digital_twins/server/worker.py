@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING
 
 from digital_twins._errors import DigitalTwinError, InputError, NotFoundError, StorageError
 from digital_twins._logging import get_logger, setup_logging
+from digital_twins.fhir.bulk import EXPORT
 from digital_twins.server._operations import follow_operations
+from digital_twins.server._results import RESULT, send_result
 from digital_twins.server._routing import follow_routing
 from digital_twins.server._services import BUILD, METADATA, open_services
 from digital_twins.server._workers import worker_name
@@ -92,7 +94,11 @@ def _write_metadata(services: Services, job: Job, progress: Callable[[float, str
     services.jobs.succeed(job, {"instances": written})
 
 
-_WORK = {BUILD: _build_twin, METADATA: _write_metadata}
+def _export(services: Services, job: Job, progress: Callable[[float, str], None]) -> None:
+    services.exports.run(job, progress)
+
+
+_WORK = {BUILD: _build_twin, METADATA: _write_metadata, EXPORT: _export, RESULT: send_result}
 
 
 def run_job(services: Services, job: Job, stopping: threading.Event) -> None:
@@ -132,10 +138,31 @@ def _place(error: BaseException) -> str:
 
 
 def serve(
-    data_dir: Path, boot_id: str, stopping: threading.Event, *, routing: str = "", server: str = ""
+    data_dir: Path,
+    boot_id: str,
+    stopping: threading.Event,
+    *,
+    routing: str = "",
+    results_to: str = "",
+    server: str = "",
 ) -> None:
-    """Claim and run jobs until `stopping` is set; `routing` as `worker_routing` writes it."""
+    """Claim and run jobs until `stopping` is set.
+
+    Parameters
+    ----------
+    data_dir, boot_id
+        Of the node.
+    stopping
+        Ends the work.
+    routing
+        As `worker_routing` writes it.
+    results_to
+        ``HOST:PORT`` that gets each report as HL7 v2.
+    server
+        Address of a database server instead of files.
+    """
     services = open_services(data_dir, boot_id=boot_id, server=server)
+    services.results_to = results_to
     follow_routing(services, routing)
     follow_operations(services)
     name = worker_name(os.getpid())
@@ -146,7 +173,7 @@ def serve(
                 if troubled:
                     services.jobs.release_worker(name)
                     troubled = False
-                job = services.jobs.claim(name, [BUILD, METADATA], lease_s=_LEASE_S)
+                job = services.jobs.claim(name, list(_WORK), lease_s=_LEASE_S)
                 if job is not None:
                     run_job(services, job, stopping)
                     continue
@@ -179,6 +206,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--log-level", default="INFO")
     parser.add_argument("--routing", default="")
     parser.add_argument("--database", default="")
+    parser.add_argument("--results-to", default="")
     given = parser.parse_args(arguments)
     setup_logging(given.log_level)
     stopping = threading.Event()
@@ -187,7 +215,14 @@ def main(arguments: list[str] | None = None) -> int:
     _die_with_parent()
     threading.Thread(target=_watch_parent, args=(stopping,), daemon=True).start()
     try:
-        serve(given.data, given.boot, stopping, routing=given.routing, server=given.database)
+        serve(
+            given.data,
+            given.boot,
+            stopping,
+            routing=given.routing,
+            results_to=given.results_to,
+            server=given.database,
+        )
     except DigitalTwinError as error:
         _log.error("worker.failed", what=error.what, why=error.why, fix=error.fix)
         return 1

@@ -1,0 +1,25 @@
+"""Subscriptions: REST hooks by criteria (FHIR R4) and by topic (Subscriptions R5 Backport, R4 form)."""
+
+from typing import TYPE_CHECKING
+
+from digital_twins._lazy import exports
+
+if TYPE_CHECKING:
+    from digital_twins.fhir.subscriptions._bundles import TOPICS as TOPICS
+    from digital_twins.fhir.subscriptions._deliver import allowed_endpoint as allowed_endpoint
+    from digital_twins.fhir.subscriptions._routes import subscription_routes as subscription_routes
+    from digital_twins.fhir.subscriptions._service import (
+        MIGRATIONS as MIGRATIONS,
+        NOTIFY as NOTIFY,
+        Subscriptions as Subscriptions,
+    )
+
+_ROOM = "digital_twins.fhir.subscriptions"
+_WHERE = {
+    "TOPICS": f"{_ROOM}._bundles",
+    "allowed_endpoint": f"{_ROOM}._deliver",
+    "subscription_routes": f"{_ROOM}._routes",
+    **dict.fromkeys(("MIGRATIONS", "NOTIFY", "Subscriptions"), f"{_ROOM}._service"),
+}
+
+__getattr__, __dir__ = exports(__name__, _WHERE)
