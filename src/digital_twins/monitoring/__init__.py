@@ -1,0 +1,76 @@
+"""The live patient monitor: ingest, quality, live twins, detection, alerts and storage, for many patients."""
+
+from typing import TYPE_CHECKING
+
+from digital_twins._lazy import exports
+
+if TYPE_CHECKING:
+    from digital_twins.monitoring._association import (
+        Association as Association,
+        AssociationLog as AssociationLog,
+    )
+    from digital_twins.monitoring._baseline import PersonalBaseline as PersonalBaseline
+    from digital_twins.monitoring._live_twin import (
+        LiveTwin as LiveTwin,
+        TwinStep as TwinStep,
+        measured as measured,
+    )
+    from digital_twins.monitoring._particles import (
+        ParticleTwin as ParticleTwin,
+        systematic_rows as systematic_rows,
+    )
+    from digital_twins.monitoring._physiology import (
+        OBSERVED as OBSERVED,
+        SLOW as SLOW,
+        STATES as STATES,
+        Body as Body,
+        Inputs as Inputs,
+        observe as observe,
+    )
+    from digital_twins.monitoring._profiles import (
+        PatientProfile as PatientProfile,
+        load_profiles as load_profiles,
+    )
+    from digital_twins.monitoring._sample import Quality as Quality, Reading as Reading, Sample as Sample
+    from digital_twins.monitoring._scenarios import (
+        SCENARIOS as SCENARIOS,
+        Scenario as Scenario,
+        SyntheticPatients as SyntheticPatients,
+    )
+    from digital_twins.monitoring._trend import (
+        TrendFilter as TrendFilter,
+        TrendNoise as TrendNoise,
+        TrendStep as TrendStep,
+    )
+    from digital_twins.monitoring._units import in_unit as in_unit
+    from digital_twins.monitoring._vitals import (
+        COLUMN as COLUMN,
+        LOINC_CODE as LOINC_CODE,
+        MDC_CODE as MDC_CODE,
+        VITALS as VITALS,
+        VitalSign as VitalSign,
+        vital as vital,
+    )
+    from digital_twins.monitoring._what_if import Action as Action, Outlook as Outlook, outlook as outlook
+
+_WHERE = {
+    **dict.fromkeys(("Association", "AssociationLog"), "digital_twins.monitoring._association"),
+    "PersonalBaseline": "digital_twins.monitoring._baseline",
+    **dict.fromkeys(("LiveTwin", "TwinStep", "measured"), "digital_twins.monitoring._live_twin"),
+    **dict.fromkeys(("ParticleTwin", "systematic_rows"), "digital_twins.monitoring._particles"),
+    **dict.fromkeys(
+        ("Body", "Inputs", "OBSERVED", "SLOW", "STATES", "observe"), "digital_twins.monitoring._physiology"
+    ),
+    **dict.fromkeys(("PatientProfile", "load_profiles"), "digital_twins.monitoring._profiles"),
+    **dict.fromkeys(("Quality", "Reading", "Sample"), "digital_twins.monitoring._sample"),
+    **dict.fromkeys(("SCENARIOS", "Scenario", "SyntheticPatients"), "digital_twins.monitoring._scenarios"),
+    **dict.fromkeys(("TrendFilter", "TrendNoise", "TrendStep"), "digital_twins.monitoring._trend"),
+    "in_unit": "digital_twins.monitoring._units",
+    **dict.fromkeys(
+        ("COLUMN", "LOINC_CODE", "MDC_CODE", "VITALS", "VitalSign", "vital"),
+        "digital_twins.monitoring._vitals",
+    ),
+    **dict.fromkeys(("Action", "Outlook", "outlook"), "digital_twins.monitoring._what_if"),
+}
+
+__getattr__, __dir__ = exports(__name__, _WHERE)
