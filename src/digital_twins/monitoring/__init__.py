@@ -5,16 +5,23 @@ from typing import TYPE_CHECKING
 from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
+    from digital_twins.monitoring._anomaly import (
+        AnomalyDetector as AnomalyDetector,
+        healthy_values as healthy_values,
+    )
     from digital_twins.monitoring._association import (
         Association as Association,
         AssociationLog as AssociationLog,
     )
     from digital_twins.monitoring._baseline import PersonalBaseline as PersonalBaseline
+    from digital_twins.monitoring._changes import ChangeDetector as ChangeDetector
+    from digital_twins.monitoring._features import FEATURES as FEATURES, features as features
     from digital_twins.monitoring._live_twin import (
         LiveTwin as LiveTwin,
         TwinStep as TwinStep,
         measured as measured,
     )
+    from digital_twins.monitoring._news2 import News2 as News2, news2 as news2
     from digital_twins.monitoring._particles import (
         ParticleTwin as ParticleTwin,
         systematic_rows as systematic_rows,
@@ -31,6 +38,7 @@ if TYPE_CHECKING:
         PatientProfile as PatientProfile,
         load_profiles as load_profiles,
     )
+    from digital_twins.monitoring._quality import Checked as Checked, QualityChecks as QualityChecks
     from digital_twins.monitoring._sample import Quality as Quality, Reading as Reading, Sample as Sample
     from digital_twins.monitoring._scenarios import (
         SCENARIOS as SCENARIOS,
@@ -71,6 +79,11 @@ _WHERE = {
         "digital_twins.monitoring._vitals",
     ),
     **dict.fromkeys(("Action", "Outlook", "outlook"), "digital_twins.monitoring._what_if"),
+    **dict.fromkeys(("AnomalyDetector", "healthy_values"), "digital_twins.monitoring._anomaly"),
+    "ChangeDetector": "digital_twins.monitoring._changes",
+    **dict.fromkeys(("FEATURES", "features"), "digital_twins.monitoring._features"),
+    **dict.fromkeys(("News2", "news2"), "digital_twins.monitoring._news2"),
+    **dict.fromkeys(("Checked", "QualityChecks"), "digital_twins.monitoring._quality"),
 }
 
 __getattr__, __dir__ = exports(__name__, _WHERE)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from digital_twins.monitoring._per_patient import PerPatient
 from digital_twins.monitoring._trend import TrendNoise
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 _OUTLIER_SD = 3.0
 
 
-class PersonalBaseline:
+class PersonalBaseline(PerPatient):
     """Exponentially forgetting mean and variance, [patient, vital].
 
     A reading further than three standard deviations from the mean counts as if it lay there, so a crisis
@@ -38,6 +39,7 @@ class PersonalBaseline:
         self.variance = np.tile(self._floor, (count, 1))
         self._weight = np.zeros(self.mean.shape)
         self._time_s = np.full(count, np.nan)
+        self._keep("mean", "variance", "_weight", "_time_s")
 
     def step(self, rows: Rows, time_s: Floats, values: Floats) -> Floats:
         """Take readings in and return how many standard deviations each lay from its patient's mean.

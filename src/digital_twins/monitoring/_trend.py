@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from digital_twins.monitoring._per_patient import PerPatient
 from digital_twins.monitoring._vitals import VITALS
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class TrendStep:
     nis: Floats
 
 
-class TrendFilter:
+class TrendFilter(PerPatient):
     """The filter of `count` patients; arrays are [patient, vital].
 
     Parameters
@@ -106,6 +107,7 @@ class TrendFilter:
         self.level, self.slope = np.full(shape, np.nan), np.zeros(shape)
         self.p_level, self.p_cross, self.p_slope = np.zeros(shape), np.zeros(shape), np.zeros(shape)
         self.time_s = np.full(count, np.nan)
+        self._keep("level", "slope", "p_level", "p_cross", "p_slope", "time_s")
 
     def step(self, rows: Rows, time_s: Floats, values: Floats) -> TrendStep:
         """Carry patients to the time of their readings and take the readings in.
