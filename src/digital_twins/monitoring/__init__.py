@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
+    from digital_twins.monitoring._alert import Alert as Alert, AlertStep as AlertStep, Notice as Notice
+    from digital_twins.monitoring._alert_book import AlertBook as AlertBook
     from digital_twins.monitoring._anomaly import (
         AnomalyDetector as AnomalyDetector,
         healthy_values as healthy_values,
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     )
     from digital_twins.monitoring._baseline import PersonalBaseline as PersonalBaseline
     from digital_twins.monitoring._changes import ChangeDetector as ChangeDetector
+    from digital_twins.monitoring._conditions import Conditions as Conditions
     from digital_twins.monitoring._features import FEATURES as FEATURES, features as features
     from digital_twins.monitoring._live_twin import (
         LiveTwin as LiveTwin,
@@ -44,6 +47,15 @@ if TYPE_CHECKING:
         SCENARIOS as SCENARIOS,
         Scenario as Scenario,
         SyntheticPatients as SyntheticPatients,
+    )
+    from digital_twins.monitoring._thresholds import (
+        DERIVED as DERIVED,
+        SIGNALS as SIGNALS,
+        EscalationStep as EscalationStep,
+        Priority as Priority,
+        Rule as Rule,
+        Thresholds as Thresholds,
+        load_thresholds as load_thresholds,
     )
     from digital_twins.monitoring._trend import (
         TrendFilter as TrendFilter,
@@ -84,6 +96,13 @@ _WHERE = {
     **dict.fromkeys(("FEATURES", "features"), "digital_twins.monitoring._features"),
     **dict.fromkeys(("News2", "news2"), "digital_twins.monitoring._news2"),
     **dict.fromkeys(("Checked", "QualityChecks"), "digital_twins.monitoring._quality"),
+    **dict.fromkeys(("Alert", "AlertStep", "Notice"), "digital_twins.monitoring._alert"),
+    "AlertBook": "digital_twins.monitoring._alert_book",
+    "Conditions": "digital_twins.monitoring._conditions",
+    **dict.fromkeys(
+        ("DERIVED", "EscalationStep", "Priority", "Rule", "SIGNALS", "Thresholds", "load_thresholds"),
+        "digital_twins.monitoring._thresholds",
+    ),
 }
 
 __getattr__, __dir__ = exports(__name__, _WHERE)
