@@ -7,6 +7,7 @@ from digital_twins._lazy import exports
 if TYPE_CHECKING:
     from digital_twins.monitoring._alert import Alert as Alert, AlertStep as AlertStep, Notice as Notice
     from digital_twins.monitoring._alert_book import AlertBook as AlertBook
+    from digital_twins.monitoring._alert_store import MIGRATIONS as MIGRATIONS, AlertStore as AlertStore
     from digital_twins.monitoring._anomaly import (
         AnomalyDetector as AnomalyDetector,
         healthy_values as healthy_values,
@@ -16,13 +17,24 @@ if TYPE_CHECKING:
         AssociationLog as AssociationLog,
     )
     from digital_twins.monitoring._baseline import PersonalBaseline as PersonalBaseline
+    from digital_twins.monitoring._broker import EmbeddedBroker as EmbeddedBroker
     from digital_twins.monitoring._changes import ChangeDetector as ChangeDetector
     from digital_twins.monitoring._conditions import Conditions as Conditions
     from digital_twins.monitoring._features import FEATURES as FEATURES, features as features
+    from digital_twins.monitoring._from_fhir import observation_readings as observation_readings
+    from digital_twins.monitoring._from_hl7 import oru_reading as oru_reading
+    from digital_twins.monitoring._history import History as History
+    from digital_twins.monitoring._intake import Arrival as Arrival, Intake as Intake
     from digital_twins.monitoring._live_twin import (
         LiveTwin as LiveTwin,
         TwinStep as TwinStep,
         measured as measured,
+    )
+    from digital_twins.monitoring._message import decode_reading as decode_reading
+    from digital_twins.monitoring._monitor import PatientMonitor as PatientMonitor
+    from digital_twins.monitoring._mqtt import (
+        BrokerAddress as BrokerAddress,
+        MqttSubscriber as MqttSubscriber,
     )
     from digital_twins.monitoring._news2 import News2 as News2, news2 as news2
     from digital_twins.monitoring._particles import (
@@ -42,12 +54,16 @@ if TYPE_CHECKING:
         load_profiles as load_profiles,
     )
     from digital_twins.monitoring._quality import Checked as Checked, QualityChecks as QualityChecks
+    from digital_twins.monitoring._replay import replay_numerics as replay_numerics
+    from digital_twins.monitoring._ring import Ring as Ring
     from digital_twins.monitoring._sample import Quality as Quality, Reading as Reading, Sample as Sample
     from digital_twins.monitoring._scenarios import (
         SCENARIOS as SCENARIOS,
         Scenario as Scenario,
         SyntheticPatients as SyntheticPatients,
     )
+    from digital_twins.monitoring._service import MonitorService as MonitorService
+    from digital_twins.monitoring._technical import TechnicalAlarms as TechnicalAlarms
     from digital_twins.monitoring._thresholds import (
         DERIVED as DERIVED,
         SIGNALS as SIGNALS,
@@ -103,6 +119,19 @@ _WHERE = {
         ("DERIVED", "EscalationStep", "Priority", "Rule", "SIGNALS", "Thresholds", "load_thresholds"),
         "digital_twins.monitoring._thresholds",
     ),
+    **dict.fromkeys(("Arrival", "Intake"), "digital_twins.monitoring._intake"),
+    "PatientMonitor": "digital_twins.monitoring._monitor",
+    "replay_numerics": "digital_twins.monitoring._replay",
+    "Ring": "digital_twins.monitoring._ring",
+    "TechnicalAlarms": "digital_twins.monitoring._technical",
+    **dict.fromkeys(("AlertStore", "MIGRATIONS"), "digital_twins.monitoring._alert_store"),
+    "EmbeddedBroker": "digital_twins.monitoring._broker",
+    "observation_readings": "digital_twins.monitoring._from_fhir",
+    "oru_reading": "digital_twins.monitoring._from_hl7",
+    "History": "digital_twins.monitoring._history",
+    "decode_reading": "digital_twins.monitoring._message",
+    **dict.fromkeys(("BrokerAddress", "MqttSubscriber"), "digital_twins.monitoring._mqtt"),
+    "MonitorService": "digital_twins.monitoring._service",
 }
 
 __getattr__, __dir__ = exports(__name__, _WHERE)

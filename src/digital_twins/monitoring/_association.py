@@ -62,6 +62,7 @@ class AssociationLog:
     def __init__(self) -> None:
         self._devices: dict[str, _Line] = {}
         self._beds: dict[str, _Line] = {}
+        self._stays: dict[str, set[str]] = {}
         self._entries: list[Association] = []
         self.changes = 0
 
@@ -87,6 +88,8 @@ class AssociationLog:
                     "The same patient lies in another bed at that time.",
                     "Transfer the patient, or discharge from the other bed first.",
                 )
+        if entry.kind == "bed" and entry.target is not None:
+            self._stays.setdefault(entry.target, set()).add(entry.subject)
         line.put(entry.since_s, entry.target)
         self._entries.append(entry)
         self.changes += 1
@@ -136,7 +139,7 @@ class AssociationLog:
 
     def bed_of(self, patient: str, time_s: float) -> str | None:
         """Return the bed in which a patient lay."""
-        for bed, line in self._beds.items():
-            if line.at(time_s) == patient:
+        for bed in self._stays.get(patient, ()):
+            if self._beds[bed].at(time_s) == patient:
                 return bed
         return None

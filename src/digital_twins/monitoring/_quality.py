@@ -106,7 +106,8 @@ class QualityChecks(PerPatient):
 
     def stale(self, now_s: float) -> NDArray[np.bool_]:
         """Return which vital signs were once good and are too old to be shown, [patient, vital]."""
-        return np.isfinite(self.good_time_s) & (now_s - self.good_time_s > _STALE_S)
+        old: NDArray[np.bool_] = np.isfinite(self.good_time_s) & (now_s - self.good_time_s > _STALE_S)
+        return old
 
     def shown(self, now_s: float) -> Floats:
         """Return the last good values with the stale ones blanked, [patient, vital]."""
@@ -133,8 +134,8 @@ class QualityChecks(PerPatient):
         since = np.where(moved, time_s, since)
         self._raw[rows] = np.where(moved, values, raw)
         self._raw_since_s[rows] = since
-        flat: NDArray[np.bool_] = time_s - since > _FLAT_S
-        return flat & (values != 0)
+        flat: NDArray[np.bool_] = (time_s - since > _FLAT_S) & (values != 0)
+        return flat
 
 
 def _flag(flags: Flags, where: NDArray[np.bool_], quality: Quality) -> None:
