@@ -22,6 +22,7 @@ from digital_twins.cli import (
     _fhir,
     _growth,
     _hl7,
+    _monitor,
     _sample,
     _serve,
     _simulate,
@@ -48,7 +49,7 @@ def build_app() -> typer.Typer:
     )
     rooms = (
         *(_demo, _serve, _doctor, _config, _sample, _build, _simulate, _cite),
-        *(_growth, _dicom, _fhir, _hl7, _audit),
+        *(_growth, _dicom, _fhir, _hl7, _monitor, _audit),
     )
     for room in rooms:
         room.register(app)

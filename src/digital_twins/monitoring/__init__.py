@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from digital_twins.monitoring._broker import EmbeddedBroker as EmbeddedBroker
     from digital_twins.monitoring._changes import ChangeDetector as ChangeDetector
     from digital_twins.monitoring._conditions import Conditions as Conditions
+    from digital_twins.monitoring._demo import VirtualWard as VirtualWard, replay_record as replay_record
     from digital_twins.monitoring._features import FEATURES as FEATURES, features as features
     from digital_twins.monitoring._from_fhir import observation_readings as observation_readings
     from digital_twins.monitoring._from_hl7 import oru_reading as oru_reading
     from digital_twins.monitoring._history import History as History
+    from digital_twins.monitoring._http import StaffMember as StaffMember, monitor_app as monitor_app
     from digital_twins.monitoring._intake import Arrival as Arrival, Intake as Intake
     from digital_twins.monitoring._live_twin import (
         LiveTwin as LiveTwin,
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from digital_twins.monitoring._quality import Checked as Checked, QualityChecks as QualityChecks
     from digital_twins.monitoring._replay import replay_numerics as replay_numerics
     from digital_twins.monitoring._ring import Ring as Ring
+    from digital_twins.monitoring._run import MonitorPorts as MonitorPorts, run_monitor as run_monitor
     from digital_twins.monitoring._sample import Quality as Quality, Reading as Reading, Sample as Sample
     from digital_twins.monitoring._scenarios import (
         SCENARIOS as SCENARIOS,
@@ -132,6 +135,9 @@ _WHERE = {
     "decode_reading": "digital_twins.monitoring._message",
     **dict.fromkeys(("BrokerAddress", "MqttSubscriber"), "digital_twins.monitoring._mqtt"),
     "MonitorService": "digital_twins.monitoring._service",
+    **dict.fromkeys(("VirtualWard", "replay_record"), "digital_twins.monitoring._demo"),
+    **dict.fromkeys(("StaffMember", "monitor_app"), "digital_twins.monitoring._http"),
+    **dict.fromkeys(("MonitorPorts", "run_monitor"), "digital_twins.monitoring._run"),
 }
 
 __getattr__, __dir__ = exports(__name__, _WHERE)
