@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 _CHANGE, _NEWS2 = SIGNALS["CHANGE"], SIGNALS["NEWS2"]
 _ANOMALY = {"isolation_forest": SIGNALS["ANOMALY_FOREST"], "one_class_svm": SIGNALS["ANOMALY_SVM"]}
 _TWIN_EVERY_S = 3.0
+_CACHED = 256  # patients whose perturbed states fit into the processor's cache
 _ANOMALY_EVERY_S = 10.0
+_AS_SENT = [COLUMN["ACVPU"], COLUMN["FIO2"]]
 _NAMED_EVENTS = frozenset({"asystole", "vf", "vt", "apnoea"})
 
 
@@ -163,6 +165,7 @@ class PatientMonitor:
             values = self.quality.shown(now_s)[rows]
             for detector in self._detectors:
                 self.anomaly[rows, _ANOMALY[detector.method]] = detector.score(values)
+        self._step_twins()
         for row, rule in self.conditions.tick(now_s):
             self._raise_rule(row, rule, now_s, None)
         began, ended = self.technical.tick(now_s, self.quality.stale(now_s))
@@ -229,10 +232,7 @@ class PatientMonitor:
         self.ring.put(rows, time_s, checked.values)
         self.technical.step(rows, time_s, checked.flags)
         self._stops(rows, time_s, np.stack([checked.asystole, checked.apnoea], axis=1), checked.values)
-        due = ~(time_s - self.twin.time_s[rows] < _TWIN_EVERY_S)
-        if due.any():
-            self.twin.step(rows[due], time_s[due], measured(checked.values[due]))
-        score = news2(self.quality.good[rows], scale=self.spo2_scale[rows]).score
+        score = news2(self._charted(rows), scale=self.spo2_scale[rows]).score
         self.news2_score[rows] = score
         signals = self.anomaly[rows].copy()
         signals[:, : len(VITALS)] = checked.values
@@ -248,6 +248,22 @@ class PatientMonitor:
             for row, rule in ended:
                 self._end(row, self.conditions.rules[rule].id, float(time_s[at[row]]))
         return checked.values
+
+    def _step_twins(self) -> None:
+        """Step the physiology of every patient with new readings; each reading counts once."""
+        last, seen = self.twin.time_s, self.trend.time_s
+        due = np.flatnonzero(np.isfinite(seen) & ~(seen - last < _TWIN_EVERY_S))
+        for start in range(0, len(due), _CACHED):
+            rows = due[start : start + _CACHED]
+            fresh = self.quality.good_time_s[rows] > np.nan_to_num(last[rows], nan=-np.inf)[:, None]
+            values = np.where(fresh, self.quality.good[rows], np.nan)
+            self.twin.step(rows, seen[rows], measured(values))
+
+    def _charted(self, rows: Rows) -> Floats:
+        """Return what a nurse would chart: filtered levels, and as they are what is no measurement."""
+        values = self.trend.level[rows]
+        values[:, _AS_SENT] = self.quality.good[rows][:, _AS_SENT]
+        return values
 
     def _stops(self, rows: Rows, time_s: Floats, stops: NDArray[np.bool_], values: Floats) -> None:
         before = self._stopped[rows]

@@ -217,8 +217,8 @@ def _saturation(state: Floats, body: Body, flow_ml_s: Floats) -> Floats:
 
 
 def advance(state: Floats, body: Body, inputs: Inputs, *, dt_s: float | Floats) -> Floats:
-    """Return the state `dt_s` seconds later by Heun's method in steps of at most a second, [SIZE, ...]."""
-    count = max(1, int(np.ceil(np.max(dt_s) - 1e-9)))
+    """Return the state `dt_s` seconds later by Heun's method in steps of at most 1.1 s, [SIZE, ...]."""
+    count = max(1, int(np.ceil(np.max(dt_s) / 1.1 - 1e-9)))
     step = np.asarray(dt_s) / count
     for _ in range(count):
         slope = derivative(state, body, inputs)

@@ -55,7 +55,7 @@ class Scenario:
 SCENARIOS: dict[str, Scenario] = {
     "stable": Scenario("stable"),
     "copd": Scenario("chronic lung disease", {1: 1.4, 2: -0.15}, ramp_s=1.0),
-    "sepsis": Scenario("septic shock", {0: -1.5, 1: 2.0, 2: 1.3, 3: 2.3}, fluid_ml_per_min=-30, ramp_s=900),
+    "sepsis": Scenario("septic shock", {0: -1.5, 1: 2.0, 2: 2.2, 3: 2.3}, fluid_ml_per_min=-30, ramp_s=900),
     "haemorrhage": Scenario("haemorrhage", fluid_ml_per_min=-80.0, ramp_s=30.0),
     "hypoxia": Scenario("acute hypoxia", {1: 2.4}, ramp_s=300.0),
     "opioid": Scenario("opioid overdose", {0: -0.15, 2: -1.9, 4: -0.2}, ramp_s=300.0),
