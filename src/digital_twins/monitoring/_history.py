@@ -1,0 +1,111 @@
+"""All readings in rolling Parquet files, read by DuckDB."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from digital_twins._errors import StorageError
+from digital_twins.monitoring._vitals import COLUMN, VITALS, vital
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+
+class History:
+    """Writes readings into one file each `roll_s` seconds of their time, and reads them back.
+
+    Parameters
+    ----------
+    folder
+        Where the files lie; made when missing.
+    roll_s
+        Readings are kept in memory for that long before they go to a file.
+    keep_s
+        Files whose last reading is older than that are removed at each roll.
+    """
+
+    def __init__(self, folder: Path, *, roll_s: float = 60.0, keep_s: float = 30 * 86_400.0) -> None:
+        self.folder = folder
+        self._roll_s, self._keep_s = roll_s, keep_s
+        self._patients: list[str] = []
+        self._times: list[Floats] = []
+        self._values: list[NDArray[np.float32]] = []
+        self._first_s = np.inf
+        self._number = 0
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, patients: list[str], time_s: Floats, values: Floats) -> None:
+        """Take readings, [row] and [row, vital]; the signature that `PatientMonitor` calls."""
+        self._patients += patients
+        self._times.append(time_s)
+        self._values.append(values.astype(np.float32))
+        self._first_s = min(self._first_s, float(time_s.min()))
+        if float(time_s.max()) - self._first_s >= self._roll_s:
+            self.flush()
+
+    def flush(self) -> Path | None:
+        """Write what is in memory to a file and return its path; None when there is nothing.
+
+        Raises
+        ------
+        StorageError
+            It cannot be written; the readings stay in memory for the next call.
+        """
+        if not self._patients:
+            return None
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        times, values = np.concatenate(self._times), np.concatenate(self._values)
+        columns: dict[str, Any] = {"patient": pa.array(self._patients).dictionary_encode(), "time_s": times}
+        columns |= {each.code: pa.array(values[:, n], from_pandas=True) for n, each in enumerate(VITALS)}
+        first, last = int(times.min() * 1000), int(times.max() * 1000)
+        path = self.folder / f"{first}-{last}-{os.getpid()}-{self._number}.parquet"
+        part = path.with_suffix(".part")
+        try:
+            pq.write_table(pa.table(columns), part, compression="zstd")
+            part.replace(path)
+        except (OSError, pa.ArrowException) as error:
+            part.unlink(missing_ok=True)
+            raise StorageError(
+                "The readings were not written to the history.",
+                f"The system answered: {type(error).__name__}.",
+                "Make room on the disk; they are tried again.",
+            ) from error
+        self._patients, self._times, self._values = [], [], []
+        self._first_s, self._number = np.inf, self._number + 1
+        self._forget(last / 1000.0)
+        return path
+
+    def read(self, patient: str, code: str, *, since_s: float, until_s: float) -> tuple[Floats, Floats]:
+        """Return times and values of one vital sign from the files, by time; without what is in memory.
+
+        Raises
+        ------
+        NotFoundError
+            The vital sign is not known.
+        """
+        import duckdb
+
+        vital(code)
+        if not any(self.folder.glob("*.parquet")):
+            return np.empty(0), np.empty(0)
+        with duckdb.connect() as connection:
+            found = connection.execute(
+                f"SELECT time_s, {list(COLUMN)[COLUMN[code]]} AS value FROM read_parquet(?)"  # noqa: S608  (a known name)
+                " WHERE patient = ? AND time_s BETWEEN ? AND ? AND value IS NOT NULL ORDER BY time_s",
+                [str(self.folder / "*.parquet"), patient, since_s, until_s],
+            ).fetchnumpy()
+        return np.asarray(found["time_s"], dtype=np.float64), np.asarray(found["value"], dtype=np.float64)
+
+    def _forget(self, now_s: float) -> None:
+        for path in self.folder.glob("*.parquet"):
+            if int(path.name.split("-")[1]) / 1000.0 < now_s - self._keep_s:
+                path.unlink(missing_ok=True)

@@ -1,0 +1,164 @@
+"""From messages of devices to readings of patients: who may speak, whose it is, and is it new."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
+    from digital_twins.monitoring._association import AssociationLog
+    from digital_twins.monitoring._sample import Reading
+
+FUTURE_S = 60.0
+"""A device whose clock is further ahead than that is not believed: the time of arrival counts."""
+_REMEMBERED = 64
+
+
+@dataclass(slots=True)
+class Arrival:
+    """A reading that is somebody's.
+
+    Attributes
+    ----------
+    patient
+        Whose.
+    reading
+        What the device said.
+    time_s
+        When it was measured, as far as the device's clock is believed.
+    received_s
+        When it arrived.
+    """
+
+    patient: str
+    reading: Reading
+    time_s: float
+    received_s: float
+
+
+@dataclass(slots=True)
+class _Device:
+    seen: set[tuple[int, float]] = field(default_factory=set)
+    order: deque[tuple[int, float]] = field(default_factory=deque)
+    newest_s: float = float("-inf")
+    offset_s: float = 0.0
+
+
+class Intake:
+    """The door of the monitor.
+
+    Parameters
+    ----------
+    associations
+        Which patient a device speaks of.
+    devices
+        Who may speak; None: every device that the transport let through.
+    limit
+        Readings that may wait; more are refused, so the sender or the broker keeps them.
+    quarantine
+        Readings of nobody that are kept until an association names a patient; the oldest fall out.
+
+    Attributes
+    ----------
+    counts
+        accepted, duplicate, out-of-order, skewed, quarantined, released, lost-from-quarantine, unauthorised,
+        refused.
+    """
+
+    def __init__(
+        self,
+        associations: AssociationLog,
+        *,
+        devices: AbstractSet[str] | None = None,
+        limit: int = 200_000,
+        quarantine: int = 10_000,
+    ) -> None:
+        self.associations = associations
+        self.devices = devices
+        self.counts: Counter[str] = Counter()
+        self._limit = limit
+        self._keep = quarantine
+        self._known: dict[str, _Device] = {}
+        self._waiting: list[Arrival] = []
+        self._quarantine: deque[tuple[Reading, float, float]] = deque()
+
+    def offer(self, reading: Reading, *, received_s: float) -> bool:
+        """Take a reading; False only when too many wait, so that the sender has to try again."""
+        if len(self._waiting) >= self._limit:
+            self.counts["refused"] += 1
+            return False
+        if self.devices is not None and reading.device not in self.devices:
+            self.counts["unauthorised"] += 1
+            return True
+        device = self._known.get(reading.device)
+        if device is None:
+            device = self._known[reading.device] = _Device()
+        mark = (reading.sequence, reading.device_time_s)
+        if mark in device.seen:
+            self.counts["duplicate"] += 1
+            return True
+        device.seen.add(mark)
+        device.order.append(mark)
+        if len(device.order) > _REMEMBERED:
+            device.seen.discard(device.order.popleft())
+        time_s = self._believed(device, reading.device_time_s, received_s)
+        patient = self.associations.patient_of(reading.device, time_s)
+        if patient is None:
+            self._put_aside(reading, time_s, received_s)
+            return True
+        self.counts["accepted"] += 1
+        self._waiting.append(Arrival(patient, reading, time_s, received_s))
+        return True
+
+    def take(self) -> list[Arrival]:
+        """Return what waits, by the time of measurement, and forget it."""
+        waiting, self._waiting = self._waiting, []
+        waiting.sort(key=lambda each: each.time_s)
+        return waiting
+
+    def clock_offset_s(self, device: str) -> float:
+        """Return how far a device's clock was behind the arrival of its last reading (s)."""
+        known = self._known.get(device)
+        return known.offset_s if known is not None else 0.0
+
+    def release(self) -> int:
+        """Let readings out of quarantine whose patient is known by now; return how many."""
+        kept: deque[tuple[Reading, float, float]] = deque()
+        released = 0
+        for reading, time_s, received_s in self._quarantine:
+            patient = self.associations.patient_of(reading.device, time_s)
+            if patient is None:
+                kept.append((reading, time_s, received_s))
+            else:
+                released += 1
+                self._waiting.append(Arrival(patient, reading, time_s, received_s))
+        self._quarantine = kept
+        self.counts["released"] += released
+        return released
+
+    @property
+    def quarantined(self) -> int:
+        """Readings of nobody that wait for an association."""
+        return len(self._quarantine)
+
+    def _believed(self, device: _Device, time_s: float, received_s: float) -> float:
+        device.offset_s = received_s - time_s
+        if time_s > received_s + 2.0:
+            self.counts["skewed"] += 1
+            if time_s > received_s + FUTURE_S:
+                return received_s
+        if time_s < device.newest_s:
+            self.counts["out-of-order"] += 1
+        else:
+            device.newest_s = time_s
+        return time_s
+
+    def _put_aside(self, reading: Reading, time_s: float, received_s: float) -> None:
+        self.counts["quarantined"] += 1
+        self._quarantine.append((reading, time_s, received_s))
+        if len(self._quarantine) > self._keep:
+            self._quarantine.popleft()
+            self.counts["lost-from-quarantine"] += 1

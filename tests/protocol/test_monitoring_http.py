@@ -1,0 +1,186 @@
+"""HTTP and WebSocket doors: who may do what, and that a reading becomes a tile and an alert."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from digital_twins.monitoring import (
+    Association,
+    MonitorPorts,
+    MonitorService,
+    StaffMember,
+    monitor_app,
+    run_monitor,
+)
+
+NOW_S = 1_764_064_500.0
+DEVICE, OTHER = {"Authorization": "Bearer one"}, {"Authorization": "Bearer two"}
+NURSE, VISITOR = {"Authorization": "Bearer n"}, {"Authorization": "Bearer v"}
+LOW = {"t": NOW_S, "v": {"NIBP_SYS": 70}}
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[MonitorService]:
+    made = MonitorService(tmp_path, capacity=2, clock=lambda: NOW_S)
+    yield made
+    made.close()
+
+
+def call(service: MonitorService, *requests: tuple[str, str, object, dict[str, str]]) -> list[httpx.Response]:
+    """Send requests one after the other; a pass of the monitor after each."""
+    staff = {"n": StaffMember("N. N.", "nurse"), "v": StaffMember("V. V.", "visitor")}
+    app = monitor_app(service, devices={"D1": "one", "D2": "two"}, staff=staff)
+
+    async def run() -> list[httpx.Response]:
+        answers = []
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://monitor") as client:
+            for method, path, body, headers in requests:
+                content = body if isinstance(body, bytes) else json.dumps(body).encode()
+                answers.append(await client.request(method, path, content=content, headers=headers))
+                service.work()
+        return answers
+
+    return asyncio.run(run())
+
+
+def associations() -> list[tuple[str, str, object, dict[str, str]]]:
+    return [
+        ("POST", "/associations", {"kind": kind, "subject": subject, "target": target, "since_s": 0}, NURSE)
+        for kind, subject, target in (("device", "D1", "B1"), ("bed", "B1", "P1"))
+    ]
+
+
+def test_reading_becomes_tile_and_alert_and_is_acknowledged(service: MonitorService) -> None:
+    answers = call(
+        service,
+        ("POST", "/readings/D1", LOW, DEVICE),  # before anybody said whose: quarantined, then released
+        *associations(),
+        ("GET", "/patients", b"", NURSE),
+        ("GET", "/alerts", b"", NURSE),
+        ("POST", "/alerts/1/acknowledge", b"", VISITOR),
+        ("POST", "/alerts/1/acknowledge", b"", NURSE),
+        ("POST", "/alerts/99/acknowledge", b"", NURSE),
+        ("POST", "/shelves", {"patient": "P1", "key": "cuff_low", "for_s": 60}, NURSE),
+        ("POST", "/shelves", {"patient": "P1", "key": "event:vf", "for_s": 60}, NURSE),
+    )
+    assert [each.status_code for each in answers] == [202, 201, 201, 200, 200, 400, 200, 404, 200, 409]
+    tile = answers[3].json()["patients"][0]
+    assert (tile["patient"], tile["bed"], tile["vitals"]["NIBP_SYS"]) == ("P1", "B1", 70.0)
+    assert tile["status"] == "critical"
+    assert [each["colour"] for each in answers[4].json()] == ["red", "yellow"]
+    assert answers[6].json()["acknowledged_by"] == "N. N."
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers"),
+    [
+        ("POST", "/readings/D1", {}),
+        ("POST", "/readings/D1", OTHER),
+        ("POST", "/readings/D9", DEVICE),
+        ("POST", "/readings/D1", NURSE),
+        ("GET", "/patients", {}),
+        ("GET", "/patients", DEVICE),
+        ("GET", "/alerts", DEVICE),
+        ("POST", "/associations", DEVICE),
+        ("POST", "/alerts/1/acknowledge", DEVICE),
+        ("POST", "/shelves", {}),
+    ],
+)
+def test_nobody_is_let_in_by_the_wrong_door(
+    service: MonitorService, method: str, path: str, headers: dict[str, str]
+) -> None:
+    assert call(service, (method, path, LOW, headers))[0].status_code == 401
+    assert not service.intake.counts
+
+
+def test_observation_of_another_device_is_refused_as_a_whole(service: MonitorService) -> None:
+    def observation(device: str) -> dict[str, object]:
+        return {
+            "resourceType": "Observation",
+            "code": {"coding": [{"system": "http://loinc.org", "code": "8867-4"}]},
+            "device": {"reference": f"Device/{device}"},
+            "effectiveDateTime": "2025-11-25T09:55:00Z",
+            "valueQuantity": {"value": 80, "code": "/min"},
+        }
+
+    bundle = {"resourceType": "Bundle", "entry": [{"resource": observation(each)} for each in ("D1", "D2")]}
+    answers = call(
+        service, ("POST", "/fhir", bundle, DEVICE), ("POST", "/fhir/Observation", observation("D1"), DEVICE)
+    )
+    assert [each.status_code for each in answers] == [401, 202]
+    assert service.intake.counts["quarantined"] == 1
+
+
+def test_bodies_that_cannot_be_used(service: MonitorService) -> None:
+    bodies = (b"", b"{", b"[1]", b"x" * 2_000_000, b'{"kind": "ward", "subject": "a", "since_s": 0}')
+    answers = call(service, *(("POST", "/associations", body, NURSE) for body in bodies))
+    assert {each.status_code for each in answers} == {400}
+    assert all(set(each.json()) == {"error", "what", "why", "fix"} for each in answers)
+
+
+def test_running_monitor_over_real_sockets(tmp_path: Path) -> None:
+    """All doors at once: MQTT, WebSocket and HTTP readings, and the live stream of tiles."""
+    devices, staff = tmp_path / "devices.yaml", tmp_path / "staff.yaml"
+    devices.write_text("D1: one\nD2: two\n", encoding="utf-8")
+    staff.write_text("n: {name: N. N., role: nurse}\n", encoding="utf-8")
+
+    async def use(ports: dict[str, int]) -> tuple[dict[str, float], int]:
+        from websockets.asyncio.client import connect
+        from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+        base = f"127.0.0.1:{ports['http']}"
+        async with httpx.AsyncClient(base_url=f"http://{base}") as client:
+            for _, path, body, headers in associations():
+                (await client.post(path, json=body, headers=headers)).raise_for_status()
+            t = (await client.get("/patients", headers=NURSE)).json()["at_s"]
+            (
+                await client.post("/readings/D1", json={"t": t, "v": {"HR": 77}}, headers=DEVICE)
+            ).raise_for_status()
+            async with connect(f"ws://{base}/stream/D1", additional_headers=DEVICE) as socket:
+                await socket.send(json.dumps({"t": t + 0.01, "v": {"SPO2": 96}}))
+                await socket.send("poison")
+                assert json.loads(await socket.recv())["error"] == "InputError"
+            denied = 0
+            try:
+                async with connect(f"ws://{base}/stream/D1", additional_headers=OTHER) as socket:
+                    await socket.recv()
+            except (InvalidStatus, ConnectionClosed):
+                denied = 1
+            async with connect(f"ws://{base}/live", additional_headers=NURSE) as socket:
+                for _ in range(5):
+                    tiles = json.loads(await socket.recv())["patients"]
+                    if tiles and tiles[0]["vitals"]["SPO2"]:
+                        break
+            return tiles[0]["vitals"], denied
+
+    async def run() -> tuple[dict[str, float], int]:
+        opened: asyncio.Future[dict[str, int]] = asyncio.get_running_loop().create_future()
+        running = asyncio.create_task(
+            run_monitor(
+                tmp_path / "data", files=(devices, staff), ports=MonitorPorts(hl7=0), ready=opened.set_result
+            )
+        )
+        try:
+            ports = await asyncio.wait_for(opened, 60)
+            assert set(ports) == {"http", "mqtt", "hl7"}
+            return await use(ports)
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    vitals, denied = asyncio.run(run())
+    assert (vitals["HR"], vitals["SPO2"], denied) == (77.0, 96.0, 1)
+    assert Association("bed", "B1", "P1", 0.0) in _reopened(tmp_path / "data")
+
+
+def _reopened(folder: Path) -> tuple[Association, ...]:
+    service = MonitorService(folder)
+    entries = service.associations.entries
+    service.close()
+    return entries
