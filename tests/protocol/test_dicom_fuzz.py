@@ -163,7 +163,7 @@ def test_the_kept_corpus() -> None:
         dicom_corpus.run(name, data)
 
 
-@_examples(200)
+@_examples(80)
 @given(st.data())
 def test_mutants_of_the_kept_corpus(draw: st.DataObject) -> None:
     name, data = draw.draw(st.sampled_from(CORPUS))
@@ -178,7 +178,8 @@ def test_a_port_under_fire_answers_the_next_caller(tmp_path: Path, associated: b
             *_pdu.encode_data(1, DATASET, command=False, max_pdu_bytes=256),
         ]
     )
-    limits = dicom.Limits(artim_s=0.3, idle_s=0.3)
+    # A request that a busy machine sends late must not be cut off where it is not what is tried.
+    limits = dicom.Limits(artim_s=20 if associated else 0.3, idle_s=0.3)
     with open_store(tmp_path) as store, listening(store, limits=limits) as node:
 
         @_examples(25)
