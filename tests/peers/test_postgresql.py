@@ -31,8 +31,6 @@ from digital_twins.storage import Database, Migration, server_state
 from digital_twins.storage._dialect import schema_sql, statement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from postgresql_server import PostgresServer
 
 pytestmark = pytest.mark.peers
@@ -41,12 +39,12 @@ TABLE = Migration("test.0001", "CREATE TABLE item(number INTEGER PRIMARY KEY, bo
 
 
 @pytest.fixture
-def url(postgres_server: PostgresServer) -> Iterator[str]:
+def url(postgres_server: PostgresServer) -> str:
     """A database of its own on the session's server."""
     with psycopg.connect(postgres_server.url, autocommit=True) as connection:
         connection.execute("DROP DATABASE IF EXISTS scratch WITH (FORCE)")
         connection.execute("CREATE DATABASE scratch TEMPLATE template0")
-    yield postgres_server.url.replace("/twin?", "/scratch?")
+    return postgres_server.url.replace("/twin?", "/scratch?")
 
 
 def insert(number: int) -> Any:
@@ -256,7 +254,8 @@ def test_guards_answer_as_in_sqlite(url: str, tmp_path: Path) -> None:
     guarded = Migration(
         "g",
         "CREATE TABLE kept(a INTEGER PRIMARY KEY);"
-        "CREATE TRIGGER kept_no_delete BEFORE DELETE ON kept BEGIN SELECT RAISE(ABORT, 'kept for ever'); END;",
+        "CREATE TRIGGER kept_no_delete BEFORE DELETE ON kept"
+        " BEGIN SELECT RAISE(ABORT, 'kept for ever'); END;",
     )
     for server in ("", url):
         with Database(tmp_path / "g.db", migrations=[guarded], server=server) as database:

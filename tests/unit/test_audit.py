@@ -13,6 +13,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -66,6 +67,23 @@ def test_rows_are_chained_as_the_docstring_says(tmp_path, trail):
     assert report.ok
     assert (report.events, report.chain) == (5, chain.hex())
     assert [row.event for row in trail.tail(3)] == events[2:]
+
+
+def test_event_ids_are_version_7_and_follow_the_time():
+    ids = []
+    for _ in range(5):
+        ids.append(uuid.UUID(AuditEvent("C", "test", "success", "agent").event_id))
+        time.sleep(0.002)  # the ids count milliseconds
+    assert {(one.version, one.variant) for one in ids} == {(7, uuid.RFC_4122)}
+    assert ids == sorted(ids)
+    assert abs((ids[-1].int >> 80) / 1000 - time.time()) < 60
+
+
+def test_canonical_json_is_the_same_for_what_the_fast_writer_refuses():
+    event = AuditEvent("C", "test", "success", "agent", detail={"n": 2**80, "b": 1, "a": "\x01\u2028é"})
+    assert '"detail":{"a":"\\u0001\u2028é","b":1,"n":1208925819614629174706176}' in event.to_json()
+    small = AuditEvent("C", "test", "success", "agent", detail={"b": 1, "a": "\x01\u2028é"})
+    assert '"detail":{"a":"\\u0001\u2028é","b":1}' in small.to_json()
 
 
 def test_canonical_json_is_sorted_and_without_spaces():

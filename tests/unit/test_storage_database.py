@@ -76,6 +76,36 @@ def test_many_threads_need_fewer_commits_than_writes(database):
     assert database.counts.commits < 800
 
 
+def test_a_caller_that_is_alone_commits_in_its_own_thread(database):
+    here = threading.get_ident()
+    assert [database.write(lambda _: threading.get_ident()) for _ in range(3)] == [here] * 3
+    release, _ = held(database)
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(database.write, lambda _: threading.get_ident())
+        mine = pool.submit(threading.get_ident)
+        release.set()
+        assert other.result(30) not in {here, mine.result(30)}
+
+
+def test_no_caller_is_forgotten_when_lone_and_common_commits_alternate(database):
+    """Futures, waiting callers and pauses mixed at random; a lost wake-up would leave somebody waiting."""
+
+    def calls(seed):
+        chance = random.Random(seed)
+        for number in range(100):
+            unit = insert(1000 * seed + number)
+            if chance.random() < 0.5:
+                assert database.write(unit) == 1000 * seed + number
+            else:
+                assert database.submit(unit).result(60) == 1000 * seed + number
+            if chance.random() < 0.1:
+                time.sleep(chance.random() / 1000)  # lets the other callers be alone
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(calls, range(6)))
+    assert len(numbers(database)) == 600
+
+
 def test_a_failing_unit_is_rolled_back_alone(database):
     def broken(cursor):
         cursor.execute("INSERT INTO item VALUES (50, 'half')")
