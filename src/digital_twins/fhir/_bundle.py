@@ -14,7 +14,7 @@ from digital_twins._errors import DigitalTwinError
 from digital_twins.fhir._dates import to_instant
 from digital_twins.fhir._definitions import definitions
 from digital_twins.fhir._fhirpath_patch import fhirpath_patch
-from digital_twins.fhir._json import loads
+from digital_twins.fhir._json import dumps, loads
 from digital_twins.fhir._json_patch import json_patch
 from digital_twins.fhir._outcome import FhirError, Issue, bad_request, outcome_of
 from digital_twins.fhir._query import parse_query
@@ -257,11 +257,20 @@ class _Transaction:
         if entry.method == "PATCH":
             saved = self.patched(entry)
             return EntryAnswer(saved)
-        resource = _rewrite(entry.resource, self.resolve(entry))
+        resource = self.resolved(entry)
         if entry.method == "POST":
             return EntryAnswer(insert(cursor, resource, entry.name, codings=self.codings), status=201)
         saved = put(cursor, resource, entry.name, if_match=entry.if_match, codings=self.codings)
         return EntryAnswer(saved, status=201 if saved.created else 200)
+
+    def resolved(self, entry: Entry) -> dict[str, Any]:
+        """Return the resource with its references resolved; most have nothing that could need it."""
+        resource = entry.resource or {}
+        raw = dumps(resource)
+        if b'"urn:' not in raw and b"?" not in raw and all(url.startswith("urn:") for url in self.targets):
+            return resource
+        found: dict[str, Any] = _rewrite(resource, self.resolve(entry))
+        return found
 
     def patched(self, entry: Entry) -> Saved:
         before = loads(load(self.cursor, entry.type, entry.name).body)
