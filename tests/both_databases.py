@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import TYPE_CHECKING
 
 from foreign import missing_peer, python_package
@@ -15,16 +16,19 @@ if TYPE_CHECKING:
     from digital_twins.storage import Migration
     from digital_twins.storage._engine import Engine
 
-BOTH: dict[str, str] = {
-    # module: words of tests that are about SQLite's file, or start a process that opens one
+_ALWAYS = {
+    # module: words of tests that are about SQLite's file, start a process that opens one, or take long
     "test_storage_jobs": "kill|process",
-    "test_fhir_store": "",
-    "test_twin_registry": "",
-    "test_dicom_query": "",
     "test_storage_database": (
         "processes|kill|forked|inherits|disk|folder|synchronous|no_database|ends_the_transaction"
         "|failing_migration|half_read|readers_are_reused"
     ),
+    "test_twin_registry": "",
+    "test_fhir_store": "synthea",
+    "test_dicom_query": "",
+}
+_IN_FULL = {
+    "test_fhir_store": "",
     "test_server_parts": "",
     "test_server_versions": "",
     "test_twin_life": "kill|process|crash",
@@ -40,7 +44,8 @@ BOTH: dict[str, str] = {
     "test_dicom_routing": "",
     "test_fhir_rest": "",
 }
-"""Test modules that run on both."""
+BOTH: dict[str, str] = _ALWAYS | (_IN_FULL if os.environ.get("TWIN_TEST_FULL") == "1" else {})
+"""Test modules that run on both databases; those of the protocols only at the full counts."""
 
 
 def running_server() -> Iterator[PostgresServer]:
