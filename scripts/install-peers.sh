@@ -17,6 +17,8 @@ tink=tink==1.16.1 # Google's AEAD, to open our encrypted files
 moto=moto==5.2.5 # simulates AWS KMS
 boto3=boto3==1.44.8
 keyring=keyring==25.7.0
+psycopg=psycopg==3.3.9 # the PostgreSQL driver, and its compiled half
+psycopg_binary=psycopg-binary==3.3.9
 dicom3tools=dicom3tools==20260927 # a dciodvfy that knows label map segmentations; Debian's is older
 fhirpy=fhirpy==2.3.1 # FHIR clients that others wrote
 fhirclient=fhirclient==4.4.0
@@ -71,7 +73,7 @@ install_python() {
   [ -x "$bin/pip" ] || fail "$bin/pip is missing: run make test first"
   # torch first and by itself: a plain pip call takes a CPU build where the index offers one.
   for package in "$torch" "$monai" "$dcmqi" "$jax" "$fhir_resources" "$dicom3tools" \
-    "$dicognito" "$tink" "$boto3" "$moto" "$keyring" "$fhirpy" "$fhirclient"; do
+    "$dicognito" "$tink" "$boto3" "$moto" "$keyring" "$psycopg" "$psycopg_binary" "$fhirpy" "$fhirclient"; do
     if has_python "$package"; then say "$package is there"; continue; fi
     say "installing $package"
     "$bin/pip" install --quiet "$package"
