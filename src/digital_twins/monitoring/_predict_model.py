@@ -40,8 +40,8 @@ _SETS = ("vitals", "all_inputs")
 class DeathRisk:
     """A trained predictor of the risk of in-hospital death from the first 48 hours.
 
-    Research use only: one hospital's intensive care units of 2001 to 2008, death at any later time of the
-    stay, not deterioration on a ward.
+    Research use only: one hospital's intensive care units of 2001 to 2008 [verify], death at any later time
+    of the stay, not deterioration on a ward.
 
     Attributes
     ----------
