@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from digital_twins.monitoring._changes import ChangeDetector as ChangeDetector
     from digital_twins.monitoring._conditions import Conditions as Conditions
     from digital_twins.monitoring._demo import VirtualWard as VirtualWard, replay_record as replay_record
+    from digital_twins.monitoring._evaluate import (
+        cross_validate_death_risk as cross_validate_death_risk,
+        evaluate_death_risk as evaluate_death_risk,
+    )
     from digital_twins.monitoring._features import FEATURES as FEATURES, features as features
     from digital_twins.monitoring._from_fhir import observation_readings as observation_readings
     from digital_twins.monitoring._from_hl7 import oru_reading as oru_reading
@@ -50,6 +54,18 @@ if TYPE_CHECKING:
         Body as Body,
         Inputs as Inputs,
         observe as observe,
+    )
+    from digital_twins.monitoring._physionet import Stays as Stays, read_stays as read_stays
+    from digital_twins.monitoring._predict_features import (
+        StayInputs as StayInputs,
+        predictor_inputs as predictor_inputs,
+    )
+    from digital_twins.monitoring._predict_hypotension import evaluate_hypotension as evaluate_hypotension
+    from digital_twins.monitoring._predict_model import (
+        DeathRisk as DeathRisk,
+        load_death_risk as load_death_risk,
+        save_death_risk as save_death_risk,
+        train_death_risk as train_death_risk,
     )
     from digital_twins.monitoring._profiles import (
         PatientProfile as PatientProfile,
@@ -111,6 +127,16 @@ _WHERE = {
     ),
     **dict.fromkeys(("Action", "Outlook", "outlook"), "digital_twins.monitoring._what_if"),
     **dict.fromkeys(("AnomalyDetector", "healthy_values"), "digital_twins.monitoring._anomaly"),
+    **dict.fromkeys(
+        ("cross_validate_death_risk", "evaluate_death_risk"), "digital_twins.monitoring._evaluate"
+    ),
+    **dict.fromkeys(("Stays", "read_stays"), "digital_twins.monitoring._physionet"),
+    **dict.fromkeys(("StayInputs", "predictor_inputs"), "digital_twins.monitoring._predict_features"),
+    "evaluate_hypotension": "digital_twins.monitoring._predict_hypotension",
+    **dict.fromkeys(
+        ("DeathRisk", "load_death_risk", "save_death_risk", "train_death_risk"),
+        "digital_twins.monitoring._predict_model",
+    ),
     "ChangeDetector": "digital_twins.monitoring._changes",
     **dict.fromkeys(("FEATURES", "features"), "digital_twins.monitoring._features"),
     **dict.fromkeys(("News2", "news2"), "digital_twins.monitoring._news2"),
