@@ -13,6 +13,7 @@ import typer
 from digital_twins._errors import DigitalTwinError
 from digital_twins.cli import (
     _audit,
+    _auth,
     _build,
     _cite,
     _config,
@@ -48,7 +49,7 @@ def build_app() -> typer.Typer:
     )
     rooms = (
         *(_demo, _serve, _doctor, _config, _sample, _build, _simulate, _cite),
-        *(_growth, _dicom, _fhir, _hl7, _audit),
+        *(_growth, _dicom, _fhir, _hl7, _audit, _auth),
     )
     for room in rooms:
         room.register(app)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
+    from digital_twins.fhir._access import request_allowed as request_allowed
     from digital_twins.fhir._client import AsyncFHIRClient as AsyncFHIRClient, FHIRClient as FHIRClient
     from digital_twins.fhir._exchange import (
         FHIRRequestError as FHIRRequestError,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from digital_twins.fhir._xml import resource_from_xml as resource_from_xml
 
 _WHERE = {
+    "request_allowed": "digital_twins.fhir._access",
     **dict.fromkeys(("AsyncFHIRClient", "FHIRClient"), "digital_twins.fhir._client"),
     "FHIRResource": "digital_twins.fhir._resource",
     **dict.fromkeys(("FHIRRequestError", "read_credentials"), "digital_twins.fhir._exchange"),

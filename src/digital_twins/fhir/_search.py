@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
+from digital_twins.fhir._access import guarded_query
 from digital_twins.fhir._index import reference_targets
 from digital_twins.fhir._query import encode_cursor, filter_sql
 
@@ -192,6 +193,7 @@ def _bodies(cursor: Executes, rids: Sequence[int], mode: str) -> list[Hit]:
     return [found[rid] for rid in rids if rid in found]
 
 
+@guarded_query
 def run_query(cursor: Executes, query: Query) -> SearchPage:
     """Return one page of a search.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from digital_twins.fhir._access import guarded_load, guarded_remove, guarded_write
 from digital_twins.fhir._dates import to_instant
 from digital_twins.fhir._definitions import definitions
 from digital_twins.fhir._index import IndexRows, index_rows
@@ -154,6 +155,7 @@ def _find(cursor: Executes, kind: str, name: str) -> _Current | None:
     return _Current(rid, version, updated, bool(deleted), method, index_version, body)
 
 
+@guarded_write("c")
 def insert(cursor: Executes, resource: Mapping[str, Any], name: str, *, method: str = "POST") -> Saved:
     """Store version 1 of a new resource."""
     kind, updated = resource["resourceType"], now_us()
@@ -187,6 +189,7 @@ def _check_version(current: _Current | None, if_match: int | None, kind: str) ->
         raise FhirError(412, [issue], fix="Read the resource again and repeat the change on its new version.")
 
 
+@guarded_write("u")
 def put(cursor: Executes, resource: Mapping[str, Any], name: str, *, if_match: int | None = None) -> Saved:
     """Store the next version of a resource, or version 1 under the caller's id."""
     kind = resource["resourceType"]
@@ -202,6 +205,7 @@ def put(cursor: Executes, resource: Mapping[str, Any], name: str, *, if_match: i
     return Saved(kind, name, current.version + 1, updated, body, "PUT", created=current.deleted)
 
 
+@guarded_remove
 def remove(cursor: Executes, kind: str, name: str, *, if_match: int | None = None) -> Saved | None:
     """Delete a resource; its history stays. None when there was nothing to delete."""
     current = _find(cursor, kind, name)
@@ -215,6 +219,7 @@ def remove(cursor: Executes, kind: str, name: str, *, if_match: int | None = Non
     return Saved(kind, name, current.version + 1, updated, b"", "DELETE", deleted=True)
 
 
+@guarded_load("r")
 def load(cursor: Executes, kind: str, name: str) -> Saved:
     """Return the current version.
 
@@ -234,6 +239,7 @@ def load(cursor: Executes, kind: str, name: str) -> Saved:
     return Saved(kind, name, row[0], row[1], row[3], row[4])
 
 
+@guarded_load("r")
 def load_versions(cursor: Executes, kind: str, name: str) -> list[Saved]:
     """Return every version, newest first, deletions among them.
 

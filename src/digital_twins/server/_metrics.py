@@ -21,6 +21,7 @@ _HELP = {
     "twin_dicom_queue_dead": "DICOM objects given up, by destination.",
     "twin_dicom_queue_sent_total": "DICOM objects sent since the queue exists, by destination.",
     "twin_dicom_queue_failed_total": "Attempts refused since the queue exists, by destination.",
+    "twin_emergency_access_total": "Times somebody broke the glass since the start.",
     "twin_jobs": "Jobs of the queue, by state.",
     "twin_builds_scheduled_total": "Twin builds put into the queue since the start.",
     "twin_worker_restarts_total": "Times the worker process was started again after it ended.",

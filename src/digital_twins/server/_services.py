@@ -74,7 +74,7 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node") -> Servic
     StorageError
         The folder cannot be written.
     """
-    from digital_twins import audit, dicom, fhir, patient_modeling, storage
+    from digital_twins import audit, auth, dicom, fhir, patient_modeling, storage
     from digital_twins.fhir.validation import PACKAGES_FOLDER, ResourceValidation
     from digital_twins.server import _catalogue
 
@@ -83,6 +83,7 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node") -> Servic
         migrations=(
             *storage.MIGRATIONS,
             *audit.OUTBOX_MIGRATIONS,
+            *auth.MIGRATIONS,
             *dicom.MIGRATIONS,
             *fhir.MIGRATIONS,
             *patient_modeling.MIGRATIONS,

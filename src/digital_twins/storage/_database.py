@@ -8,6 +8,7 @@ import threading
 import time
 from concurrent.futures import Future
 from contextlib import contextmanager
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -40,6 +41,7 @@ class WriteCounts:
 class _Unit(Generic[T]):
     work: Callable[[apsw.Cursor], T]
     future: Future[T]
+    context: Context
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ class Database:
             for a broken constraint; and whatever `work` itself raised.
         """
         self._check_usable()
-        unit = _Unit(work, Future())
+        unit = _Unit(work, Future(), copy_context())  # who acts goes with the work
         with self._closing:
             if self._closed:
                 raise self._closed_error()
@@ -302,7 +304,7 @@ class Database:
         connection.execute("SAVEPOINT unit")
         cursor = connection.cursor()
         try:
-            result = unit.work(cursor)
+            result = unit.context.run(unit.work, cursor)
             cursor.close()
             connection.execute("RELEASE unit")
         except BaseException as error:
