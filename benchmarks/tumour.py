@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from unittest import mock
 
 import numba
@@ -31,12 +32,12 @@ from digital_twins.models import (
     ensemble_trajectories,
     lq_log_survival,
 )
-from digital_twins.patient_modeling._calibrate import calibrate
+from digital_twins.patient_modeling._calibrate import Calibrated, CalibrationSettings, calibrate
 from digital_twins.patient_modeling._predict import run_ensemble
 from digital_twins.patient_modeling._priors import growth_priors
 from digital_twins.patient_modeling._scans import Visit
 from digital_twins.patient_modeling._simulator import Simulator
-from digital_twins.records import parse_treatment
+from digital_twins.records import Treatment, parse_treatment
 
 Figure = tuple[str, float, str, float | None]
 SHAPE, SPACING_MM = (36, 116, 77), (3.0, 1.5, 1.5)
@@ -326,26 +327,40 @@ def _twin_figures(mask: np.ndarray, distance: np.ndarray) -> Iterator[Figure]:
     volume_cm3 = 4.0 / 3.0 * np.pi * 15.0**3 / 1000.0
     simulator = Simulator(Mask(mask, affine), distance.astype(np.float32), volume_cm3)
     belief = Belief.from_priors(growth_priors("glioma"))
-    history = [
-        parse_treatment({"type": "radiation", "total_dose_gy": 60, "fractions": 30, "day": 14}),
-    ]
-    truth = {
-        **belief.values,
-        "diffusion_mm2_per_day": 0.06,
-        "proliferation_per_day": 0.035,
-        "alpha_per_gy": 0.02,
-    }
-    days = np.array([30.0, 60.0, 90.0, 120.0])
-    visits = [
-        Visit(day, simulator.volume_cm3(state), state[1:-1, 1:-1, 1:-1] >= 0.16, str(day), "given")
-        for day, state in simulator.states(truth, history, days)
-    ]
-    start = time.process_time()
-    fit = calibrate(simulator, visits, history, belief)
-    yield "calibrate_4_parameters_4_visits", time.process_time() - start, "cpu-s", None
-    yield "calibrate_model_runs", float(fit.evaluations), "1", None
+    radiation = [parse_treatment({"type": "radiation", "total_dose_gy": 60, "fractions": 30, "day": 14})]
+    drug = [parse_treatment({"drug": "temozolomide", "dose_mg_m2": 75, "schedule": "daily", "cycles": 42})]
+    yield from _calibration_figures(simulator, belief, drug, truth={"drug_sensitivity": 0.3})
+    yield from _calibration_figures(simulator, belief, radiation, truth={"alpha_per_gy": 0.02})
     members = belief.sample(48, seed=0)
     weeks = np.arange(0.0, 181.0, 7.0)
     start = time.process_time()
-    run_ensemble(simulator, members, history, weeks)
+    run_ensemble(simulator, members, radiation, weeks)
     yield "ensemble_48_members_180d", time.process_time() - start, "cpu-s", None
+
+
+def _calibration_figures(
+    simulator: Simulator, belief: Belief, history: list[Treatment], *, truth: dict[str, float]
+) -> Iterator[Figure]:
+    """Four visits, by exact derivatives and by differences; in CPU seconds and in runs of the model."""
+    values = {**belief.values, "diffusion_mm2_per_day": 0.06, "proliferation_per_day": 0.035, **truth}
+    days = np.array([30.0, 60.0, 90.0, 120.0])
+    visits = [
+        Visit(day, simulator.volume_cm3(state), state[1:-1, 1:-1, 1:-1] >= 0.16, str(day), "given")
+        for day, state in simulator.states(values, history, days)
+    ]
+
+    def fit(jacobian: str) -> Calibrated:
+        found = calibrate(simulator, visits, history, belief, settings=CalibrationSettings(jacobian=jacobian))
+        assert found.jacobian == jacobian
+        return found
+
+    once = _cpu_s(lambda: simulator.volumes_cm3(belief.values, history, days), 9)
+    fits = {jacobian: fit(jacobian) for jacobian in ("tangent", "finite_difference")}
+    rounds = [{jacobian: _cpu_s(partial(fit, jacobian), 1) for jacobian in fits} for _ in range(3)]
+    for jacobian, found in fits.items():
+        seconds = min(each[jacobian] for each in rounds)
+        name = f"calibrate_{len(found.belief.calibrated)}_parameters_4_visits_{jacobian}"
+        yield name, seconds, "cpu-s", None
+        yield f"{name}_runs", float(found.evaluations), "1", None
+        yield f"{name}_run_equivalents", seconds / once, "1", None
+        yield f"{name}_cost", found.cost, "1", None

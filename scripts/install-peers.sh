@@ -11,7 +11,12 @@ torch=torch==2.13.0
 monai=monai==1.6.1
 dcmqi=dcmqi==1.5.7 # independent reader of SR and SEG
 fhir_resources=fhir.resources==8.3.0 # the other validator, for the benchmark
+dicognito=dicognito==0.19.0 # another de-identifier, for the benchmark
 jax=jax==0.10.2 # the second implementation of the solver
+tink=tink==1.16.1 # Google's AEAD, to open our encrypted files
+moto=moto==5.2.5 # simulates AWS KMS
+boto3=boto3==1.44.8
+keyring=keyring==25.7.0
 dicom3tools=dicom3tools==20260927 # a dciodvfy that knows label map segmentations; Debian's is older
 ohif=@ohif/app@3.13.2 # prebuilt viewer
 beside=logical-unification==0.4.7 # owns the import name 'unification': our wheel has to install beside it
@@ -62,7 +67,8 @@ has_python() { "$bin/python" -c "from importlib.metadata import version as v; im
 install_python() {
   [ -x "$bin/pip" ] || fail "$bin/pip is missing: run make test first"
   # torch first and by itself: a plain pip call takes a CPU build where the index offers one.
-  for package in "$torch" "$monai" "$dcmqi" "$jax" "$fhir_resources" "$dicom3tools"; do
+  for package in "$torch" "$monai" "$dcmqi" "$jax" "$fhir_resources" "$dicom3tools" \
+    "$dicognito" "$tink" "$boto3" "$moto" "$keyring"; do
     if has_python "$package"; then say "$package is there"; continue; fi
     say "installing $package"
     "$bin/pip" install --quiet "$package"

@@ -116,6 +116,21 @@ def test_a_history_under_which_the_typical_tumour_dies_out_is_still_fitted() -> 
     assert np.abs(result.residuals).max() < 1.0
 
 
+def test_visits_in_any_order_of_time_give_the_same_fit() -> None:
+    """Times that do not rise are put in order, not fitted as they come."""
+    mixed = new_twin()
+    scans = seen().scans
+    result = mixed.calibrate([scans[2], scans[0], scans[3], scans[1]], settings=VOLUMES, seed=5)
+    assert result.days == DAYS
+    expected = calibrated("map").calibration
+    assert result.residuals == expected.residuals
+    assert {n: e.value for n, e in result.estimates.items()} == {
+        n: e.value for n, e in expected.estimates.items()
+    }
+    with pytest.raises(InputError, match="before the twin's last observation"):
+        mixed.assimilate(ball(15.0, shape=(16, 32, 32))[1], day=5.0)
+
+
 def test_bounds_hold_and_contradictory_ones_are_refused() -> None:
     twin = new_twin()
     bounded = CalibrationSettings(observations=("volume",), bounds={K: (0.04, 0.05)})

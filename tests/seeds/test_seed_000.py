@@ -12,6 +12,7 @@ import pytest
 from seed_blocks import block
 
 from digital_twins.config import load_settings
+from digital_twins.patient_modeling import TumorTwinPipeline
 from digital_twins.samples import sample_patient
 from digital_twins.server import Node
 
@@ -129,3 +130,23 @@ def test_dicom_reading_block(
     assert "Patient: Sample^Lung" in printed or "Patient: Lung" in printed
     assert f"Volume shape: {sample.image.array.shape}" in printed
     assert (namespace["volume"] == sample.image.array).all()
+
+
+def test_model_documentation(
+    seeds: Path, lung_files: Path, tmp_path: Path, run_block: Callable[[str, dict[str, Any], Path], str]
+) -> None:
+    twin = TumorTwinPipeline().create_twin(
+        patient_id=MRN,
+        imaging_data={"ct": lung_files / "image.nii.gz"},
+        tumor_segmentation=lung_files / "tumor_mask.nii.gz",
+    )
+    source = block(seeds, "000", "Model Documentation").with_substitutions(
+        {"/docs/regulatory/": f"{tmp_path}/"}
+    )
+    namespace: dict[str, Any] = {"patient_dt": twin}
+    run_block(source, namespace, tmp_path)
+    card = namespace["model_card"]
+    assert {"Intended use", "Validation", "Limitations", "Parameters"} <= set(card.sections)
+    assert "not calibrated" in card.sections["Validation"][0]
+    assert len(list(tmp_path.glob("*.md"))) == 8
+    assert "class C" in (tmp_path / "04-soup.md").read_text(encoding="utf-8")

@@ -97,3 +97,39 @@ def test_belief_samples_follow_mean_and_covariance() -> None:
     assert estimate.source == "calibrated"
     assert estimate.low < estimate.value < estimate.high
     assert belief.estimates()["fixed"].fixed
+
+
+def test_exact_derivatives_give_the_same_mode_and_are_not_asked_for_twice() -> None:
+    days = np.linspace(0.0, 30.0, 12)
+    priors = [_prior("size", 1.0, 2.0), _prior("rate", 0.02, 2.0)]
+    asked: list[tuple[float, float]] = []
+
+    def residuals(p):
+        return (p["size"] * np.exp(-p["rate"] * days) - 5.0 * np.exp(-0.1 * days)) / 0.05
+
+    def derivatives(p):
+        asked.append((p["size"], p["rate"]))
+        curve = p["size"] * np.exp(-p["rate"] * days) / 0.05
+        return residuals(p), np.stack([curve, -p["rate"] * days * curve], axis=1)
+
+    plain = fit_least_squares(residuals, priors)
+    exact = fit_least_squares(residuals, priors, derivatives=derivatives)
+    assert np.exp(exact.log_mean) == pytest.approx([5.0, 0.1], rel=1e-3)
+    assert np.sqrt(np.diag(exact.log_covariance)) == pytest.approx(
+        np.sqrt(np.diag(plain.log_covariance)), rel=0.02
+    )
+    assert len(set(asked)) == len(asked), "the covariance takes the derivatives of the search's last step"
+    assert exact.jacobian == pytest.approx(
+        derivatives(dict(zip(exact.names, np.exp(exact.log_mean), strict=True)))[1]
+    )
+
+
+def test_the_search_ends_where_the_posterior_cannot_tell_the_difference() -> None:
+    """A slightly bent problem: within 0.03 standard deviations of the minimum that a fine search finds."""
+    prior = _prior("a", 1.0, 1.0)
+    seen = np.array([2.0, 2.6, 3.1])
+    fit = fit_least_squares(lambda p: (p["a"] ** 1.5 - seen) / 0.4, [prior])
+    logs = np.linspace(fit.log_mean[0] - 0.3, fit.log_mean[0] + 0.3, 60_001)
+    cost = 0.5 * (((np.exp(logs)[:, None] ** 1.5 - seen) / 0.4) ** 2).sum(axis=1) + 0.5 * logs**2
+    away = abs(logs[cost.argmin()] - fit.log_mean[0])
+    assert away < 0.04 * math.sqrt(fit.log_covariance[0, 0])

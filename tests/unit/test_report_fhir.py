@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 
 import pytest
 
+from digital_twins.fhir import FhirError
 from digital_twins.fhir.validation import ResourceValidation
 from digital_twins.reports import RESEARCH_USE, render_fhir
 from report_samples import sample_report
@@ -159,3 +161,7 @@ def test_the_node_files_it_and_a_second_filing_changes_nothing(bundle, tmp_path)
 
 def test_what_is_written_back_breaks_no_rule_of_the_base(bundle):
     ResourceValidation().check(bundle)
+    broken = copy.deepcopy(bundle)
+    broken["entry"][0]["resource"]["status"] = 7
+    with pytest.raises(FhirError):
+        ResourceValidation().check(broken)

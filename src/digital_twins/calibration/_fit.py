@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from digital_twins._errors import InputError
 from digital_twins.calibration._identifiability import Identifiability, identifiability
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
     from digital_twins.calibration._belief import Prior
 
@@ -23,6 +24,15 @@ FloatArray = NDArray[np.float64]
 _FORWARD_STEP = 0.02
 _CENTRAL_STEP = 0.1
 _MISSED = 3.0
+_NEAR_ENOUGH = 0.03
+"""Distance to the mode, in standard deviations of the posterior, at which the search ends."""
+_NEAR_IN_NOISE = 0.1
+"""The same where no step goes downhill any more: the residuals have kinks of the size of the step."""
+_WELL_PREDICTED = 0.2
+_LEAST_DAMPING = 1.0e-4
+
+Derivatives = Callable[[Mapping[str, float]], tuple[FloatArray, FloatArray]]
+"""Parameter values by name -> residuals, and their derivatives by the parameters' logarithms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +50,7 @@ class Fit:
     cost
         Half the sum of squares, of data and prior together.
     evaluations
-        How often the model was run.
+        How often the model was run; a run with exact derivatives counts once more for each parameter.
     converged, message
         Whether the search ended at a mode; otherwise the message names the remedy.
     identifiability
@@ -72,28 +82,34 @@ class _Problem:
         residuals: Callable[[Mapping[str, float]], FloatArray],
         priors: Sequence[Prior],
         prior_weight: float,
+        derivatives: Derivatives | None,
     ) -> None:
-        self._residuals, self.weight = residuals, prior_weight
+        self._residuals, self.weight, self._derivatives = residuals, prior_weight, derivatives
         self.priors = tuple(priors)
         self.spread = np.array([p.log_sd for p in priors])
         self.centre = np.log([p.median for p in priors])
         self.low = (np.log([p.low for p in priors]) - self.centre) / self.spread
         self.high = (np.log([p.high for p in priors]) - self.centre) / self.spread
         self.evaluations = 0
+        self._last: tuple[FloatArray, FloatArray] | None = None
 
     def data(self, z: FloatArray) -> FloatArray:
         """Data residuals; raises if the model gives something else than numbers at the start."""
         self.evaluations += 1
+        return np.asarray(self._residuals(self._named(z)), dtype=np.float64)
+
+    def _named(self, z: FloatArray) -> dict[str, float]:
         logs = self.centre + self.spread * z
-        named = {p.name: math.exp(value) for p, value in zip(self.priors, logs, strict=True)}
-        return np.asarray(self._residuals(named), dtype=np.float64)
+        return {p.name: math.exp(value) for p, value in zip(self.priors, logs, strict=True)}
 
     def cost(self, data: FloatArray, z: FloatArray) -> float:
         value = 0.5 * float(data @ data + self.weight * (z @ z))
         return value if math.isfinite(value) else math.inf
 
     def jacobian(self, z: FloatArray, data: FloatArray) -> FloatArray:
-        """Forward differences, stepping inwards at a bound."""
+        """Exact where derivatives are given, else forward differences, stepping inwards at a bound."""
+        if self._derivatives is not None:
+            return self._exact(z, self._derivatives)
         columns = []
         for i in range(z.size):
             step = _FORWARD_STEP if z[i] + _FORWARD_STEP <= self.high[i] else -_FORWARD_STEP
@@ -102,8 +118,10 @@ class _Problem:
             columns.append((self.data(moved) - data) / step)
         return np.stack(columns, axis=1)
 
-    def central_jacobian(self, z: FloatArray) -> FloatArray:
-        """Differences over a width that averages out the grid; used for the covariance."""
+    def final_jacobian(self, z: FloatArray) -> FloatArray:
+        """For the covariance: exact, or differences over a width that averages out the grid."""
+        if self._derivatives is not None:
+            return self._exact(z, self._derivatives)
         columns = []
         for i in range(z.size):
             up, down = z.copy(), z.copy()
@@ -112,12 +130,21 @@ class _Problem:
             columns.append((self.data(up) - self.data(down)) / (up[i] - down[i]))
         return np.stack(columns, axis=1)
 
+    def _exact(self, z: FloatArray, derivatives: Derivatives) -> FloatArray:
+        if self._last is not None and np.array_equal(self._last[0], z):
+            return self._last[1]
+        self.evaluations += 1 + z.size
+        found = np.asarray(derivatives(self._named(z))[1] * self.spread, dtype=np.float64)
+        self._last = z.copy(), found
+        return found
+
 
 def fit_least_squares(
     residuals: Callable[[Mapping[str, float]], FloatArray],
     priors: Sequence[Prior],
     *,
     prior_weight: float = 1.0,
+    derivatives: Derivatives | None = None,
     more_starts: int = 24,
     max_iterations: int = 30,
     progress: Callable[[float, str], None] | None = None,
@@ -126,7 +153,9 @@ def fit_least_squares(
     """Find the posterior mode of positive parameters and its Laplace covariance.
 
     Minimises ``|r(p)|^2/2 + w |z|^2/2`` with ``z = (log p - log median)/log_sd`` by Levenberg-Marquardt
-    (Marquardt 1963, doi:10.1137/0111030) with finite differences, projected on the bounds.
+    (Marquardt 1963, doi:10.1137/0111030), projected on the bounds. Where the cost along a step is not what
+    the linear model says, the step's length is corrected once by a parabola. The search ends 0.03 standard
+    deviations of the posterior from the mode, as its linear model has it.
 
     Parameters
     ----------
@@ -137,6 +166,10 @@ def fit_least_squares(
     prior_weight
         w, above 0: 1 gives the posterior mode, 0.01 the likelihood with priors ten times as wide, that only
         keep the search from running away.
+    derivatives
+        Parameter values by name -> residuals and their exact derivatives by the logarithms of the parameters,
+        [residual, parameter] in the order of ``priors``. Without it both the search and the covariance use
+        finite differences.
     more_starts
         When the mode misses the data by more than three standard deviations (the search may have stopped on a
         plateau, as where a tumour dies out), so many draws from the priors are tried, and the search begins
@@ -153,19 +186,8 @@ def fit_least_squares(
     concurrent.futures.CancelledError
         When ``cancelled`` said so.
     """
-    if not priors or any(p.fixed for p in priors):
-        raise InputError(
-            "There is no free parameter to fit.",
-            "A fixed parameter has no uncertainty that data could reduce.",
-            "Pass priors with log_sd > 0 only.",
-        )
-    if not prior_weight > 0.0:
-        raise InputError(
-            "The weight of the priors cannot be used.",
-            f"It is {prior_weight:g}; without any, directions that the data do not determine have no end.",
-            "Use 1, or a small positive weight.",
-        )
-    problem = _Problem(residuals, priors, prior_weight)
+    _refuse_unfit(priors, prior_weight)
+    problem = _Problem(residuals, priors, prior_weight, derivatives)
     z = np.zeros(len(priors))
     data = problem.data(z)
     if data.size == 0 or not np.all(np.isfinite(data)):
@@ -182,11 +204,31 @@ def fit_least_squares(
             other = _search(problem, *again, (max_iterations, tell, cancelled))
             if problem.cost(other[1], other[0]) < problem.cost(data, z):
                 z, data, converged = other
-    jacobian = problem.central_jacobian(z)
+    return _fit_at(problem, z, data, converged=converged)
+
+
+def _refuse_unfit(priors: Sequence[Prior], prior_weight: float) -> None:
+    if not priors or any(p.fixed for p in priors):
+        raise InputError(
+            "There is no free parameter to fit.",
+            "A fixed parameter has no uncertainty that data could reduce.",
+            "Pass priors with log_sd > 0 only.",
+        )
+    if not prior_weight > 0.0:
+        raise InputError(
+            "The weight of the priors cannot be used.",
+            f"It is {prior_weight:g}; without any, directions that the data do not determine have no end.",
+            "Use 1, or a small positive weight.",
+        )
+
+
+def _fit_at(problem: _Problem, z: FloatArray, data: FloatArray, *, converged: bool) -> Fit:
+    """Return the mode with its Laplace covariance."""
+    jacobian = problem.final_jacobian(z)
     information = jacobian.T @ jacobian
-    covariance = _inverse(information + prior_weight * np.eye(z.size))
+    covariance = _inverse(information + problem.weight * np.eye(z.size))
     full = _inverse(information + np.eye(z.size)) * np.outer(problem.spread, problem.spread)
-    names = tuple(p.name for p in priors)
+    names = tuple(p.name for p in problem.priors)
     return Fit(
         names=names,
         log_mean=problem.centre + problem.spread * z,
@@ -239,23 +281,49 @@ def _search(
         jacobian = problem.jacobian(z, data)
         gradient = jacobian.T @ data + problem.weight * z
         hessian = jacobian.T @ jacobian + problem.weight * np.eye(z.size)
+        newton = np.clip(z - np.linalg.solve(hessian, gradient), problem.low, problem.high)
+        distance = math.sqrt(max(0.0, float(gradient @ (z - newton))))
+        if distance < _NEAR_ENOUGH:
+            return z, data, True
         accepted = False
         while not accepted and damping < 1e6:
-            step = -np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), gradient)
-            trial = np.clip(z + step, problem.low, problem.high)
-            trial_data = problem.data(trial)
+            damped = hessian + damping * np.diag(np.diag(hessian))
+            step = np.asarray(-np.linalg.solve(damped, gradient), dtype=np.float64)
+            trial, trial_data = _better_length(problem, (z, cost), step, gradient)
             trial_cost = problem.cost(trial_data, trial)
             accepted = trial_cost <= cost
-            damping = max(damping / 5.0, 1e-8) if accepted else damping * 4.0
+            damping = max(damping / 5.0, _LEAST_DAMPING) if accepted else damping * 4.0
+            if not accepted and distance < _NEAR_IN_NOISE:
+                break
         if progress is not None:
             progress((iteration + 1) / limit, f"iteration {iteration + 1}: cost {min(cost, trial_cost):.4g}")
         if not accepted:
-            return z, data, True  # no direction improves: the mode, to the precision of the differences
+            return z, data, True  # no direction improves: the mode, to the precision of the derivatives
         moved, gain = float(np.abs(trial - z).max()), cost - trial_cost
         z, data, cost = trial, trial_data, trial_cost
         if moved < 1e-3 or gain < 1e-6 * (1.0 + cost):
             return z, data, True
     return z, data, False
+
+
+def _better_length(
+    problem: _Problem, start: tuple[FloatArray, float], step: FloatArray, gradient: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return where a step leads, and its residuals: corrected once where a parabola says another length."""
+    z, cost = start
+    trial = np.clip(z + step, problem.low, problem.high)
+    data = problem.data(trial)
+    fall = float(gradient @ (z - trial))
+    bend = problem.cost(data, trial) - cost + fall  # half the second derivative along the step
+    if fall <= 0.0 or not math.isfinite(bend):
+        return trial, data
+    share = min(2.0, max(0.1, 0.5 * fall / bend)) if bend > 0.25 * fall else 2.0
+    if abs(share - 1.0) <= _WELL_PREDICTED:
+        return trial, data
+    other = np.clip(z + share * (trial - z), problem.low, problem.high)
+    other_data = problem.data(other)
+    better = problem.cost(other_data, other) < problem.cost(data, trial)
+    return (other, other_data) if better else (trial, data)
 
 
 def _message(problem: _Problem, z: FloatArray, data: FloatArray, *, converged: bool) -> str:

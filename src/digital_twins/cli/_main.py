@@ -17,6 +17,7 @@ from digital_twins.cli import (
     _build,
     _cite,
     _config,
+    _deid,
     _demo,
     _dicom,
     _doctor,
@@ -49,7 +50,7 @@ def build_app() -> typer.Typer:
     )
     rooms = (
         *(_demo, _serve, _doctor, _config, _sample, _build, _simulate, _cite),
-        *(_growth, _dicom, _fhir, _hl7, _audit, _auth),
+        *(_growth, _dicom, _fhir, _hl7, _deid, _audit, _auth),
     )
     for room in rooms:
         room.register(app)

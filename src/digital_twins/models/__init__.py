@@ -16,6 +16,10 @@ if TYPE_CHECKING:
         TumourState as TumourState,
         trajectory_with_dead_cells as trajectory_with_dead_cells,
     )
+    from digital_twins.models._clearance_tangents import (
+        TumourTangents as TumourTangents,
+        tangents_with_dead_cells as tangents_with_dead_cells,
+    )
     from digital_twins.models._clones import (
         TwoCloneModel as TwoCloneModel,
         clone_log_survival as clone_log_survival,
@@ -177,6 +181,8 @@ _WHERE = {
         "digital_twins.models._radiobiology",
     ),
     "TumourState": "digital_twins.models._clearance",
+    "TumourTangents": "digital_twins.models._clearance_tangents",
+    "tangents_with_dead_cells": "digital_twins.models._clearance_tangents",
     "trajectory_with_dead_cells": "digital_twins.models._clearance",
     "volume_above_mm3": "digital_twins.models._level",
 }

@@ -151,10 +151,28 @@ def trajectory_with_dead_cells(
     InputError
         As the model's trajectory; or a half-life that is not positive, or another carrying capacity.
     """
-    if not (math.isfinite(clearance_half_life_days) and clearance_half_life_days > 0.0):
+    refuse_clearance(model, clearance_half_life_days)
+    days = np.asarray(output_days, dtype=np.float64)
+    first = first_kill(forcing, drugs=drugs_leave_dead_cells)
+    if first is None:
+        return (
+            TumourState(day, living)
+            for day, living in model.trajectory(density, domain, days, forcing=forcing, tolerance=tolerance)
+        )
+    stops = clearance_stops(days, forcing, first)
+    rate = math.log(2.0) / clearance_half_life_days
+    states = model.trajectory(density, domain, stops, forcing=forcing, tolerance=tolerance)
+    stretches = _stretches(stops, forcing, (model.proliferation_rate, rate), drugs=drugs_leave_dead_cells)
+    return _follow(states, (stops, days, first), forcing, stretches)
+
+
+def refuse_clearance(model: ReactionDiffusionModel, half_life_days: float | None) -> None:
+    """Raise when the clearance of dead cells cannot be computed; None stands for no dead cells."""
+    half_life = 1.0 if half_life_days is None else half_life_days
+    if not (math.isfinite(half_life) and half_life > 0.0):
         raise InputError(
             "The clearance of dead cells cannot be computed.",
-            f"Their half-life is {clearance_half_life_days:g} days.",
+            f"Their half-life is {half_life:g} days.",
             "Use a positive number of days.",
         )
     if model.carrying_capacity != 1.0:
@@ -163,21 +181,9 @@ def trajectory_with_dead_cells(
             f"The model's carrying capacity is {model.carrying_capacity:g}.",
             "Use a carrying capacity of 1.",
         )
-    days = np.asarray(output_days, dtype=np.float64)
-    first = _first_kill(forcing, drugs=drugs_leave_dead_cells)
-    if first is None:
-        return (
-            TumourState(day, living)
-            for day, living in model.trajectory(density, domain, days, forcing=forcing, tolerance=tolerance)
-        )
-    stops = _stops(days, forcing, first)
-    rate = math.log(2.0) / clearance_half_life_days
-    states = model.trajectory(density, domain, stops, forcing=forcing, tolerance=tolerance)
-    stretches = _stretches(stops, forcing, (model.proliferation_rate, rate), drugs=drugs_leave_dead_cells)
-    return _follow(states, (stops, days, first), forcing, stretches)
 
 
-def _first_kill(forcing: Forcing, *, drugs: bool) -> float | None:
+def first_kill(forcing: Forcing, *, drugs: bool) -> float | None:
     """Day from which dead cells are left, not before 0; None where none are."""
     days = [
         *forcing.jump_days.tolist(),
@@ -189,7 +195,7 @@ def _first_kill(forcing: Forcing, *, drugs: bool) -> float | None:
     return min(days) if days else None
 
 
-def _stops(days: FloatArray, forcing: Forcing, first: float) -> FloatArray:
+def clearance_stops(days: FloatArray, forcing: Forcing, first: float) -> FloatArray:
     """Output days, days of survival maps, and a day a week from the first kill on."""
     last = float(days[-1]) if days.size else 0.0
     maps = [jump.day for jump in forcing.survival_maps if 0.0 <= jump.day < last]

@@ -51,6 +51,8 @@ class Direction:
         Derivatives of the survival maps, in the order of ``Forcing.survival_maps``; None for those that stay.
     initial_density
         Derivative of the initial density, of the domain's shape.
+    clearance_half_life_days
+        Derivative of the half-life of dead cells, for :func:`tangents_with_dead_cells` only.
     """
 
     diffusion_coefficient: float = 0.0
@@ -60,6 +62,7 @@ class Direction:
     amplitude_per_day: ArrayLike | None = None
     survival: Sequence[Array | None] = ()
     initial_density: ArrayLike | None = None
+    clearance_half_life_days: float = 0.0
 
 
 def density_tangents(
@@ -186,15 +189,12 @@ class _Sweep:
 
         forcing = self._forcing
         jump_day, jump_log, dose_day, term, amplitude, decay = event_arrays(forcing)
-        growth = np.array([float(d.proliferation_rate) for d in self._directions])
-        jumps = _rows([d.jump_log_survival for d in self._directions], forcing.jump_days)
-        doses = _rows([d.amplitude_per_day for d in self._directions], forcing.dose_days)
         found = moebius_tangents(
             times,
             (jump_day, jump_log),
             (dose_day, term, amplitude, decay),
             float(self._model.proliferation_rate),
-            (growth, jumps, doses),
+            event_seeds(self._directions, forcing),
         )
         return tuple(found)
 
@@ -293,6 +293,18 @@ def _composed(first: list[Array], others: list[Array]) -> tuple[Any, ...]:
         by_gain = by_gain * a + gain * by_a
         gain, saturation = gain * a, saturation + gain * b
     return gain, saturation, by_gain, by_saturation
+
+
+def event_seeds(
+    directions: Sequence[Direction], forcing: Forcing
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Derivatives of the growth rate, the jumps' logs and the doses' amplitudes along the directions.
+
+    [direction], [direction, jump] and [direction, dose], both sorted as ``event_arrays`` sorts them.
+    """
+    growth = np.array([float(d.proliferation_rate) for d in directions])
+    jumps = _rows([d.jump_log_survival for d in directions], forcing.jump_days)
+    return growth, jumps, _rows([d.amplitude_per_day for d in directions], forcing.dose_days)
 
 
 def _rows(given: list[Any], days: FloatArray) -> FloatArray:

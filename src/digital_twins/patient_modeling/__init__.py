@@ -41,6 +41,10 @@ if TYPE_CHECKING:
         VisitImage as VisitImage,
         cellularity_from_adc as cellularity_from_adc,
     )
+    from digital_twins.patient_modeling._without_identity import (
+        NewIdentity as NewIdentity,
+        twin_without_identity as twin_without_identity,
+    )
 
 _ROOM = "digital_twins.patient_modeling"
 _WHERE = {
@@ -52,6 +56,7 @@ _WHERE = {
     "CalibrationSettings": f"{_ROOM}._calibrate",
     **dict.fromkeys(("MIGRATIONS", "TwinRegistry", "TwinVersion"), f"{_ROOM}._registry"),
     "Estimate": "digital_twins.calibration",
+    **dict.fromkeys(("NewIdentity", "twin_without_identity"), f"{_ROOM}._without_identity"),
     "PatientTwin": f"{_ROOM}._twin",
     "Prediction": f"{_ROOM}._predict",
     **dict.fromkeys(("TensorField", "Tissue"), f"{_ROOM}._tissue"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,6 +47,8 @@ FloatArray = NDArray[np.float64]
 
 METHODS = ("map", "lm", "bayesian")
 """Posterior mode with Laplace's interval, bounded likelihood alone, and samples of the posterior."""
+JACOBIANS = ("tangent", "finite_difference")
+"""Exact derivatives where the model has them, and differences of model runs."""
 WEAK_PRIOR = 0.1
 """Weight of the priors under ``lm``: as if they were three times as wide, so that the search has an end."""
 _MEMBERS_NOW = 64
@@ -68,17 +71,22 @@ class CalibrationSettings:
         Parameter to (low, high), within its prior's bounds.
     max_iterations
         Of the search for the mode.
+    jacobian
+        ``"tangent"``: exact derivatives of the model, where it has them for all that is compared and given
+        (not for ``"shape"``, surgery, immunotherapy and dose maps, which take differences);
+        ``"finite_difference"``: always differences. ``CalibrationResult.jacobian`` says which were used.
 
     Raises
     ------
     InputError
-        When an observation is not known, or there is none.
+        When an observation or a Jacobian is not known, or there is no observation.
     """
 
     particles: int = 256
     observations: tuple[str, ...] = DEFAULT_OBSERVATIONS
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     max_iterations: int = 30
+    jacobian: str = "tangent"
 
     def __post_init__(self) -> None:
         if not self.observations or not set(self.observations) <= set(OBSERVATIONS):
@@ -86,6 +94,12 @@ class CalibrationSettings:
                 "The observations of a calibration are not known.",
                 f"Asked were: {', '.join(self.observations) or 'none'}.",
                 f"Use some of {', '.join(OBSERVATIONS)}.",
+            )
+        if self.jacobian not in JACOBIANS:
+            raise InputError(
+                f"The Jacobian '{str(self.jacobian)[:40]}' is not known.",
+                f"There are: {', '.join(JACOBIANS)}.",
+                "Use 'tangent'.",
             )
 
 
@@ -107,6 +121,8 @@ class Calibrated:
         Standard deviation of the logarithm of the modelled volume on the last visit's day.
     sampling
         How the samples came to be, where there are any.
+    jacobian
+        What the search for the mode used; None where there was no search.
     """
 
     belief: Belief
@@ -119,6 +135,7 @@ class Calibrated:
     observations: tuple[str, ...]
     volume_log_sd: float
     sampling: SamplingReport | None = None
+    jacobian: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,9 +231,11 @@ def calibrate(
     names = informed_names(treatments, visits[-1].day)
     priors = [p for p in fresh.priors if p.name in names and not p.fixed]
     likelihood = Likelihood(simulator, visits, treatments, fresh.values, observations=settings.observations)
+    tangents = settings.jacobian == "tangent" and likelihood.tangents_missing is None
     fit = fit_least_squares(
         likelihood,
         priors,
+        derivatives=partial(likelihood.with_tangents, names=[p.name for p in priors]) if tangents else None,
         prior_weight=WEAK_PRIOR if method == "lm" else 1.0,
         max_iterations=settings.max_iterations,
         progress=watch.part(0.0, 0.2 if method == "bayesian" else 1.0),
@@ -232,6 +251,7 @@ def calibrate(
         information=fit.identifiability,
         observations=likelihood.kinds,
         volume_log_sd=_modelled_log_sd(fit, len(visits), float(likelihood.volume_log_sd[-1])),
+        jacobian="tangent" if tangents else "finite_difference",
     )
     if method != "bayesian":
         return found
@@ -368,4 +388,5 @@ def summary(
         observations=found.observations,
         information=found.information,
         sampling=found.sampling,
+        jacobian=found.jacobian,
     )

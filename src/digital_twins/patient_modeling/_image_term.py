@@ -139,5 +139,15 @@ class ImageTerm:
             model = model * max(0.0, float(model @ self._seen) / max(float(model @ model), 1e-12))
         return np.asarray(model - self._seen)
 
+    def with_tangents(self, modelled: FloatArray, moved: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Residuals, and their derivatives where the block means move by ``moved`` [block, direction]."""
+        model, along = self._white(modelled), self._white(moved)
+        if self.kind != "uptake":
+            return model - self._seen, along
+        square, product = max(float(model @ model), 1e-12), float(model @ self._seen)
+        factor = max(0.0, product / square)
+        by_factor = (along.T @ self._seen - 2.0 * factor * (along.T @ model)) / square if factor else 0.0
+        return factor * model - self._seen, factor * along + np.multiply.outer(model, by_factor)
+
     def _white(self, values: FloatArray) -> FloatArray:
         return np.asarray(solve_triangular(self._root, values, lower=True, check_finite=False))

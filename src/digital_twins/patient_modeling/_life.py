@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING
 
 from digital_twins import __version__
 from digital_twins._errors import NotFoundError
+from digital_twins.patient_modeling._calibrate import volume_estimate
+from digital_twins.patient_modeling._snapshot import Provenance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from digital_twins.calibration import Estimate
-    from digital_twins.patient_modeling._snapshot import Snapshot
+    from digital_twins.patient_modeling._calibrate import Calibrated
+    from digital_twins.patient_modeling._scans import Visit
+    from digital_twins.patient_modeling._snapshot import CalibrationResult, Snapshot
+    from digital_twins.records import Treatment
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,3 +148,41 @@ def _more(these: Sequence[str], those: Sequence[str]) -> tuple[str, ...]:
         else:
             extra.append(label)
     return tuple(extra)
+
+
+def calibrated(
+    before: Snapshot,
+    found: Calibrated,
+    result: CalibrationResult,
+    *,
+    visits: tuple[Visit, ...],
+    treatments: tuple[Treatment, ...],
+) -> Snapshot:
+    """Return the version that a calibration or assimilation makes of the one before."""
+    return replace(
+        before,
+        version=result.version,
+        created_utc=datetime.now(tz=UTC),
+        belief=found.belief,
+        visits=visits,
+        treatment_history=treatments,
+        current_volume_cm3=volume_estimate(
+            result.modelled_cm3[-1], found.volume_log_sd, source="modelled on the last visit's day"
+        ),
+        calibration=result,
+    )
+
+
+def with_provenance(made: Snapshot, before: Snapshot, *, notes: Sequence[str], seed: int) -> Snapshot:
+    """Return a calibrated version with the content of its scans, what was assumed, and its parent."""
+    scans = {f"scan_day_{visit.day:g}": visit.digest for visit in made.visits}
+    images = {f"{i.kind}_day_{visit.day:g}": i.digest for visit in made.visits for i in visit.images}
+    assumed = [f"{t.label}: {text}" for t in made.treatment_history for text in t.assumptions]
+    provenance = Provenance(
+        inputs={**before.provenance.inputs, **scans, **images},
+        software_version=__version__,
+        seed=seed,
+        parent_version=before.version,
+        notes=tuple(dict.fromkeys((*before.provenance.notes, *notes, *assumed))),
+    )
+    return replace(made, provenance=provenance)

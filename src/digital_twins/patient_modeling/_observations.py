@@ -14,12 +14,14 @@ from scipy.spatial import cKDTree
 
 from digital_twins.patient_modeling._image_term import EDGE_SD_MM, REGISTRATION_SD_MM, ImageTerm
 from digital_twins.patient_modeling._simulator import DETECTION_THRESHOLD
+from digital_twins.patient_modeling._simulator_tangents import not_covered, observed_tangents
 from digital_twins.patient_modeling._volume_noise import PATCH_MM2, volume_log_sd
 from digital_twins.units import mm3_to_cm3
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from digital_twins.models import TumourState
     from digital_twins.patient_modeling._scans import Visit
     from digital_twins.patient_modeling._simulator import Simulator
     from digital_twins.records import Treatment
@@ -35,6 +37,7 @@ GROWTH_DISCREPANCY = 0.15
 """Standard deviation of a patch's growth over the mean growth that the model does not explain (tumours
 prefer directions for reasons that it does not know), an assumption; it persists over the visits."""
 _FEWEST, _MOST = 8, 16
+_FAINTEST = 1.0e-6
 _LEAST_VOXELS = 100
 
 
@@ -177,7 +180,8 @@ class Likelihood:
         self._days = np.array([v.day for v in visits])
         self._observed = np.log([v.volume_cm3 for v in visits])
         self.volume_log_sd = volume_log_sd([v.volume_cm3 for v in visits])
-        self._floor = 0.1 * mm3_to_cm3(simulator.domain.voxel_volume_mm3)
+        self._voxel_cm3 = mm3_to_cm3(simulator.domain.voxel_volume_mm3)
+        self._floor = 0.1 * self._voxel_cm3
         self._with_volume = "volume" in observations
         large = any(np.count_nonzero(v.mask) >= _LEAST_VOXELS for v in visits)
         patches = surface_patches(simulator) if "shape" in observations and large else None
@@ -199,30 +203,99 @@ class Likelihood:
 
     def __call__(self, parameters: Mapping[str, float]) -> FloatArray:
         """Residuals in standard deviations, volumes first, visits in order of day."""
-        from digital_twins.patient_modeling._observation_kernels import patch_volumes
-
         named = {**self._fixed, **parameters}
         voxels = np.zeros((self._days.size, self._count))
         densest = np.zeros(self._days.size)
         means: list[list[FloatArray]] = [[] for _ in self._images]
         for i, state in enumerate(self._simulator.observed(named, self._treatments, self._days)):
-            edge = state.living if state.most is None else state.most
-            patch_volumes(edge, self._label, DETECTION_THRESHOLD, voxels[i])
-            if state.most is not None:  # tissue collapses alike in all patches as dead cells are cleared
-                visible = state.visible_volume_mm3(DETECTION_THRESHOLD, voxel_volume_mm3=1.0)
-                voxels[i] *= visible / max(float(voxels[i].sum()), 1e-30)
+            voxels[i] = self._visible_voxels(state)
             densest[i] = state.living.max()
             for term, kept in zip(self._images, means, strict=True):
                 seen = state.living if term.kind == "uptake" else state.cells
                 kept.extend(term.modelled(i, seen[1:-1, 1:-1, 1:-1]))
-        volumes = voxels.sum(axis=1) * mm3_to_cm3(self._simulator.domain.voxel_volume_mm3)
-        # Where nothing is visible the densest voxel carries on, so that a fit through a resection learns
-        # which way the tumour comes back.
-        trace = self._floor * np.clip(densest / DETECTION_THRESHOLD, 1e-6, 1.0)
-        parts = [(np.log(np.maximum(volumes, trace)) - self._observed) / self.volume_log_sd]
-        if not self._with_volume:
-            parts = [0.0 * parts[0]]
+        parts = [self._of_volumes(voxels.sum(axis=1), densest)]
         if self._shape is not None:
             parts.append(self._shape.residuals(voxels))
         parts += [term.residuals(np.concatenate(m)) for term, m in zip(self._images, means, strict=True)]
         return np.concatenate(parts)
+
+    @property
+    def tangents_missing(self) -> str | None:
+        """Why :meth:`with_tangents` cannot be called, as the end of a sentence; None where it can."""
+        if self._shape is not None:
+            return "the outlines' patches have none"
+        return not_covered(self._simulator, self._treatments)
+
+    def with_tangents(
+        self, parameters: Mapping[str, float], names: Sequence[str]
+    ) -> tuple[FloatArray, FloatArray]:
+        """Residuals, and their derivatives by the logarithms of ``names``, [residual, name], exactly."""
+        named = {**self._fixed, **parameters}
+        voxels, densest = np.zeros((2, self._days.size))
+        by_voxels, by_densest = np.zeros((2, self._days.size, len(names)))
+        means: list[list[FloatArray]] = [[] for _ in self._images]
+        moved: list[list[FloatArray]] = [[] for _ in self._images]
+        days, inner = self._days, (slice(1, -1),) * 3
+        for i, found in enumerate(
+            observed_tangents(self._simulator, named, self._treatments, days, names=names)
+        ):
+            living = found.state.living
+            voxels[i], by_voxels[i] = found.visible_volume_mm3(DETECTION_THRESHOLD, voxel_volume_mm3=1.0)
+            top = np.unravel_index(int(living.argmax()), living.shape)
+            densest[i] = living[top]
+            by_densest[i] = [found.by_living[(row, *top)] if row >= 0 else 0.0 for row in found.row]
+            for term, kept, along in zip(self._images, means, moved, strict=True):
+                dead = term.kind != "uptake"
+                kept.extend(term.modelled(i, (found.state.cells if dead else living)[inner]))
+                each = [term.modelled(i, found.along(d, dead=dead)[inner]) for d in range(len(names))]
+                along.extend(np.stack(columns, axis=1) for columns in zip(*each, strict=True))
+        images = [
+            term.with_tangents(np.concatenate(m), np.concatenate(by))
+            for term, m, by in zip(self._images, means, moved, strict=True)
+        ]
+        by_volumes = self._by_volumes((voxels, by_voxels), (densest, by_densest))
+        return (
+            np.concatenate([self._of_volumes(voxels, densest), *(part for part, _ in images)]),
+            np.concatenate([by_volumes, *(by for _, by in images)]),
+        )
+
+    def _visible_voxels(self, state: TumourState) -> FloatArray | float:
+        """Visible voxels of a state, in each patch where there are any."""
+        from digital_twins.patient_modeling._observation_kernels import patch_volumes
+
+        visible = state.visible_volume_mm3(DETECTION_THRESHOLD, voxel_volume_mm3=1.0)
+        if self._shape is None:
+            return visible
+        voxels = np.zeros(self._count)
+        patch_volumes(
+            state.living if state.most is None else state.most, self._label, DETECTION_THRESHOLD, voxels
+        )
+        if state.most is not None:  # tissue collapses alike in all patches as dead cells are cleared
+            voxels *= visible / max(float(voxels.sum()), 1e-30)
+        return voxels
+
+    def _of_volumes(self, voxels: FloatArray, densest: FloatArray) -> FloatArray:
+        if not self._with_volume:
+            return np.zeros(voxels.size)
+        seen = np.maximum(voxels * self._voxel_cm3, self._trace(densest))
+        return np.asarray((np.log(seen) - self._observed) / self.volume_log_sd)
+
+    def _trace(self, densest: FloatArray) -> FloatArray:
+        """Stand-in for the volume where nothing is visible: the densest voxel carries on.
+
+        So a fit through a resection learns which way the tumour comes back.
+        """
+        return np.asarray(self._floor * np.clip(densest / DETECTION_THRESHOLD, _FAINTEST, 1.0))
+
+    def _by_volumes(
+        self, volumes: tuple[FloatArray, FloatArray], densest: tuple[FloatArray, FloatArray]
+    ) -> FloatArray:
+        """Derivatives of the volumes' residuals; each pair is [visit] and [visit, parameter]."""
+        (voxels, by_voxels), (top, by_top) = volumes, densest
+        if not self._with_volume:
+            return np.zeros_like(by_voxels)
+        seen = voxels * self._voxel_cm3 >= self._trace(top)
+        rising = (top > _FAINTEST * DETECTION_THRESHOLD) & (top < DETECTION_THRESHOLD)
+        of_top = by_top * (rising / np.maximum(top, 1e-30))[:, None]
+        logs = np.where(seen[:, None], by_voxels / np.maximum(voxels, 1e-30)[:, None], of_top)
+        return np.asarray(logs / self.volume_log_sd[:, None])

@@ -145,20 +145,8 @@ class TumorTwinPipeline:
             inputs["domain"] = given.digest()
         inputs |= on_grid.inputs
         notes = [f"domain: {geometry.domain_rule}", f"priors: {family}", *on_grid.notes, *self._solver_note()]
-        noise = float(volume_log_sd(lesion.volume_cm3))
-        own = [
-            replace(prior, log_sd=noise) if prior.name == BASELINE_SCALE else prior
-            for prior in growth_priors(family, clinical)
-        ]
-        first = Snapshot(
-            version=1,
-            created_utc=datetime.now(tz=UTC),
-            belief=Belief.from_priors(replaced_priors(own, self.priors)),
-            visits=(),
-            treatment_history=(),
-            provenance=Provenance(inputs, __version__, seed, None, tuple(notes)),
-            current_volume_cm3=volume_estimate(lesion.volume_cm3, noise, source="segmented"),
-        )
+        provenance = Provenance(inputs, __version__, seed, None, tuple(notes))
+        first = _first_version(lesion, growth_priors(family, clinical), self.priors, provenance=provenance)
         name = "/".join([patient_id, str(seed), *(f"{key}={inputs[key]}" for key in sorted(inputs))])
         return PatientTwin(
             str(uuid.uuid5(_NAMESPACE, name)),
@@ -178,6 +166,23 @@ class TumorTwinPipeline:
             return ["solver: gpu_parallel, the scheme of the CPU in JAX on an accelerator"]
         _log.info("twin.solver_fallback")
         return [f"solver: gpu_parallel was asked for; computed on the CPU with the same scheme: {reason}"]
+
+
+def _first_version(
+    lesion: Mask, priors: Sequence[Prior], own: Sequence[Prior], *, provenance: Provenance
+) -> Snapshot:
+    """Return what is believed before any follow-up; ``own`` priors take the place of their namesakes."""
+    noise = float(volume_log_sd(lesion.volume_cm3))
+    sized = [replace(prior, log_sd=noise) if prior.name == BASELINE_SCALE else prior for prior in priors]
+    return Snapshot(
+        version=1,
+        created_utc=datetime.now(tz=UTC),
+        belief=Belief.from_priors(replaced_priors(sized, own)),
+        visits=(),
+        treatment_history=(),
+        provenance=provenance,
+        current_volume_cm3=volume_estimate(lesion.volume_cm3, noise, source="segmented"),
+    )
 
 
 def _refuse_unknown(what: str, given: str, known: Sequence[str]) -> None:

@@ -39,7 +39,8 @@ PLATEAU = 0.8
 """Density that the core approaches at baseline, as a part of the carrying capacity: an assumption."""
 _TAIL_MM = 1.5
 _CORE_WIDTHS = 5.0
-_TOLERANCE = 1.0e-3
+TOLERANCE = 1.0e-3
+"""Relative L2 error of the time discretisation that a patient's model aims for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +89,22 @@ class Simulator:
         wanted = np.log(scale * self.lesion_volume_cm3)
         return self._profile(float(np.interp(wanted, np.log(volumes), shifts)))
 
+    def density_slope(self, scale: float = 1.0) -> FloatArray:
+        """Derivative of :meth:`density` by the logarithm of the scale."""
+        shifts, volumes = self._shift_table
+        logs = np.log(volumes)
+        wanted = float(np.log(scale * self.lesion_volume_cm3))
+        if not logs[0] < wanted < logs[-1]:  # the table holds its ends
+            return np.zeros(self.domain.shape)
+        at = int(np.clip(np.searchsorted(logs, wanted) - 1, 0, logs.size - 2))
+        mm_per_log = (shifts[at + 1] - shifts[at]) / (logs[at + 1] - logs[at])
+        shift = float(np.interp(wanted, logs, shifts))
+        core, tail = self._widths_mm
+        density = self._profile(shift).astype(np.float64)
+        inward = self.distance_mm + np.float32(shift)
+        slope = np.where(inward > 0.0, (1.0 - density / PLATEAU) / core, 1.0 / tail)
+        return np.asarray(mm_per_log * density * slope)
+
     def volume_cm3(self, padded: NDArray[Any]) -> float:
         """Volume above the detection threshold of a padded density."""
         voxel = self.solver_domain.voxel_volume_mm3
@@ -104,7 +121,7 @@ class Simulator:
             self.solver_domain,
             days,
             forcing=self.forcing(parameters, treatments, horizon),
-            tolerance=_TOLERANCE,
+            tolerance=TOLERANCE,
         )
 
     def observed(
@@ -126,7 +143,7 @@ class Simulator:
             output_days=days,
             forcing=self.forcing(parameters, treatments, horizon),
             clearance_half_life_days=half_life,
-            tolerance=_TOLERANCE,
+            tolerance=TOLERANCE,
         )
 
     def visible_cm3(self, state: TumourState) -> float:
@@ -150,7 +167,7 @@ class Simulator:
                 self.solver_domain,
                 self.domain,
                 DETECTION_THRESHOLD,
-                _TOLERANCE,
+                TOLERANCE,
                 parameters.get(CLEARANCE),
             ),
             self.density(parameters.get(BASELINE_SCALE, 1.0)),

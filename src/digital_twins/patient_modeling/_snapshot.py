@@ -92,6 +92,9 @@ class CalibrationResult:
         what was believed before it.
     sampling
         How the samples came to be, where there are any.
+    jacobian
+        ``"tangent"`` (exact derivatives) or ``"finite_difference"`` in the search for the mode; None for an
+        assimilation and in files of older versions.
     """
 
     version: int
@@ -110,6 +113,7 @@ class CalibrationResult:
     observations: tuple[str, ...] = ("volume",)
     information: Identifiability | None = None
     sampling: SamplingReport | None = None
+    jacobian: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,92 @@
+"""``twin deid``: a folder of DICOM files without its patients."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from digital_twins.cli._options import Json
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("deid")(deid)
+
+
+def deid(  # noqa: PLR0913  (each parameter is an option)
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Folder of DICOM files.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the new files.")],
+    *,
+    profile: Annotated[str, typer.Option(help="Profile of PS3.15 Annex E: basic.")] = "basic",
+    dates: Annotated[str, typer.Option(help="Dates: shift (by the patient), remove or keep.")] = "shift",
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(help="device, institution, patient_characteristics, uids or descriptors; repeatable."),
+    ] = None,
+    key: Annotated[
+        Path, typer.Option(help="Secret of the new identities, made at first use; keep it from the receiver.")
+    ] = Path("deid.key"),
+    table: Annotated[
+        Path | None,
+        typer.Option(help="Also write the re-identification table, encrypted under TABLE.key beside it."),
+    ] = None,
+    pixels_checked: Annotated[
+        bool,
+        typer.Option("--pixels-checked", help="Somebody looked for burned-in text: let such images pass."),
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    as_json: Json = False,
+) -> int:
+    """De-identify a folder; files that may show text in their pixels are refused and named, never passed.
+
+    Shifted dates are not Safe Harbor of HIPAA (years only): use --dates remove for that.
+    """
+    from digital_twins._errors import InputError
+    from digital_twins.cli import _output
+    from digital_twins.crypto import LocalKeyFile
+    from digital_twins.governance import (
+        Dates,
+        DeidentificationKey,
+        DicomDeidentifier,
+        Policy,
+        deidentify_folder,
+        write_reidentification_table,
+    )
+
+    if profile != "basic":
+        raise InputError(f"There is no profile '{profile}'.", "The one that exists is basic.", "Say basic.")
+    if dates not in set(Dates):
+        raise InputError(f"Dates cannot be '{dates}'.", "That is no choice.", "Say shift, remove or keep.")
+    cleaner = DicomDeidentifier(
+        DeidentificationKey.load(key),
+        Policy(Dates(dates), frozenset(keep or ())),
+        pixels_checked=pixels_checked,
+    )
+    with _output.steps() as step, step("de-identify") as shown:
+        report = deidentify_folder(
+            source,
+            target,
+            deidentifier=cleaner,
+            workers=workers,
+            progress=lambda done, files: shown(done / files, f"{done} of {files} files"),
+        )
+    if table is not None:
+        provider = LocalKeyFile(table.with_name(f"{table.name}.key"))
+        write_reidentification_table(table, report.identities, provider=provider)
+    result = report.to_dict()
+    if as_json:
+        _output.write_json(result)
+    else:
+        _output.write_lines(_lines(result))
+    return 1 if report.refused and not report.identities else 0
+
+
+def _lines(result: dict[str, object]) -> list[str]:
+    lines = [f"{result['written']} objects of {result['patients']} patients written"]
+    if result["faces_can_be_rendered_from"]:
+        count = result["faces_can_be_rendered_from"]
+        lines.append(f"faces can be rendered from {count} of them: nothing was defaced")
+    refused = result["refused_files"]
+    if isinstance(refused, dict):
+        lines += [f"refused {name}: {why}" for name, why in refused.items()]
+    return lines

@@ -1,0 +1,51 @@
+"""What security and compliance officers ask for: encrypted twins, and data without their patients."""
+
+from typing import TYPE_CHECKING
+
+from digital_twins._lazy import exports
+
+if TYPE_CHECKING:
+    from digital_twins.governance._hindcast import Hindcast as Hindcast, hindcast as hindcast
+    from digital_twins.governance._model_card import ModelCard as ModelCard
+    from digital_twins.governance._model_documentation import ModelDocumentation as ModelDocumentation
+    from digital_twins.governance._security import (
+        EncryptedTwin as EncryptedTwin,
+        SecurityManager as SecurityManager,
+    )
+    from digital_twins.governance._software_bill import software_bill as software_bill
+    from digital_twins.governance.deidentification._folder import (
+        FolderReport as FolderReport,
+        deidentify_folder as deidentify_folder,
+    )
+    from digital_twins.governance.deidentification._identity import DeidentificationKey as DeidentificationKey
+    from digital_twins.governance.deidentification._k_anonymity import (
+        KAnonymity as KAnonymity,
+        k_anonymity as k_anonymity,
+    )
+    from digital_twins.governance.deidentification._object import (
+        DicomDeidentifier as DicomDeidentifier,
+        Identity as Identity,
+        PixelsMayIdentifyError as PixelsMayIdentifyError,
+    )
+    from digital_twins.governance.deidentification._policy import Dates as Dates, Policy as Policy
+    from digital_twins.governance.deidentification._table_file import (
+        read_reidentification_table as read_reidentification_table,
+        write_reidentification_table as write_reidentification_table,
+    )
+
+_DEID = "digital_twins.governance.deidentification"
+_WHERE = {
+    **dict.fromkeys(("Hindcast", "hindcast"), "digital_twins.governance._hindcast"),
+    "ModelCard": "digital_twins.governance._model_card",
+    "ModelDocumentation": "digital_twins.governance._model_documentation",
+    "software_bill": "digital_twins.governance._software_bill",
+    **dict.fromkeys(("EncryptedTwin", "SecurityManager"), "digital_twins.governance._security"),
+    **dict.fromkeys(("FolderReport", "deidentify_folder"), f"{_DEID}._folder"),
+    "DeidentificationKey": f"{_DEID}._identity",
+    **dict.fromkeys(("KAnonymity", "k_anonymity"), f"{_DEID}._k_anonymity"),
+    **dict.fromkeys(("DicomDeidentifier", "Identity", "PixelsMayIdentifyError"), f"{_DEID}._object"),
+    **dict.fromkeys(("Dates", "Policy"), f"{_DEID}._policy"),
+    **dict.fromkeys(("read_reidentification_table", "write_reidentification_table"), f"{_DEID}._table_file"),
+}
+
+__getattr__, __dir__ = exports(__name__, _WHERE)
