@@ -334,7 +334,7 @@ class Settings(BaseSettings):
                 + (
                     "passwords would cross the network in clear."
                     if self.authentication
-                    else "nobody signs in."
+                    else "nobody has to sign in to this node."
                 ),
                 "Set authentication = true with http_tls_certificate and http_tls_key (or a public_url of a"
                 " proxy that speaks https), or, on a network that is closed by other means, set"

@@ -23,12 +23,15 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(help="Accounts, clients and token keys of the node.", no_args_is_help=True)
     user = typer.Typer(help="Accounts of people.", no_args_is_help=True)
-    for name, command in (("add", add), ("disable", disable), ("roles", roles), ("password", password)):
-        user.command(name)(command)
+    user.command("add")(add)
+    user.command("disable")(disable)
+    user.command("roles")(roles)
+    user.command("password")(password)
     user.command("list")(users)
     client = typer.Typer(help="Apps and services.", no_args_is_help=True)
-    for name, command in (("add", client_add), ("disable", client_disable), ("list", clients)):
-        client.command(name)(command)
+    client.command("add")(client_add)
+    client.command("disable")(client_disable)
+    client.command("list")(clients)
     group.add_typer(user, name="user")
     group.add_typer(client, name="client")
     group.command("rotate")(rotate)

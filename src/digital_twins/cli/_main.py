@@ -15,6 +15,7 @@ from digital_twins.cli import (
     _audit,
     _auth,
     _build,
+    _certs,
     _cite,
     _config,
     _deid,
@@ -50,7 +51,7 @@ def build_app() -> typer.Typer:
     )
     rooms = (
         *(_demo, _serve, _doctor, _config, _sample, _build, _simulate, _cite),
-        *(_growth, _dicom, _fhir, _hl7, _deid, _audit, _auth),
+        *(_growth, _dicom, _fhir, _hl7, _deid, _audit, _auth, _certs),
     )
     for room in rooms:
         room.register(app)

@@ -7,6 +7,7 @@ from digital_twins._lazy import exports
 if TYPE_CHECKING:
     from digital_twins.fhir._access import request_allowed as request_allowed
     from digital_twins.fhir._client import AsyncFHIRClient as AsyncFHIRClient, FHIRClient as FHIRClient
+    from digital_twins.fhir._client_auth import OAuth2Auth as OAuth2Auth
     from digital_twins.fhir._exchange import (
         FHIRRequestError as FHIRRequestError,
         read_credentials as read_credentials,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "request_allowed": "digital_twins.fhir._access",
     **dict.fromkeys(("AsyncFHIRClient", "FHIRClient"), "digital_twins.fhir._client"),
+    "OAuth2Auth": "digital_twins.fhir._client_auth",
     "FHIRResource": "digital_twins.fhir._resource",
     **dict.fromkeys(("FHIRRequestError", "read_credentials"), "digital_twins.fhir._exchange"),
     **dict.fromkeys(("FhirError", "Issue"), "digital_twins.fhir._outcome"),

@@ -117,9 +117,10 @@ class Gate:
         shown = headers.get("authorization", "")
         if shown[:7].lower() == "bearer ":
             try:
-                return self._authority.tokens.held(shown[7:]) or await asyncio.to_thread(
-                    self._authority.tokens.principal, shown[7:]
-                ), ""
+                held = self._authority.tokens.held(shown[7:])
+                if held is None:
+                    held = await asyncio.to_thread(self._authority.tokens.principal, shown[7:])
+                return held, ""
             except TokenRefusedError as error:
                 return NOBODY, str(error)
         secret = _cookie(headers.get("cookie", ""), self._cookie)
