@@ -66,13 +66,14 @@ def node_app(
         authorize=None if authority is None else lambda *_: agent_name("web"),
         max_object_bytes=settings.max_object_bytes,
     )
+    signing_in = auth_routes(authority, patients=lambda: patients_of(services)) if authority else []
     services.metrics.gauge("twin_jobs", services.job_counts)
     app = create_app(
         ApiParts(services.catalogue, services.jobs, audit, stopping, services.queues),
         metrics=services.metrics,
         health=health,
         routes=[
-            *(auth_routes(authority, patients=lambda: patients_of(services)) if authority else ()),
+            *(each for each in signing_in if each.path.startswith("/fhir/")),
             *fhir_routes(
                 services.fhir,
                 base="/fhir",
@@ -80,6 +81,8 @@ def node_app(
                 agent=lambda _: agent_name("anonymous"),
                 public_url=f"{settings.public_url.rstrip('/')}/fhir" if settings.public_url else None,
             ),
+            # Behind the FHIR routes: each request there would be compared with every one of these first.
+            *(each for each in signing_in if not each.path.startswith("/fhir/")),
             Mount("/dicom-web", with_cors(_query_accept(Router(web_routes)), settings.dicomweb_cors_origins)),
         ],
         hosts=(settings.host, socket.gethostname(), urlsplit(settings.public_url).hostname or settings.host),
