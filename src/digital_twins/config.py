@@ -113,6 +113,21 @@ class DicomRouteSettings(BaseModel):
     """Name of a function that the program handed to the node; refused when there is none."""
 
 
+class AuthIssuerSettings(BaseModel):
+    """One table ``[[auth_issuers]]``, read as `digital_twins.auth.TrustedIssuer`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    issuer: str
+    """Address of the provider, equal to `iss` of its tokens."""
+
+    audience: str
+    """What `aud` of its tokens must name: this node, as the provider knows it."""
+
+    roles_claim: str = "roles"
+    """Claim of its tokens that lists roles of the role table."""
+
+
 class Settings(BaseSettings):
     """What an operator may set; every field is a key of ``twin.toml`` and a variable ``TWIN_<NAME>``.
 
@@ -137,7 +152,7 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     """Address on which the DICOM and HTTP ports listen. Another one than this machine's own (127.0.0.1, ::1,
-    localhost) needs `allow_unauthenticated_network`."""
+    localhost) needs `authentication` and TLS."""
 
     dicom_port: int = Field(default=11112, ge=0, le=65535)
     """TCP port of the DICOM listener; 0 takes a free one."""
@@ -263,6 +278,24 @@ class Settings(BaseSettings):
     """File outside of the data folder, on another disk or machine, that gets every signed checkpoint of the
     audit trail: with it `twin audit verify` finds a trail that was cut off or rewritten as a whole."""
 
+    authentication: bool = False
+    """People and programs must sign in at the HTTP port. Without it everything is open, to this machine
+    only."""
+
+    public_url: str = ""
+    """Address at which people and clients reach the HTTP port, e.g. `https://twin.hospital.example`; empty:
+    that of `host` and `http_port`. It names the issuer and the audience of tokens."""
+
+    http_tls_certificate: Path | None = None
+    """PEM file of the certificate of the HTTP port, with its chain; the port then speaks TLS 1.3 only. A
+    changed file is taken up within seconds, without a restart."""
+
+    http_tls_key: Path | None = None
+    """PEM file of its private key."""
+
+    auth_issuers: tuple[AuthIssuerSettings, ...] = ()
+    """OpenID providers whose access tokens are taken too; see below."""
+
     allow_unauthenticated_network: bool = False
     """Listen on an address that other machines reach although nobody has to sign in. Only for a network
     that is closed by other means; the node logs a warning at each start."""
@@ -286,7 +319,15 @@ class Settings(BaseSettings):
         return title
 
     @field_validator(
-        "dicom_peers", "dicom_routes", "dicom_coercions", "dicom_prefetch", "dicom_retention", mode="before"
+        *(
+            "dicom_peers",
+            "dicom_routes",
+            "dicom_coercions",
+            "dicom_prefetch",
+            "dicom_retention",
+            "auth_issuers",
+        ),
+        mode="before",
     )
     @classmethod
     def _tables_from_json(cls, value: object) -> object:
@@ -323,14 +364,29 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_network(self) -> Settings:
+        if bool(self.http_tls_certificate) != bool(self.http_tls_key):
+            raise InputError(
+                "The HTTP port cannot speak TLS.",
+                "It needs http_tls_certificate and http_tls_key.",
+                "Set both, or none of them.",
+            )
         if is_loopback(self.host):
+            return self
+        encrypted = self.http_tls_certificate is not None or self.public_url.startswith("https://")
+        if self.authentication and encrypted:
             return self
         if not self.allow_unauthenticated_network:
             raise InputError(
                 f"The node does not listen on '{self.host}'.",
-                "Other machines reach that address, and nobody has to sign in to this node.",
-                'Use host = "127.0.0.1" behind a proxy that authenticates, or, on a network that is closed by'
-                " other means, set allow_unauthenticated_network = true.",
+                "Other machines reach that address, and "
+                + (
+                    "passwords would cross the network in clear."
+                    if self.authentication
+                    else "nobody has to sign in to this node."
+                ),
+                "Set authentication = true with http_tls_certificate and http_tls_key (or a public_url of a"
+                " proxy that speaks https), or, on a network that is closed by other means, set"
+                " allow_unauthenticated_network = true.",
             )
         _LOG.warning(
             "config.network.unauthenticated", host=self.host, setting="allow_unauthenticated_network"

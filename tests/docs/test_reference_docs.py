@@ -20,6 +20,7 @@ def served() -> set[str]:
     """Paths of every route of a node."""
     from types import SimpleNamespace
 
+    from digital_twins.auth import auth_routes
     from digital_twins.dicom import dicomweb_routes
     from digital_twins.fhir import fhir_routes
     from digital_twins.fhir.bulk import bulk_routes
@@ -35,13 +36,14 @@ def served() -> set[str]:
     }
     more = [*bulk_routes(nothing), *cds_routes(nothing), *subscription_routes(nothing)]
     paths |= {route.path for route in more}
+    paths |= {route.path for route in auth_routes(nothing, patients=list)}
     paths |= {f"/dicom-web{route.path}" for route in dicomweb_routes(nothing)}
     return (paths | {"/", "/patients/{key}", "/queues", "/health", "/metrics"}) - {"/fhir/{rest:path}"}
 
 
 def test_every_http_route_is_documented_and_no_other() -> None:
     page = (DOCS / "reference" / "http.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"`(/[^`?]*)`", page)) - {"/api", "/fhir", "/dicom-web"}
+    named = set(re.findall(r"`(/[^`?]*)`", page)) - {"/api", "/auth", "/fhir", "/dicom-web"}
     assert named == served() - {"/fhir"}
     assert "| POST | `/fhir` |" in page
 

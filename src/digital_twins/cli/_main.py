@@ -13,7 +13,9 @@ import typer
 from digital_twins._errors import DigitalTwinError
 from digital_twins.cli import (
     _audit,
+    _auth,
     _build,
+    _certs,
     _cite,
     _config,
     _deid,
@@ -50,7 +52,7 @@ def build_app() -> typer.Typer:
     )
     rooms = (
         *(_demo, _serve, _doctor, _config, _sample, _build, _simulate, _cite),
-        *(_growth, _dicom, _fhir, _hl7, _deid, _monitor, _audit),
+        *(_growth, _dicom, _fhir, _hl7, _deid, _monitor, _audit, _auth, _certs),
     )
     for room in rooms:
         room.register(app)

@@ -5,6 +5,10 @@ from typing import TYPE_CHECKING
 from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
+    from digital_twins.crypto._certificates import (
+        create_authority as create_authority,
+        issue_certificate as issue_certificate,
+    )
     from digital_twins.crypto._envelope import (
         decrypt_file as decrypt_file,
         encrypt_file as encrypt_file,
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     )
 
 _WHERE = {
+    **dict.fromkeys(("create_authority", "issue_certificate"), "digital_twins.crypto._certificates"),
     "create_secret_file": "digital_twins.crypto._secret_file",
     "load_signing_key": "digital_twins.crypto._keyfile",
     **dict.fromkeys(("SigningKey", "VerifierKey"), "digital_twins.crypto._keys"),

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
+    from digital_twins.fhir._access import request_allowed as request_allowed
     from digital_twins.fhir._bulk_client import BulkExport as BulkExport, BulkFile as BulkFile
     from digital_twins.fhir._client import AsyncFHIRClient as AsyncFHIRClient, FHIRClient as FHIRClient
+    from digital_twins.fhir._client_auth import OAuth2Auth as OAuth2Auth
     from digital_twins.fhir._ehr import (
         EhrProfile as EhrProfile,
         ImagingWork as ImagingWork,
@@ -44,8 +46,10 @@ if TYPE_CHECKING:
     from digital_twins.fhir._xml import resource_from_xml as resource_from_xml
 
 _WHERE = {
+    "request_allowed": "digital_twins.fhir._access",
     **dict.fromkeys(("BulkExport", "BulkFile"), "digital_twins.fhir._bulk_client"),
     **dict.fromkeys(("AsyncFHIRClient", "FHIRClient"), "digital_twins.fhir._client"),
+    "OAuth2Auth": "digital_twins.fhir._client_auth",
     **dict.fromkeys(("LoadStep", "fhir_files", "load_steps"), "digital_twins.fhir._load"),
     **dict.fromkeys(
         (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from digital_twins._errors import InputError
+from digital_twins.fhir._access import allowed_hits
 from digital_twins.fhir._compartment import compartment_numbers
 from digital_twins.fhir._dates import date_range
 from digital_twins.fhir._definitions import definitions
@@ -157,6 +158,7 @@ def _page(cursor: Executes, name: str, asked: EverythingQuery) -> SearchPage:
     page.hits = bodies(cursor, [rid for _, rid in rows], "match")
     if not asked.types:
         add_included(cursor, _supporting(), page.hits)
+    page.hits = allowed_hits(page.hits)
     return page
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from digital_twins.fhir._access import guarded_query
 from digital_twins.fhir._conditions import filter_sql
 from digital_twins.fhir._hits import Executes, Hit, bodies
 from digital_twins.fhir._includes import add_included
@@ -178,6 +179,7 @@ def _rows(cursor: Executes, query: Query, sql: _Sql) -> list[tuple[Any, ...]]:
     return list(cursor.execute(text, arguments))
 
 
+@guarded_query
 def run_query(cursor: Executes, query: Query) -> SearchPage:
     """Return one page of a search.
 

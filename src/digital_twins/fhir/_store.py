@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from digital_twins._errors import DigitalTwinError, NotFoundError
+from digital_twins.fhir._access import check_history
 from digital_twins.fhir._auditing import Auditor, patient_of
 from digital_twins.fhir._bundle import (
     Entry,
@@ -217,6 +218,9 @@ class FhirStore:
         with self.database.read() as connection:
             if kind is not None and name is not None:
                 must_be_known(connection, kind, name)
+                load_versions(connection, kind, name)  # refuses who may not see every one of them
+            else:
+                check_history(kind)
             page = history_page(connection, asked, kind=kind, name=name)
         entity = "/".join(part for part in (kind, name) if part) or None
         patient = name if kind == "Patient" else None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from digital_twins.fhir._access import guarded_load, guarded_remove, guarded_write
 from digital_twins.fhir._dates import to_instant
 from digital_twins.fhir._definitions import definitions
 from digital_twins.fhir._index import IndexRows, index_rows
@@ -202,6 +203,7 @@ class SeenCodings:
             self._held |= {row for row in waiting if connection.execute(_HELD_CODING, row).fetchone()}
 
 
+@guarded_write("c")
 def insert(
     cursor: Executes,
     resource: Mapping[str, Any],
@@ -244,6 +246,7 @@ def _check_version(current: _Current | None, if_match: int | None, kind: str) ->
         raise FhirError(412, [issue], fix="Read the resource again and repeat the change on its new version.")
 
 
+@guarded_write("u")
 def put(
     cursor: Executes,
     resource: Mapping[str, Any],
@@ -268,6 +271,7 @@ def put(
     return Saved(kind, name, current.version + 1, updated, body, "PUT", created=current.deleted)
 
 
+@guarded_remove
 def remove(cursor: Executes, kind: str, name: str, *, if_match: int | None = None) -> Saved | None:
     """Delete a resource; its history stays. None when there was nothing to delete."""
     current = _find(cursor, kind, name)
@@ -281,6 +285,7 @@ def remove(cursor: Executes, kind: str, name: str, *, if_match: int | None = Non
     return Saved(kind, name, current.version + 1, updated, b"", "DELETE", deleted=True)
 
 
+@guarded_load("r")
 def load(cursor: Executes, kind: str, name: str) -> Saved:
     """Return the current version.
 
@@ -300,6 +305,7 @@ def load(cursor: Executes, kind: str, name: str) -> Saved:
     return Saved(kind, name, row[0], row[1], row[3], row[4])
 
 
+@guarded_load("r")
 def load_version(cursor: Executes, kind: str, name: str, version: int) -> Saved:
     """Return one version, which may be a deletion.
 
@@ -320,6 +326,7 @@ def load_version(cursor: Executes, kind: str, name: str, version: int) -> Saved:
     return Saved(kind, name, row[0], row[1], row[3], row[4], deleted=bool(row[2]))
 
 
+@guarded_load("r")
 def load_versions(cursor: Executes, kind: str, name: str) -> list[Saved]:
     """Return every version, newest first, deletions among them.
 

@@ -31,6 +31,7 @@ def create_app(
     health: Callable[[], Health],
     routes: Sequence[BaseRoute] = (),
     hosts: Iterable[str] = (),
+    gate: Callable[[ASGIApp], ASGIApp] | None = None,
 ) -> ASGIApp:
     """Return the application.
 
@@ -46,6 +47,8 @@ def create_app(
         Routes of other rooms, e.g. mounts of ``/fhir`` and ``/dicom-web``.
     hosts
         Further host names that requests may carry beside the local ones.
+    gate
+        Wraps the application in what asks people to sign in; none: every door is open.
     """
 
     def show_health(_: Request) -> Response:
@@ -72,4 +75,4 @@ def create_app(
             Mount("/static", StaticFiles(directory=STATIC)),
         ]
     )
-    return Guard(app, metrics=metrics, hosts=hosts)
+    return Guard(app if gate is None else gate(app), metrics=metrics, hosts=hosts)

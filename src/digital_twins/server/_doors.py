@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import socket
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
+import orjson
 from starlette.routing import Mount, Router
 
+from digital_twins.auth import acting_principal
 from digital_twins.server._api import ApiParts
 from digital_twins.server._app import create_app
 from digital_twins.server._cors import with_cors
+from digital_twins.server._gate import Gate
 from digital_twins.server._operations import retention_rules
 from digital_twins.server._operations_api import Operations
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Literal
+    from typing import Any, Literal
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from digital_twins.auth import Authority
     from digital_twins.config import Settings
     from digital_twins.dicom import Stored
     from digital_twins.fhir.subscriptions import Subscriptions
@@ -38,22 +42,39 @@ def node_app(
     on_record: Callable[[], None],
     stopping: Callable[[], bool],
     settings: Settings,
+    authority: Authority | None = None,
 ) -> ASGIApp:
-    """Return the application with FHIR and DICOMweb on the stores of `services`."""
+    """Return the application with FHIR and DICOMweb on the stores of `services`.
+
+    With an `authority` every request passes the gate; without one all doors are open.
+    """
+    from digital_twins.auth import acting_as, auth_routes
     from digital_twins.dicom import dicomweb_routes
     from digital_twins.fhir import fhir_routes
     from digital_twins.fhir.bulk import bulk_routes
     from digital_twins.fhir.cds_hooks import CdsHooks, cds_routes
     from digital_twins.fhir.subscriptions import subscription_routes
 
-    web = services.auditor.acting("web")
-
     def audit(action: Literal["R", "U"], kind: str, entity: str, patient_id: str | None) -> None:
+        web = services.auditor.acting(agent_name("web"))
         services.audit(web.event(action, kind, entity=entity, patient_id=patient_id))
 
+    def stored(found: Stored) -> None:
+        with acting_as(None):
+            on_stored(found)
+
+    def record_changed() -> None:
+        with acting_as(None):
+            on_record()
+
     web_routes = dicomweb_routes(
-        services.dicom, on_stored=on_stored, max_object_bytes=settings.max_object_bytes
+        services.dicom,
+        on_stored=stored,
+        authorize=None if authority is None else lambda *_: agent_name("web"),
+        max_object_bytes=settings.max_object_bytes,
     )
+    signing_in = auth_routes(authority, patients=lambda: patients_of(services)) if authority else []
+    fhir_url = f"{settings.public_url.rstrip('/')}/fhir" if settings.public_url else None
     services.metrics.gauge("twin_jobs", services.job_counts)
     app = create_app(
         ApiParts(
@@ -63,20 +84,56 @@ def node_app(
             stopping,
             services.queues,
             services.stale,
-            Operations(services, retention_rules(settings), on_changed=on_record),
+            Operations(services, retention_rules(settings), on_changed=record_changed),
         ),
         metrics=services.metrics,
         health=health,
         routes=[
-            *cds_routes(CdsHooks(services.fhir)),
-            *bulk_routes(services.exports),
-            *subscription_routes(subscriptions),
-            *fhir_routes(services.fhir, base="/fhir", validation=services.validation),
+            *cds_routes(
+                CdsHooks(services.fhir, verify=lambda _: agent_name("anonymous")), public_url=fhir_url
+            ),
+            *bulk_routes(
+                services.exports,
+                public_url=fhir_url,
+                agent=lambda _: agent_name("anonymous"),
+                requires_token=authority is not None,
+            ),
+            *subscription_routes(subscriptions, public_url=fhir_url),
+            *(each for each in signing_in if each.path.startswith("/fhir/")),
+            *fhir_routes(
+                services.fhir,
+                base="/fhir",
+                validation=services.validation,
+                agent=lambda _: agent_name("anonymous"),
+                public_url=fhir_url,
+            ),
+            # Behind the FHIR routes: each request there would be compared with every one of these first.
+            *(each for each in signing_in if not each.path.startswith("/fhir/")),
             Mount("/dicom-web", with_cors(_query_accept(Router(web_routes)), settings.dicomweb_cors_origins)),
         ],
-        hosts=(settings.host, socket.gethostname()),
+        hosts=(settings.host, socket.gethostname(), urlsplit(settings.public_url).hostname or settings.host),
+        gate=None if authority is None else lambda inner: Gate(inner, authority),
     )
-    return _watch_records(app, on_record)
+    return _watch_records(app, record_changed)
+
+
+def agent_name(otherwise: str) -> str:
+    """Return who acts, for the audit trail."""
+    principal = acting_principal()
+    return otherwise if principal is None else principal.name
+
+
+def patients_of(services: Services, *, limit: int = 200) -> list[tuple[str, str]]:
+    """Return ids and labels of patients that the person who acts may choose from at a launch."""
+    page = services.fhir.search("Patient", {"_count": str(limit)}, agent=agent_name("web"))
+    return [(hit.id, _label(hit.id, orjson.loads(hit.body))) for hit in page.matches]
+
+
+def _label(name: str, patient: dict[str, Any]) -> str:
+    names = patient.get("name") or [{}]
+    words = [*names[0].get("given", ()), names[0].get("family", "")]
+    shown = names[0].get("text") or " ".join(filter(None, words)) or name
+    return f"{shown}, {patient['birthDate']}" if "birthDate" in patient else shown
 
 
 def _query_accept(app: ASGIApp) -> ASGIApp:

@@ -27,6 +27,7 @@ _HELP = {
     "twin_dicom_prefetch": "Orders whose priors are fetched, by archive and state.",
     "twin_dicom_stored_bytes": "Bytes of the stored DICOM files, withdrawn ones too.",
     "twin_dicom_withdrawn": "DICOM objects that a rejection note keeps hidden.",
+    "twin_emergency_access_total": "Times somebody broke the glass since the start.",
     "twin_jobs": "Jobs of the queue, by state.",
     "twin_builds_scheduled_total": "Twin builds put into the queue since the start.",
     "twin_worker_restarts_total": "Times the worker process was started again after it ended.",

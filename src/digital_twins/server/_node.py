@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
+    import uvicorn
     from pydicom.dataset import Dataset
 
     from digital_twins.audit import AuditTrail
+    from digital_twins.auth import Authority
     from digital_twins.config import Settings
     from digital_twins.dicom import Listener
     from digital_twins.server._models import Health
@@ -81,8 +83,10 @@ class Node:
     @property
     def base_url(self) -> str:
         """Address of the pages, e.g. ``"http://127.0.0.1:8042"``."""
+        if self.settings.public_url:
+            return self.settings.public_url.rstrip("/")
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
-        return f"http://{host}:{self.http_port}"
+        return f"{'https' if self.settings.http_tls_certificate else 'http'}://{host}:{self.http_port}"
 
     @property
     def services(self) -> Services:
@@ -313,6 +317,7 @@ class Node:
             on_record=self._scheduler.record_changed,
             stopping=lambda: self._stopping,
             settings=self.settings,
+            authority=self._authority(),
         )
 
         class Server(uvicorn.Server):
@@ -329,6 +334,8 @@ class Node:
             server_header=False,
             timeout_graceful_shutdown=_HTTP_GRACE_S,
         )
+        if self.settings.http_tls_certificate is not None:
+            self._start_tls(config)
         server = Server(config)
         task = asyncio.create_task(server.serve(sockets=[listening]))
 
@@ -342,10 +349,40 @@ class Node:
                 await task
             await asyncio.sleep(0.01)
 
+    def _start_tls(self, config: uvicorn.Config) -> None:
+        from digital_twins.server._http_tls import keep_fresh, server_context
+
+        context = server_context(self.settings)
+        config.load()
+        config.ssl = context
+        task = asyncio.create_task(keep_fresh(context, self.settings))
+        self._stack.callback(task.cancel)
+
+    def _authority(self) -> Authority | None:
+        from digital_twins.auth import TrustedIssuer, open_authority
+
+        if not self.settings.authentication:
+            _log.warning("auth.open", host=self.settings.host, setting="authentication")
+            return None
+        services = self._services
+        return open_authority(
+            services.database,
+            services.auditor,
+            services.data_dir,
+            base_url=self.base_url,
+            issuers=[TrustedIssuer(**each.model_dump()) for each in self.settings.auth_issuers],
+            on_emergency=lambda _: services.metrics.add("twin_emergency_access_total"),
+        )
+
     def _health(self) -> Health:
         from digital_twins.server._models import Health
 
         parts = {"dicom": f"ok, {self._listener.associations} associations"}
+        parts["access"] = (
+            "ok, people sign in"
+            if self.settings.authentication
+            else "ok, open to this machine: nobody signs in"
+        )
         try:
             with self._services.database.read() as connection:
                 connection.execute("SELECT 1").fetchall()

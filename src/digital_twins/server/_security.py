@@ -28,6 +28,7 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
+_DOORS = frozenset({"api", "auth", "fhir", "dicom-web", "static", "web", "health", "metrics"})
 _LOCAL = frozenset({"localhost"})
 
 
@@ -59,7 +60,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         door = {"": "web", "queues": "web"}.get(name := scope["path"].split("/")[1], name)
-        door = door if door in {"api", "fhir", "dicom-web", "static", "web", "health", "metrics"} else "other"
+        door = door if door in _DOORS else "other"
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -88,7 +88,7 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node", server: s
     StorageError
         The folder cannot be written.
     """
-    from digital_twins import audit, dicom, fhir, patient_modeling, records, storage
+    from digital_twins import audit, auth, dicom, fhir, patient_modeling, records, storage
     from digital_twins.fhir import subscriptions
     from digital_twins.fhir.bulk import BulkExports
     from digital_twins.fhir.validation import PACKAGES_FOLDER, ResourceValidation
@@ -99,6 +99,7 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node", server: s
         migrations=(
             *storage.MIGRATIONS,
             *audit.OUTBOX_MIGRATIONS,
+            *auth.MIGRATIONS,
             *dicom.MIGRATIONS,
             *fhir.MIGRATIONS,
             *subscriptions.MIGRATIONS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -107,7 +108,7 @@ class Database:
         """
         self._check_usable()
         try:
-            return self._groups.submit(work)
+            return self._groups.submit(_carried(work))
         except GroupsClosedError:
             raise self._closed_error() from None
 
@@ -115,7 +116,7 @@ class Database:
         """Run a unit of work and return its result once it is durable; see `submit`."""
         self._check_usable()
         try:
-            outcome = self._groups.write(work)
+            outcome = self._groups.write(_carried(work))
         except GroupsClosedError:
             raise self._closed_error() from None
         if isinstance(outcome, Failed):
@@ -196,6 +197,12 @@ class Database:
         if answer is not outcome.error:
             answer.__cause__ = outcome.error
         return Failed(answer)
+
+
+def _carried(work: Callable[[apsw.Cursor], T]) -> Callable[[apsw.Cursor], T]:
+    """Return the unit of work with the context variables of its caller: who acts goes with the work."""
+    context = copy_context()
+    return lambda cursor: context.run(work, cursor)
 
 
 def _open_engine(path: Path, server: str, migrations: Sequence[Migration], busy_timeout_s: float) -> Engine:
