@@ -33,9 +33,10 @@ def compartment_numbers() -> tuple[int, ...]:
     """
     every = definitions().parameters
     return tuple(
-        every[kind][code].number
+        number
         for kind, codes in patient_compartment().items()
         if kind != "Patient"
         for code in codes
         if code in every[kind]
+        for number in every[kind][code].numbers
     )
