@@ -205,13 +205,13 @@ def _at_all_hours(score: Callable[[Floats], Floats], values: Floats) -> Floats:
 
 def caught(died: Flags, alarmed: Flags) -> float:
     """Return the share of deaths with an alarm at any watched hour; ``alarmed`` is [stay, hour]."""
-    return float(alarmed.any(axis=1)[died].mean()) if died.any() else float("nan")
+    return float(np.asarray(alarmed[died].any(axis=1)).mean()) if died.any() else float("nan")
 
 
 def alarms_per_patient_day(alarmed: Flags) -> float:
     """Return alarms that begin (none at the watched hour before) per patient-day, of [stay, hour]."""
     begins = alarmed[:, 0].sum() + (alarmed[:, 1:] & ~alarmed[:, :-1]).sum()
-    return float(begins) / (alarmed.shape[0] * WATCHED_H[-1] / 24)
+    return float(float(begins) / (len(alarmed) * WATCHED_H[-1] / 24))
 
 
 def alarm_threshold(died: Flags, watched: Floats, wanted: float) -> float:
