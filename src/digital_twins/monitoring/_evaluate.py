@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from digital_twins.monitoring._evaluate_metrics import (
     interval,
     min_se_ppv,
 )
-from digital_twins.monitoring._learned import Calibrated, calibrate, cross_fitted, fit_ensemble, folds
+from digital_twins.monitoring._learned import calibrate, cross_fitted, fit_ensemble, folds
 from digital_twins.monitoring._predict_features import predictor_inputs
 from digital_twins.monitoring._predict_linear import fit_linear
 from digital_twins.monitoring._predict_news2 import partial_news2
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from digital_twins.monitoring._physionet import Stays
 
-    Floats = NDArray[np.float64]
+    Floats = NDArray[np.floating[Any]]
     Flags = NDArray[np.bool_]
     Fit = Callable[[Floats, Flags], Callable[[Floats], Floats]]
 
@@ -51,7 +51,7 @@ class Judged:
     threshold
         Training threshold of ``risk``, [stay].
     alarm
-        Training threshold of ``watched``, as sensitive there as partial NEWS2 >= 7, [stay].
+        Threshold of ``watched``, as sensitive on the scored stays as partial NEWS2 >= 7, [stay].
     """
 
     risk: Floats
@@ -66,15 +66,17 @@ Report = dict[str, dict[str, dict[str, dict[str, float]]]]
 def evaluate_death_risk(train: Stays, test: Stays, *, seed: int = 0, resamples: int = RESAMPLES) -> Report:
     """Train on some stays, score others, and return every figure with its 95 % bootstrap interval.
 
-    Penalties, calibration and thresholds come from cross-fitting within ``train``; ``test`` is only scored.
+    Penalties, calibration and the threshold of ``min_se_ppv`` come from cross-fitting within ``train``.
+    Only the alarms, compared at equal sensitivity, take their threshold from the scored stays.
 
     Returns
     -------
     dict
         ``{"vitals", "all_inputs"}``, in each ``partial_news2``, ``logistic`` and ``ours``, in each ``auroc``,
         ``auprc``, ``brier``, ``calibration_slope``, ``min_se_ppv`` at the training threshold,
-        ``alarms_per_patient_day`` and ``sensitivity`` of the alarm that in training was as sensitive as
-        partial NEWS2 >= 7; each ``{"value", "low", "high"}``.
+        ``alarms_per_patient_day`` and ``sensitivity`` of the alarm that on the scored stays is as sensitive
+        as partial NEWS2 >= 7 (points of equal height on two curves, not a threshold to use); each
+        ``{"value", "low", "high"}``.
     """
     answer: Report = {}
     for name, vitals_only in (("vitals", True), ("all_inputs", False)):
@@ -136,7 +138,7 @@ def judge(train: Stays, test: Stays, *, vitals_only: bool, seed: int = 0) -> dic
             np.full(len(test), NEWS2_ALARM),
         )
     }
-    wanted = caught(train.died, early_warning[0].highest >= NEWS2_ALARM)
+    wanted = caught(test.died, early_warning[1].highest >= NEWS2_ALARM)
     inputs = tuple(watched_inputs(each, vitals_only=vitals_only) for each in (train, test))
     penalty = chosen_penalty(inputs[0][:, -1], train.died, fold)
 
@@ -147,7 +149,7 @@ def judge(train: Stays, test: Stays, *, vitals_only: bool, seed: int = 0) -> dic
         return fit_ensemble(values, died, seed=seed).log_odds
 
     for name, fit in (("logistic", logistic), ("ours", ours)):
-        found[name] = _judged(fit, inputs, train.died, fold=fold, wanted=wanted)
+        found[name] = _judged(fit, inputs, (train.died, test.died), fold=fold, wanted=wanted)
     return found
 
 
@@ -178,22 +180,21 @@ def chosen_penalty(values: Floats, died: Flags, fold: NDArray[np.int64]) -> floa
 
 
 def _judged(
-    fit: Fit, inputs: tuple[Floats, ...], died: Flags, *, fold: NDArray[np.int64], wanted: float
+    fit: Fit, inputs: tuple[Floats, ...], died: tuple[Flags, ...], *, fold: NDArray[np.int64], wanted: float
 ) -> Judged:
     train, test = inputs
 
     def fitted(rows: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], Floats]:
-        score = fit(train[rows, -1], died[rows])
-        return lambda others: _at_all_hours(score, train[others])
+        score = fit(train[rows, -1], died[0][rows])
+        return lambda others: score(train[others, -1])
 
-    cross = cross_fitted(fitted, fold)
-    calibrated: Calibrated = calibrate(cross[:, -1], died)
-    watched = _at_all_hours(fit(train[:, -1], died), test)
+    calibrated = calibrate(cross_fitted(fitted, fold), died[0])
+    watched = calibrated.risk(_at_all_hours(fit(train[:, -1], died[0]), test))
     return Judged(
-        calibrated.risk(watched[:, -1]),
-        calibrated.risk(watched),
+        watched[:, -1],
+        watched,
         np.full(len(test), calibrated.threshold),
-        np.full(len(test), alarm_threshold(died, calibrated.risk(cross), wanted)),
+        np.full(len(test), alarm_threshold(died[1], watched, wanted)),
     )
 
 
@@ -204,17 +205,19 @@ def _at_all_hours(score: Callable[[Floats], Floats], values: Floats) -> Floats:
 
 def caught(died: Flags, alarmed: Flags) -> float:
     """Return the share of deaths with an alarm at any watched hour; ``alarmed`` is [stay, hour]."""
-    return float(alarmed.any(axis=1)[died].mean()) if died.any() else float("nan")
+    return float(np.asarray(alarmed[died].any(axis=1)).mean()) if died.any() else float("nan")
 
 
 def alarms_per_patient_day(alarmed: Flags) -> float:
     """Return alarms that begin (none at the watched hour before) per patient-day, of [stay, hour]."""
     begins = alarmed[:, 0].sum() + (alarmed[:, 1:] & ~alarmed[:, :-1]).sum()
-    return float(begins) / (alarmed.shape[0] * WATCHED_H[-1] / 24)
+    return float(float(begins) / (len(alarmed) * WATCHED_H[-1] / 24))
 
 
 def alarm_threshold(died: Flags, watched: Floats, wanted: float) -> float:
-    """Return the greatest threshold that catches at least the wanted share of deaths."""
+    """Return the greatest threshold that catches at least the wanted share of deaths; NaN if none died."""
+    if not died.any():
+        return float("nan")
     highest = np.sort(watched.max(axis=1)[died])[::-1]
     place = int(np.ceil(wanted * highest.size - 1e-9)) - 1
     return float(highest[np.clip(place, 0, highest.size - 1)])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Floats = NDArray[np.float64]
+    Floats = NDArray[np.floating[Any]]
     Flags = NDArray[np.bool_]
 
 OUTPUT = "risk of in-hospital death"
@@ -37,7 +37,10 @@ _TREES = {
     "force_row_wise": True,
     "verbosity": -1,
 }
-_KINDS = (({}, 500), ({"extra_trees": True, "learning_rate": 0.05, "num_leaves": 12}, 600))
+_KINDS: tuple[tuple[dict[str, Any], int], ...] = (
+    ({}, 500),
+    ({"extra_trees": True, "learning_rate": 0.05, "num_leaves": 12}, 600),
+)
 
 
 @dataclass(frozen=True, eq=False)

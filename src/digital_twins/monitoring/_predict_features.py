@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from digital_twins.monitoring._physionet import Stays
 
-    Floats = NDArray[np.float64]
+    Floats = NDArray[np.floating[Any]]
 
 _MERGED = {"SBP": ("SysABP", "NISysABP"), "MBP": ("MAP", "NIMAP"), "DBP": ("DiasABP", "NIDiasABP")}
 _SERIES = (*(each.name for each in PARAMETERS if each.kind != "fixed"), *_MERGED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from digital_twins.monitoring._physionet import Stays
 
-    Floats = NDArray[np.float64]
+    Floats = NDArray[np.floating[Any]]
     Flags = NDArray[np.bool_]
     Fit = Callable[[Floats, Flags], Callable[[Floats], Floats]]
 
@@ -129,7 +129,7 @@ def _scores(
         "partial_news2": tuple(hourly_news2(each, vitals_only=vitals_only)[0][:, places] for each in stays),
         "persistence": tuple(-np.nan_to_num(each.pressure, nan=200.0) for each in questions),
     }
-    ever = (questions[0].event & questions[0].asked).any(axis=1)
+    ever = np.asarray((questions[0].event & questions[0].asked).any(axis=1))
     fold = folds(ever, number=_CROSS_FOLDS, seed=seed)
     for name, fit in (("logistic", logistic), ("ours", ours)):
         found[name] = _both(fit, inputs, questions[0], fold)

@@ -7,7 +7,7 @@ import io
 import json
 import zipfile
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from digital_twins.monitoring._physionet import Stays
 
-    Floats = NDArray[np.float64]
+    Floats = NDArray[np.floating[Any]]
 
 _FORMAT = "digital-twins death risk 1"
 _SETS = ("vitals", "all_inputs")
