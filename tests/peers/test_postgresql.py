@@ -295,7 +295,7 @@ def test_a_whole_node_keeps_everything_on_the_server(url: str, tmp_path: Path) -
         assert patient["latest_job"]["state"] == "succeeded", patient["latest_job"]["error"]
         reports = httpx.get(f"{node.base_url}/fhir/DiagnosticReport", timeout=60).json()
         assert reports["entry"]
-    assert not list((tmp_path / "data").rglob("*.sqlite*"))
+    assert [path.name for path in (tmp_path / "data").rglob("*.sqlite*")] == []
     with Node(chosen) as node:
         twin = httpx.get(f"{node.base_url}/api/twins/{patient['twin_id']}", timeout=60)
         assert twin.status_code == 200

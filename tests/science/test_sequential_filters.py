@@ -11,6 +11,7 @@ from digital_twins import InputError
 from digital_twins.calibration import (
     Gaussian,
     Measurement,
+    covariance_root,
     effective_sample_size,
     ekf_predict,
     ekf_update,
@@ -116,8 +117,21 @@ def test_systematic_resampling_draws_each_its_share() -> None:
     for seed in range(20):
         counts = np.bincount(systematic_resample(weights, 100, seed=seed), minlength=4)
         assert np.all(np.abs(counts - 100 * weights) <= 1.0)
-    peer = np.bincount(peer_resample(np.tile(weights / 25.0, 25)) % 4, minlength=4)
+    peer = np.bincount(peer_resample(np.repeat(weights / 25.0, 25)) // 25, minlength=4)
     assert np.all(np.abs(peer - counts) <= 2)
+
+
+@pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, -1), (-1, -1, -1)])
+def test_a_root_does_not_depend_on_the_signs_a_library_chose(
+    flips: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eigh = np.linalg.eigh
+    covariance = np.cov(np.random.default_rng(3).normal(size=(3, 9)))
+    expected = covariance_root(covariance)
+    monkeypatch.setattr(np.linalg, "eigh", lambda matrix: (eigh(matrix)[0], eigh(matrix)[1] * flips))
+    root = covariance_root(covariance)
+    assert np.array_equal(root, expected)
+    assert root @ root.T == pytest.approx(covariance)
 
 
 def test_impossible_measurements_and_lone_members_are_refused() -> None:

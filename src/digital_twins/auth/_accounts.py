@@ -145,8 +145,8 @@ class Accounts:
 
         def work(cursor: apsw.Cursor) -> None:
             self._change(cursor, "UPDATE auth_user SET disabled=1 WHERE name=? RETURNING name", (name,))
-            cursor.execute("UPDATE auth_session SET ended=? WHERE user=? AND ended=0", (now, name))
-            cursor.execute("UPDATE auth_grant SET revoked=? WHERE user=? AND revoked=0", (now, name))
+            cursor.execute("UPDATE auth_session SET ended=? WHERE username=? AND ended=0", (now, name))
+            cursor.execute("UPDATE auth_grant SET revoked=? WHERE username=? AND revoked=0", (now, name))
             self._records.event(cursor, "user.disable", agent="operator", entity=f"user:{name}")
 
         self._records.database.write(work)
@@ -170,7 +170,7 @@ class Accounts:
         def work(cursor: apsw.Cursor) -> None:
             text = "UPDATE auth_user SET password=?, failures=0, locked_until=0 WHERE name=? RETURNING name"
             self._change(cursor, text, (hashed, name))
-            cursor.execute("UPDATE auth_session SET ended=? WHERE user=? AND ended=0", (now, name))
+            cursor.execute("UPDATE auth_session SET ended=? WHERE username=? AND ended=0", (now, name))
             self._records.event(cursor, "user.password", agent="operator", entity=f"user:{name}")
 
         self._records.database.write(work)

@@ -30,7 +30,7 @@ GRANT_S = 180 * 86400
 LAUNCH_S = 300
 """Seconds within which an app must be started after an EHR launch."""
 
-_COLUMNS = "id, client, user, scope, patient, context, created"
+_COLUMNS = "id, client, username, scope, patient, context, created"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Grants:
     def create(self, cursor: apsw.Cursor, grant: Grant, *, lifetime_s: int = GRANT_S) -> None:
         """Store a grant."""
         cursor.execute(
-            "INSERT INTO auth_grant(id, client, user, scope, patient, context, created, expires) "
+            "INSERT INTO auth_grant(id, client, username, scope, patient, context, created, expires) "
             "VALUES(?,?,?,?,?,?,?,?)",
             (
                 *(grant.id, grant.client, grant.user, grant.scope, grant.patient, json.dumps(grant.context)),
@@ -235,7 +235,7 @@ class Grants:
     def _load(self, cursor: Any, name: str) -> Grant | None:
         row = cursor.execute(
             f"SELECT {_COLUMNS} FROM auth_grant g WHERE id=? AND revoked=0 AND expires>? "  # noqa: S608  (columns of ours)
-            "AND NOT EXISTS (SELECT 1 FROM auth_user u WHERE u.name=g.user AND u.disabled=1) "
+            "AND NOT EXISTS (SELECT 1 FROM auth_user u WHERE u.name=g.username AND u.disabled=1) "
             "AND NOT EXISTS (SELECT 1 FROM auth_client c WHERE c.id=g.client AND c.disabled=1)",
             (name, int(self._records.now())),
         ).fetchone()
@@ -248,7 +248,7 @@ class Grants:
 
         def work(cursor: apsw.Cursor) -> None:
             cursor.execute(
-                "INSERT INTO auth_launch(digest, client, user, patient, encounter, expires) "
+                "INSERT INTO auth_launch(digest, client, username, patient, encounter, expires) "
                 "VALUES(?,?,?,?,?,?)",
                 (digest(value), launch.client, launch.user, launch.patient, launch.encounter, expires),
             )
@@ -266,7 +266,7 @@ class Grants:
     def launched(self, value: str, *, client: str) -> Launch | None:
         """Return the context of an EHR launch, None when it is not that client's or too old."""
         text = (
-            "SELECT client, user, patient, encounter FROM auth_launch "
+            "SELECT client, username, patient, encounter FROM auth_launch "
             "WHERE digest=? AND client=? AND expires>?"
         )
         with self._records.database.read() as connection:

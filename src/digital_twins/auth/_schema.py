@@ -18,12 +18,12 @@ CREATE TABLE auth_client(
   scope TEXT NOT NULL, jwks TEXT, jwks_url TEXT, disabled INTEGER NOT NULL DEFAULT 0,
   created INTEGER NOT NULL);
 CREATE TABLE auth_session(
-  digest TEXT PRIMARY KEY, user TEXT NOT NULL, created INTEGER NOT NULL, seen INTEGER NOT NULL,
+  digest TEXT PRIMARY KEY, username TEXT NOT NULL, created INTEGER NOT NULL, seen INTEGER NOT NULL,
   ended INTEGER NOT NULL DEFAULT 0, emergency_until INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE auth_emergency(
-  id TEXT PRIMARY KEY, user TEXT NOT NULL, reason TEXT NOT NULL, began INTEGER NOT NULL);
+  id TEXT PRIMARY KEY, username TEXT NOT NULL, reason TEXT NOT NULL, began INTEGER NOT NULL);
 CREATE TABLE auth_grant(
-  id TEXT PRIMARY KEY, client TEXT NOT NULL, user TEXT NOT NULL, scope TEXT NOT NULL, patient TEXT,
+  id TEXT PRIMARY KEY, client TEXT NOT NULL, username TEXT NOT NULL, scope TEXT NOT NULL, patient TEXT,
   context TEXT NOT NULL, created INTEGER NOT NULL, expires INTEGER NOT NULL,
   revoked INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE auth_code(
@@ -32,8 +32,8 @@ CREATE TABLE auth_code(
 CREATE TABLE auth_refresh(
   digest TEXT PRIMARY KEY, grant_id TEXT NOT NULL, expires INTEGER NOT NULL, used INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE auth_launch(
-  digest TEXT PRIMARY KEY, client TEXT NOT NULL, user TEXT NOT NULL, patient TEXT NOT NULL, encounter TEXT,
-  expires INTEGER NOT NULL);
+  digest TEXT PRIMARY KEY, client TEXT NOT NULL, username TEXT NOT NULL, patient TEXT NOT NULL,
+  encounter TEXT, expires INTEGER NOT NULL);
 CREATE TABLE auth_assertion(
   client TEXT NOT NULL, jti TEXT NOT NULL, expires INTEGER NOT NULL, PRIMARY KEY(client, jti));
 """,

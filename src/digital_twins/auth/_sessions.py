@@ -68,7 +68,7 @@ class Sessions:
             if replacing:
                 text = "UPDATE auth_session SET ended=? WHERE digest=? AND ended=0"
                 cursor.execute(text, (now, digest(replacing)))
-            text = "INSERT INTO auth_session(digest, user, created, seen) VALUES(?,?,?,?)"
+            text = "INSERT INTO auth_session(digest, username, created, seen) VALUES(?,?,?,?)"
             cursor.execute(text, (digest(secret), user.name, now, now))
 
         self._records.database.write(work)
@@ -78,7 +78,7 @@ class Sessions:
         """Return whose session it is and what that person may do; None when it ended or never was."""
         key, now = digest(secret), int(self._records.now())
         with self._records.database.read() as connection:
-            text = "SELECT user, created, seen, ended, emergency_until FROM auth_session WHERE digest=?"
+            text = "SELECT username, created, seen, ended, emergency_until FROM auth_session WHERE digest=?"
             row = connection.execute(text, (key,)).fetchone()
         if row is None:
             return None
@@ -99,7 +99,7 @@ class Sessions:
         key, now = digest(secret), int(self._records.now())
 
         def work(cursor: apsw.Cursor) -> None:
-            text = "UPDATE auth_session SET ended=? WHERE digest=? AND ended=0 RETURNING user"
+            text = "UPDATE auth_session SET ended=? WHERE digest=? AND ended=0 RETURNING username"
             row = cursor.execute(text, (now, key)).fetchone()
             if row is not None:
                 self._records.event(cursor, "sign-out", agent=f"user:{row[0]}")
@@ -126,7 +126,7 @@ class Sessions:
         name = principal.name.removeprefix("user:")
 
         def work(cursor: apsw.Cursor) -> None:
-            text = "INSERT INTO auth_emergency(id, user, reason, began) VALUES(?,?,?,?)"
+            text = "INSERT INTO auth_emergency(id, username, reason, began) VALUES(?,?,?,?)"
             cursor.execute(text, (number, name, reason.strip()[:2000], now))
             text = "UPDATE auth_session SET emergency_until=? WHERE digest=?"
             cursor.execute(text, (now + EMERGENCY_S, principal.session))

@@ -5,6 +5,10 @@ from typing import TYPE_CHECKING
 from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
+    from digital_twins.calibration._axes import (
+        covariance_root as covariance_root,
+        principal_axes as principal_axes,
+    )
     from digital_twins.calibration._belief import (
         Belief as Belief,
         Estimate as Estimate,
@@ -43,6 +47,7 @@ if TYPE_CHECKING:
     )
 
 _WHERE = {
+    **dict.fromkeys(("covariance_root", "principal_axes"), "digital_twins.calibration._axes"),
     **dict.fromkeys(("Belief", "Estimate", "Particles", "Prior"), "digital_twins.calibration._belief"),
     **dict.fromkeys(
         (

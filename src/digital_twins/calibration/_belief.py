@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from digital_twins._errors import InputError
+from digital_twins.calibration._axes import covariance_root, principal_axes
 from digital_twins.calibration._filters import systematic_resample
 
 if TYPE_CHECKING:
@@ -128,8 +129,8 @@ class Particles:
     def drawn(self, count: int, *, seed: int) -> FloatArray:
         """Return ``count`` rows in proportion to the weights, spread evenly along the widest direction."""
         apart = self.logs - self.weights @ self.logs
-        _, vector = np.linalg.eigh((self.weights[:, None] * apart).T @ apart)
-        order = np.argsort(apart @ vector[:, -1], kind="stable")
+        _, axes = principal_axes((self.weights[:, None] * apart).T @ apart)
+        order = np.argsort(apart @ axes[:, -1], kind="stable")
         picked = order[systematic_resample(self.weights[order], count, seed=seed)]
         return np.asarray(self.logs[np.random.default_rng(seed).permutation(picked)])
 
@@ -203,8 +204,7 @@ class Belief:
         fills the range of every principal direction evenly (McKay, Beckman & Conover 1979,
         doi:10.2307/1268522). Parameters that have particles are drawn from these instead.
         """
-        eigenvalue, vector = np.linalg.eigh(self.log_covariance)
-        root = vector * np.sqrt(np.clip(eigenvalue, 0.0, None))
+        root = covariance_root(self.log_covariance)
         rng = np.random.default_rng(seed)
         half = (count + 1) // 2
         strata = np.stack([rng.permutation(half) for _ in range(self.log_mean.size)], axis=1)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digital_twins._errors import InputError
+from digital_twins.calibration._axes import covariance_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -172,8 +173,7 @@ def shrunk_kernel(
     mean = weights @ members
     apart = members - mean
     covariance = (weights[:, None] * apart).T @ apart
-    eigenvalue, vector = np.linalg.eigh(covariance)
-    root = vector * np.sqrt(np.clip(eigenvalue, 0.0, None) * (1.0 - a * a))
+    root = covariance_root(covariance) * np.sqrt(1.0 - a * a)
     drawn = members[systematic_resample(weights, count, seed=seed)]
     noise = np.random.default_rng(seed + 1).standard_normal(drawn.shape)
     return np.asarray(a * drawn + (1.0 - a) * mean + noise @ root.T)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from digital_twins._errors import InputError
+from digital_twins.calibration import covariance_root
 from digital_twins.monitoring._live_twin import STEP_SD
 from digital_twins.monitoring._physiology import OBSERVED, SIZE, Inputs, advance, observe
 
@@ -108,7 +109,7 @@ def outlook(
     _check(act, oxygen)
     rng = np.random.default_rng(seed)
     body = twin.bodies.rows(np.array([row]))
-    root = _root(twin.covariance[row])
+    root = covariance_root((twin.covariance[row] + twin.covariance[row].T) / 2)
     state = twin.mean[row][:, None] + root @ rng.standard_normal((SIZE, samples))
     seen = [observe(state, body)]
     for minute in range(minutes):
@@ -120,12 +121,6 @@ def outlook(
         seen.append(observe(state, body))
     low, median, high = np.quantile(np.array(seen), [0.05, 0.5, 0.95], axis=2)
     return Outlook(np.arange(minutes + 1.0), median, low, high)
-
-
-def _root(covariance: Floats) -> Floats:
-    values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
-    root: Floats = vectors * np.sqrt(np.maximum(values, 0.0))
-    return root
 
 
 def _check(act: Action, oxygen: float) -> None:

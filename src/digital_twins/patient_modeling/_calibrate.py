@@ -16,6 +16,7 @@ from digital_twins.calibration import (
     Estimate,
     Particles,
     SamplerOptions,
+    covariance_root,
     fit_least_squares,
     identifiability,
     sample_posterior,
@@ -322,8 +323,7 @@ def spread_now(simulator: Simulator, belief: Belief, treatments: Sequence[Treatm
     """
     free = [i for i, name in enumerate(belief.names) if name in belief.calibrated]
     covariance = belief.log_covariance[np.ix_(free, free)]
-    eigenvalue, vector = np.linalg.eigh(covariance)
-    root = vector * np.sqrt(np.clip(eigenvalue, 0.0, None) * len(free))
+    root = covariance_root(covariance) * math.sqrt(len(free))
     floor = 0.1 * simulator.domain.voxel_volume_mm3 / 1000.0
     logs = []
     for step in (*root.T, *-root.T):

@@ -6,6 +6,7 @@ import secrets
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +113,8 @@ def _each(
         for path in paths:
             yield path, _one(path, out, deidentifier)
         return
-    with ProcessPoolExecutor(workers) as pool:
+    # a fork of a process with threads (a gateway's, or JAX's) may lock up
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         count = len(paths)
         results = pool.map(_one, paths, [out] * count, [deidentifier] * count, chunksize=_CHUNK)
         yield from zip(paths, results, strict=True)
