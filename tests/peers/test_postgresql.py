@@ -298,7 +298,7 @@ def test_a_whole_node_keeps_everything_on_the_server(url: str, tmp_path: Path) -
     assert [path.name for path in (tmp_path / "data").rglob("*.sqlite*")] == []
     with Node(chosen) as node:
         twin = httpx.get(f"{node.base_url}/api/twins/{patient['twin_id']}", timeout=60)
-        assert twin.status_code == 200
+        assert twin.status_code == 200, twin.text
         studies = httpx.get(f"{node.base_url}/dicom-web/studies", timeout=60).json()
         assert studies
     report = verify_trail(chosen.audit_file)

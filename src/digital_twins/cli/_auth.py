@@ -46,7 +46,8 @@ def _authority(config_file: Path | None, data: Path | None) -> "Iterator[Authori
 
     settings = load_settings(config_file=config_file, data_dir=data)
     migrations = (*storage.MIGRATIONS, *audit.OUTBOX_MIGRATIONS, *auth.MIGRATIONS)
-    with storage.Database(settings.data_dir / "twin.sqlite", migrations=migrations) as database:
+    file = settings.data_dir / "twin.sqlite"
+    with storage.Database(file, migrations=migrations, server=settings.database) as database:
         key = audit.load_pseudonym_key(settings.pseudonym_key_file)
         auditor = audit.Auditor(settings.ae_title, key)
         base = settings.public_url or f"http://{settings.host}:{settings.http_port}"

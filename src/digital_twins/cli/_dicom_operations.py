@@ -175,13 +175,13 @@ def _services(data: Path | None, config_file: Path | None) -> "Iterator[tuple[Se
     from digital_twins.server import follow_settings, open_services
 
     settings = load_settings(config_file=config_file, data_dir=data)
-    if not (settings.data_dir / "twin.sqlite").exists():
+    if not settings.database and not (settings.data_dir / "twin.sqlite").exists():
         raise NotFoundError(
             "There are no stored objects.",
             f"No node has run on the data folder '{settings.data_dir}'.",
             "Name the node's folder with --data or data_dir.",
         )
-    services = open_services(settings.data_dir, boot_id="", node=settings.ae_title)
+    services = open_services(settings.data_dir, boot_id="", node=settings.ae_title, server=settings.database)
     try:
         follow_settings(settings, services)
         yield services, settings

@@ -98,8 +98,12 @@ def _patients(app: FastAPI, parts: ApiParts) -> None:
         tags=["patients"],
     )
     def patients() -> list[PatientSummary]:
-        counts = parts.catalogue.twin_counts()
-        found = [PatientSummary(**_summary(parts, entry, counts)) for entry in parts.catalogue.patients()]
+        entries = parts.catalogue.patients()
+        jobs = [_latest_job(parts, entry) for entry in entries]
+        counts = parts.catalogue.twin_counts()  # after the jobs: one that has succeeded has its twin
+        found = [
+            PatientSummary(**_summary(entry, job, counts)) for entry, job in zip(entries, jobs, strict=True)
+        ]
         parts.audit("R", "api.patients.list", "patients", None)
         return found
 
@@ -124,7 +128,7 @@ def _patients(app: FastAPI, parts: ApiParts) -> None:
             )
             for view in newest.values()
         ]
-        summary = _summary(parts, entry, parts.catalogue.twin_counts())
+        summary = _summary(entry, _latest_job(parts, entry), parts.catalogue.twin_counts())
         jobs = [job_view(job) for job in parts.jobs.list(limit=500) if job.payload.get("patient_key") == key]
         parts.audit("R", "api.patient.read", key, entry.patient_id)
         return PatientDetail(
@@ -132,7 +136,11 @@ def _patients(app: FastAPI, parts: ApiParts) -> None:
         )
 
 
-def _summary(parts: ApiParts, entry: Entry, counts: dict[str, tuple[int, str]]) -> dict[str, Any]:
+def _latest_job(parts: ApiParts, entry: Entry) -> JobView | None:
+    return job_view(parts.jobs.get(entry.job_id)) if entry.job_id else None
+
+
+def _summary(entry: Entry, job: JobView | None, counts: dict[str, tuple[int, str]]) -> dict[str, Any]:
     count, twin_id = counts.get(entry.key, (0, None))
     return {
         "key": entry.key,
@@ -140,7 +148,7 @@ def _summary(parts: ApiParts, entry: Entry, counts: dict[str, tuple[int, str]]) 
         "twin_count": count,
         "twin_id": twin_id,
         "updated_utc": entry.updated_utc,
-        "latest_job": job_view(parts.jobs.get(entry.job_id)) if entry.job_id else None,
+        "latest_job": job,
         "waiting_for": entry.waiting_for,
         **{name: value for name, value in entry.summary.items() if name != "biomarkers"},
     }
