@@ -134,6 +134,16 @@ def test_a_root_does_not_depend_on_the_signs_a_library_chose(
     assert root @ root.T == pytest.approx(covariance)
 
 
+def test_independent_components_keep_axes_of_their_own() -> None:
+    pair = np.array([[0.5, 0.2], [0.2, 0.5]])
+    covariance = np.diag([0.5, 0.7, 0.3, 0.7])
+    covariance[np.ix_([0, 2], [0, 2])] = pair
+    root = covariance_root(covariance)
+    assert root @ root.T == pytest.approx(covariance)
+    assert np.array_equal(root[[1, 3]][:, [1, 3]], np.sqrt(0.7) * np.eye(2))
+    assert np.array_equal(root[[0, 2]][:, [0, 2]], covariance_root(pair))
+
+
 def test_impossible_measurements_and_lone_members_are_refused() -> None:
     with pytest.raises(InputError, match="No particle agrees"):
         reweighted(np.array([0.5, 0.5]), np.full(2, -np.inf))

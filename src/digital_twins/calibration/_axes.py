@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse.csgraph import connected_components
 
 FloatArray = NDArray[np.float64]
 
@@ -28,6 +29,15 @@ def principal_axes(covariance: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def covariance_root(covariance: FloatArray) -> FloatArray:
-    """Return R with ``R @ R.T`` the covariance: principal axes, each one standard deviation long."""
-    variances, axes = principal_axes(covariance)
-    return np.asarray(axes * np.sqrt(variances))
+    """Return R with ``R @ R.T`` the covariance: principal axes, each one standard deviation long.
+
+    Components that are independent of each other have axes of their own: among equal variances a library
+    would otherwise be free to turn them.
+    """
+    root = np.zeros_like(covariance)
+    count, block = connected_components(covariance != 0.0, directed=False)
+    for each in range(count):
+        where = np.flatnonzero(block == each)
+        variances, axes = principal_axes(covariance[np.ix_(where, where)])
+        root[np.ix_(where, where)] = axes * np.sqrt(variances)
+    return root
