@@ -176,7 +176,7 @@ def _synthetic(cursor: Any, studies: int) -> None:
 QUERIES = {
     "studies": "studies?limit=25",
     "studies_name": "studies?PatientName=Name7*&limit=25",
-    "studies_date": "studies?StudyDate=20240105-20240106&limit=25",
+    "studies_date": "studies?StudyDate=20240101-20240331&limit=25",
     "studies_modality": "studies?ModalitiesInStudy=CT&limit=25",
     "studies_fuzzy": "studies?PatientName=given+name7&fuzzymatching=true&limit=25",
     "studies_deep": "studies?limit=25&offset=60",
@@ -187,6 +187,8 @@ QUERIES = {
 }
 SLOW_PEER = frozenset({"instances", "instances_number"})
 """Orthanc takes minutes for these, so it is asked once."""
+NO_PEER = frozenset({"studies_fuzzy"})
+"""Orthanc ignores fuzzymatching and finds nothing, which is no measure."""
 
 
 def _queries(base: str, *, once: frozenset[str] = frozenset()) -> dict[str, float]:
@@ -225,5 +227,6 @@ def figures() -> Iterator[Figure]:
         with node(_million(work, int(1_000_000 * scale))) as (base, _pid):
             large = _queries(base)
         for query in QUERIES:
-            yield f"qido_25_{query}_10k", small[query] * 1e3, "ms", small[query] / their_queries[query]
+            ratio = None if query in NO_PEER else small[query] / their_queries[query]
+            yield f"qido_25_{query}_10k", small[query] * 1e3, "ms", ratio
             yield f"qido_25_{query}_1m", large[query] * 1e3, "ms", large[query] / small[query]

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 import digital_twins
@@ -17,6 +18,7 @@ from digital_twins import dicom
 from digital_twins.dicom._part10 import split_file
 from pacs_recorder import Pacs, pacs
 
+pytestmark = pytest.mark.timeout(1800)  # fifty starts of a node on a busy machine
 _SOURCE = Path(digital_twins.__file__).parents[1]
 _OBJECTS = 25
 
@@ -48,7 +50,7 @@ def test_everything_acknowledged_arrives_with_the_same_bytes(tmp_path: Path, *, 
     rng = random.Random(11)
     sent: dict[str, bytes] = {}
     with pacs([(CTImageStorage, [ExplicitVRLittleEndian])]) as archive:
-        for turn in range(50 if full else 3):
+        for turn in range(50 if full else 5):
             node, port = _start(tmp_path, archive.port)
             known = len(archive.received)
             slices = [ct_slice(number, series=f"1.{turn}") for number in range(1, _OBJECTS + 1)]

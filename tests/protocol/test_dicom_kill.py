@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
 from pydicom import dcmread
 from pydicom.uid import CTImageStorage
 
@@ -19,6 +20,7 @@ from dicom_support import RawPeer, audited, ct_slice, file_bytes, open_store
 from digital_twins.dicom._dimse import Tag
 from digital_twins.dicom._part10 import split_file
 
+pytestmark = pytest.mark.timeout(1800)  # fifty starts of a node on a busy machine
 _SOURCE = Path(digital_twins.__file__).parents[1]
 
 
@@ -47,7 +49,7 @@ def _send_until_dead(port: int, series: str, acknowledged: list[str]) -> None:
 def test_nothing_acknowledged_is_lost(tmp_path: Path, *, full: bool) -> None:
     rng = random.Random(7)
     acknowledged: list[str] = []
-    for turn in range(20 if full else 3):
+    for turn in range(50 if full else 5):
         node, port = _start(tmp_path)
         before = len(acknowledged)
         senders = [

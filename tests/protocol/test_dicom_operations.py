@@ -161,6 +161,12 @@ def test_merge_and_unmerge(tmp_path: Path) -> None:
             assert len(dicom.find(remote, {"PatientID": "P9", "StudyInstanceUID": ""})) == 2
             assert len(httpx.get(f"{web}/studies", params={"PatientID": "P9"}).json()) == 2
             assert store.read("1.2.3.1.1.1") == bytes_before
+            # what is retrieved is what came, with the number that the sender gave it
+            got: list[bytes] = []
+            dicom.get(remote, {"StudyInstanceUID": "1.2.3.1"}, into=got.append)
+            place = f"{web}/studies/1.2.3.1/series/1.2.3.1.1/instances/1.2.3.1.1.1"
+            got.append(httpx.get(place, headers={"Accept": "application/dicom"}).content)
+            assert [dcmread(BytesIO(file)).PatientID for file in got] == ["P1", "P1"]
             # more of the merged study, and a new study under the old number, are filed under the survivor
             more = ct_slice(1, study="3", series="3.1")
             assert dicom.send(remote, [ct_slice(2), more]) == 2
@@ -384,12 +390,18 @@ def test_retention_by_size_queue_and_commitment(tmp_path: Path) -> None:
             peers = dicom.PeerTable.of([])
             with listening(store) as own, listening(pacs, access=dicom.Access(peers=peers)) as archive:
                 del own
-                for peer, objects in committed.uncommitted().items():
-                    assert peer == "PACS"
-                    remote = dicom.Remote("127.0.0.1", archive.port, called_ae=peer)
-                    uids = [each for each in objects if each[1] == "1.2.3.1.1.1"]
-                    transaction = dicom.request_commitment(store, remote, uids)
-        assert [len(each) for each in committed.uncommitted().values()] == [2]  # one was asked for
+                asked = committed.uncommitted()
+                assert [(peer, [uid for _, uid in objects]) for peer, objects in asked] == [
+                    ("PACS", [f"1.2.3.{number}.1.1"]) for number in (1, 2, 3)
+                ]
+                remote = dicom.Remote("127.0.0.1", archive.port, called_ae="PACS")
+                transaction = dicom.request_commitment(store, remote, asked[0][1])
+            assert len(committed.uncommitted()) == 2  # one was asked for
+            later = datetime.now(tz=UTC) + timedelta(days=2)
+            assert len(committed.uncommitted(now=later)) == 3  # and is asked for again without an answer
+            with pytest.raises(dicom.DimseFailedError):  # the archive is down now
+                dicom.request_commitment(store, remote, asked[1][1])
+            assert len(committed.uncommitted()) == 2  # that one still has to be asked for
         store.database.write(
             lambda c: c.execute(
                 "UPDATE dicom_commitment SET state = 'committed' WHERE transaction_uid = ?", (transaction,)

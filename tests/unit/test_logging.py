@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import logging
 import warnings
+from pathlib import Path
 
 import pytest
 
+import digital_twins
 from digital_twins import InputError
 from digital_twins._logging import FIELDS, get_logger, setup_logging
 
@@ -108,3 +111,20 @@ def test_python_warnings_are_left_alone():
         warnings.simplefilter("always")
         warnings.warn("shown", stacklevel=1)
     assert len(caught) == 1
+
+
+def test_every_line_that_the_package_writes_uses_listed_fields():
+    wrong, seen = [], 0
+    for path in Path(digital_twins.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and isinstance(node.func.value, ast.Name)
+                and node.func.value.id == "_log"
+            ):
+                seen += 1
+                names = {each.arg for each in node.keywords} - FIELDS
+                wrong += [f"{path.name}:{node.lineno} {name}" for name in names]
+    assert seen > 30
+    assert wrong == []

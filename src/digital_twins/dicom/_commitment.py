@@ -57,7 +57,8 @@ class CommitmentResult:
     Attributes
     ----------
     state
-        ``"requested"``, ``"committed"`` (every object) or ``"failed"`` (at least one object).
+        ``"requested"``, ``"committed"`` (every object) or ``"failed"`` (at least one object, or the request
+        did not reach the peer: then `failed` names none).
     failed
         SOP Instance UID to the failure reason of PS3.3 section C.14.1.1.
     """
@@ -263,7 +264,7 @@ def request_commitment(
     Raises
     ------
     DimseFailedError
-        No association, or the peer's refusal.
+        No association, or the peer's refusal; the request then counts as failed.
     """
     from pydicom.dataset import Dataset
     from pydicom.uid import generate_uid
@@ -295,8 +296,20 @@ def request_commitment(
     store.database.write(work)
     command = n_command(CommandField.N_ACTION_RQ, COMMITMENT, COMMITMENT_INSTANCE, requested=True)
     command[Tag.ACTION_TYPE_ID] = _COMMIT
-    check(call_once(remote, command, asked), remote, "Storage commitment N-ACTION")
+    try:
+        check(call_once(remote, command, asked), remote, "Storage commitment N-ACTION")
+    except DimseFailedError:
+        # Whoever wants the commitment asks again; a peer that took the request after all still answers it.
+        store.database.write(partial(_not_asked, transaction=transaction))
+        raise
     return transaction
+
+
+def _not_asked(cursor: apsw.Cursor, transaction: str) -> None:
+    cursor.execute(
+        "UPDATE dicom_commitment SET state = 'failed' WHERE transaction_uid = ? AND state = 'requested'",
+        (transaction,),
+    )
 
 
 def commitment_result(store: DicomStore, transaction_uid: str, *, wait_s: float = 0.0) -> CommitmentResult:

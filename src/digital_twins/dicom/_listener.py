@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from digital_twins._errors import InputError, StorageError
+from digital_twins._errors import DigitalTwinError, InputError, StorageError
 from digital_twins._logging import get_logger
 from digital_twins.dicom._admission import Doorkeeper
 from digital_twins.dicom._association import Association, Node
@@ -190,17 +190,33 @@ async def start_listener(
         raise InputError(
             "The AE title cannot be used.", "It must have 1 to 16 characters.", "Choose a shorter AE title."
         )
-    granted = limits or Limits()
     access = access or Access()
     executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="dicom")
     services = _services(
         store, ae_title, executor, access=access, events=events or Events(), on_stored=on_stored
     )
+    node = _node(store, services, limits or Limits(), ae_title=ae_title, access=access)
+    await asyncio.get_running_loop().run_in_executor(executor, _warm_up)
+    try:
+        server = await _open_port(node, host, port, access)
+    except DigitalTwinError:
+        services.keepers.close()
+        executor.shutdown()
+        raise
+    jobs = events.jobs if events is not None and events.reports else None
+    reporter = None if jobs is None else Reporter(store, jobs, executor, remote=services.remote)
+    listener = Listener(server, node, executor, services.keepers, reporter=reporter)
+    _log.info("dicom.listener.started", port=listener.port)
+    return listener
+
+
+def _node(store: DicomStore, services: Services, limits: Limits, *, ae_title: str, access: Access) -> Node:
+    """Return what the associations share: handlers, limits, and who decides which call is let in."""
     established: dict[Association, None] = {}
-    node = Node(
+    return Node(
         setup=Setup(
-            granted,
-            Budget(granted.max_buffered_bytes),
+            limits,
+            Budget(limits.max_buffered_bytes),
             services.handlers(),
             received_header,
             new_spool=store.blobs.spool,
@@ -208,20 +224,22 @@ async def start_listener(
         doorkeeper=Doorkeeper(
             table=access.peers,
             ae_title=ae_title,
-            executor=executor,
+            executor=services.executor,
             associations_of=lambda title: sum(each.calling_ae == title for each in established),
             record=store.record,
             users=access.users,
             verify_token=access.verify_token,
-            max_per_minute=granted.max_associations_per_minute,
+            max_per_minute=limits.max_associations_per_minute,
             on_decided=access.on_association,
         ),
         half_open={},
         established=established,
     )
-    await asyncio.get_running_loop().run_in_executor(executor, _warm_up)
+
+
+async def _open_port(node: Node, host: str, port: int, access: Access) -> asyncio.Server:
     try:
-        server = await asyncio.get_running_loop().create_server(
+        return await asyncio.get_running_loop().create_server(
             lambda: Association(node),
             host,
             port,
@@ -229,18 +247,11 @@ async def start_listener(
             backlog=512,
         )
     except OSError as error:
-        services.keepers.close()
-        executor.shutdown()
         raise StorageError(
             f"The DICOM port {port} could not be opened.",
             error.strerror or type(error).__name__,
             "Stop the program that uses the port, or choose another with --dicom-port.",
         ) from error
-    jobs = events.jobs if events is not None and events.reports else None
-    reporter = None if jobs is None else Reporter(store, jobs, executor, remote=services.remote)
-    listener = Listener(server, node, executor, services.keepers, reporter=reporter)
-    _log.info("dicom.listener.started", port=listener.port)
-    return listener
 
 
 def _warm_up() -> None:

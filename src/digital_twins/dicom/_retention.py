@@ -145,10 +145,17 @@ class Retention:
         freed = sum(each.size_bytes for each in done if not each.kept_because)
         return RetentionReport(dry_run=False, items=tuple(done), freed_bytes=freed)
 
-    def uncommitted(self, *, now: datetime | None = None) -> dict[str, list[tuple[str, str]]]:
-        """Return (SOP Class, SOP Instance UID) to ask a commitment for, by the archive's AE title."""
-        wanted: dict[str, list[tuple[str, str]]] = {}
-        for item in self.plan(now=now):
+    def uncommitted(self, *, now: datetime | None = None) -> list[tuple[str, list[tuple[str, str]]]]:
+        """Return what to ask a commitment for: the archive's AE title, and objects of one study.
+
+        An object is (SOP Class, SOP Instance UID). What was asked for is left out for a day, then the answer
+        counts as lost. Each study is a request of its own: an object that the archive lacks must not keep
+        others.
+        """
+        at = now or datetime.now(tz=UTC)
+        lost = (at - timedelta(days=1)).isoformat()
+        wanted: list[tuple[str, list[tuple[str, str]]]] = []
+        for item in self.plan(now=at):
             if item.kept_because != "not committed":
                 continue
             peer = self._rules[item.rule - 1].committed_by
@@ -158,11 +165,12 @@ class Retention:
                     " ON e.id = i.series JOIN dicom_study s ON s.id = e.study WHERE s.study_uid = ?"
                     " AND NOT EXISTS (SELECT 1 FROM dicom_commitment_object o JOIN dicom_commitment c"
                     " ON c.transaction_uid = o.transaction_uid WHERE o.sop_uid = i.sop_uid AND c.peer = ?"
-                    " AND c.state IN ('committed', 'requested'))",
-                    (item.study_uid, peer),
+                    " AND (c.state = 'committed' OR c.state = 'requested' AND c.requested_utc > ?))",
+                    (item.study_uid, peer, lost),
                 ).fetchall()
-            wanted.setdefault(peer, []).extend((str(row[0]), str(row[1])) for row in rows)
-        return {peer: objects for peer, objects in wanted.items() if objects}
+            if rows:
+                wanted.append((peer, [(str(row[0]), str(row[1])) for row in rows]))
+        return wanted
 
     def _plan(self, cursor: apsw.Cursor, now: datetime) -> tuple[RetentionItem, ...]:
         if not self._rules:

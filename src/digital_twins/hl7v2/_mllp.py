@@ -88,7 +88,7 @@ class MllpServer:
         task = asyncio.current_task()
         if task is None or len(self._tasks) >= self._limits.max_connections:
             writer.close()
-            _log.warning("hl7.refused", connections=len(self._tasks))
+            _log.warning("hl7.refused", count=len(self._tasks))
             return
         self._tasks.add(task)
         try:

@@ -137,29 +137,13 @@ def parametric_map(
         Values that are not finite, a sheared grid, or another frame of reference.
     """
     import highdicom as hd
-    from pydicom.sr.coding import Code as SrCode
 
     details = details or SegDetails(content_label="MAP")
     images = images_in_order(source_images)
     refuse_not_finite(volume.array)
-    frame = str(images[0].get("FrameOfReferenceUID") or "") or None
-    if volume.is_sheared or volume.frame_of_reference_uid not in (None, frame):
-        raise InputError(
-            what="The map cannot be written on this grid.",
-            why="It is sheared (tilted gantry), or belongs to another frame of reference than the images.",
-            fix="Resample it to an upright grid of the images' frame of reference first.",
-        )
+    frame = _checked_frame(volume, images[0])
     values = np.asarray(volume.array, dtype=np.float32)
     grid = to_highdicom(volume)
-    mapping = hd.pm.RealWorldValueMapping(
-        lut_label=quantity.meaning[:16],
-        lut_explanation=quantity.meaning[:64],
-        unit=SrCode(unit.value, unit.scheme, unit.meaning),
-        value_range=(float(values.min()), float(values.max())),
-        slope=1.0,
-        intercept=0.0,
-        quantity_definition=SrCode(quantity.value, quantity.scheme, quantity.meaning),
-    )
     low, high = float(values.min()), float(values.max())
     result: Any = hd.pm.ParametricMap(
         source_images=images,
@@ -175,7 +159,7 @@ def parametric_map(
         software_versions=__version__,
         device_serial_number="0",
         contains_recognizable_visual_features=False,
-        real_world_value_mappings=[mapping],
+        real_world_value_mappings=[_mapping(values, quantity, unit)],
         voi_lut_transformations=[
             hd.VOILUTTransformation(window_center=(low + high) / 2, window_width=max(high - low, 1.0))
         ],
@@ -192,3 +176,31 @@ def parametric_map(
         derive_dimension_uid(result, details.sop_uid)
     dataset: Dataset = result
     return dataset
+
+
+def _checked_frame(volume: Volume, image: Dataset) -> str | None:
+    """Return the frame of reference of the images; raises InputError for a map that does not lie in it."""
+    frame = str(image.get("FrameOfReferenceUID") or "") or None
+    if volume.is_sheared or volume.frame_of_reference_uid not in (None, frame):
+        raise InputError(
+            what="The map cannot be written on this grid.",
+            why="It is sheared (tilted gantry), or belongs to another frame of reference than the images.",
+            fix="Resample it to an upright grid of the images' frame of reference first.",
+        )
+    return frame
+
+
+def _mapping(values: NDArray[np.float32], quantity: Code, unit: Code) -> Any:
+    """Return the real world value mapping (PS3.3 section C.7.6.16.2.11): the pixels are the values."""
+    import highdicom as hd
+    from pydicom.sr.coding import Code as SrCode
+
+    return hd.pm.RealWorldValueMapping(
+        lut_label=quantity.meaning[:16],
+        lut_explanation=quantity.meaning[:64],
+        unit=SrCode(unit.value, unit.scheme, unit.meaning),
+        value_range=(float(values.min()), float(values.max())),
+        slope=1.0,
+        intercept=0.0,
+        quantity_definition=SrCode(quantity.value, quantity.scheme, quantity.meaning),
+    )

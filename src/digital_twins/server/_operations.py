@@ -234,7 +234,7 @@ def run_retention(services: Services, rules: Sequence[RetentionRule]) -> None:
 
     report = Retention(services.dicom, rules, protected=services.stale.objects_in).run()
     removed = sum(not each.kept_because for each in report.items)
-    _log.info("dicom.retention.run", studies=removed, bytes=report.freed_bytes)
+    _log.info("dicom.retention.run", count=removed, bytes=report.freed_bytes)
 
 
 def _ask_commitment(
@@ -245,12 +245,17 @@ def _ask_commitment(
     peers: dict[str, DicomPeer],
     tls: Tls | None,
 ) -> None:
-    from digital_twins.dicom import Retention, request_commitment
+    from digital_twins.dicom import DimseFailedError, Retention, request_commitment
 
     retention = Retention(services.dicom, rules, protected=services.stale.objects_in)
-    for title, objects in retention.uncommitted().items():
+    unreachable: set[str] = set()
+    for title, objects in retention.uncommitted():
         remote = peers[title].remote(settings.ae_title, tls) if title in peers else None
-        if remote is None:
+        if remote is None or title in unreachable:
             _log.error("dicom.retention.uncommitted", peer=title)
             continue
-        request_commitment(services.dicom, remote, objects)
+        try:
+            request_commitment(services.dicom, remote, objects)
+        except DimseFailedError as error:  # asked again after dicom_retention_hours
+            _log.error("dicom.retention.uncommitted", peer=title, why=error.why)
+            unreachable.add(title)
