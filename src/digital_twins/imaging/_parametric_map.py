@@ -159,7 +159,7 @@ def parametric_map(
         software_versions=__version__,
         device_serial_number="0",
         contains_recognizable_visual_features=False,
-        real_world_value_mappings=[_mapping(values, quantity, unit)],
+        real_world_value_mappings=[_new_mapping(values, quantity, unit)],
         voi_lut_transformations=[
             hd.VOILUTTransformation(window_center=(low + high) / 2, window_width=max(high - low, 1.0))
         ],
@@ -190,7 +190,7 @@ def _checked_frame(volume: Volume, image: Dataset) -> str | None:
     return frame
 
 
-def _mapping(values: NDArray[np.float32], quantity: Code, unit: Code) -> Any:
+def _new_mapping(values: NDArray[np.float32], quantity: Code, unit: Code) -> Any:
     """Return the real world value mapping (PS3.3 section C.7.6.16.2.11): the pixels are the values."""
     import highdicom as hd
     from pydicom.sr.coding import Code as SrCode
