@@ -43,14 +43,6 @@ def small_volume(tmp_path: Path) -> Iterator[SmallVolume]:
         subprocess.run(["umount", "-l", str(volume.folder)], check=True, capture_output=True)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process, so that what they share is made once."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the tests of some modules on both databases."""
     unfit = BOTH.get(metafunc.module.__name__.rpartition(".")[2])
