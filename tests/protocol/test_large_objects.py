@@ -20,6 +20,7 @@ from digital_twins.dicom._dimse import Tag
 from digital_twins.dicom._part10 import split_file
 
 TESTS = Path(__file__).parents[1]
+pytestmark = pytest.mark.timeout(1800)  # at full counts, on a busy machine
 MB = 2**20
 
 
