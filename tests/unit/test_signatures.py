@@ -210,6 +210,7 @@ def test_openssl_verifies_with_the_public_key_alone(desk, tmp_path):
     public = base64.b64decode(document["verifier_key"].split("+", 2)[2])[1:]
     der = bytes.fromhex("302a300506032b6570032100") + public  # RFC 8410 section 4
     pem = f"-----BEGIN PUBLIC KEY-----\n{base64.b64encode(der).decode()}\n-----END PUBLIC KEY-----\n"
+    assert desk.signatures.verifier.to_pem() == pem
     (tmp_path / "node.pem").write_text(pem)
     words = ("pkeyutl", "-verify", "-pubin", "-inkey", "node.pem", "-rawin", "-sigfile", "m.sig", "-in")
     command = [program("openssl"), *words]

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from digital_twins.governance.signatures._pades import (
         DocumentCertificate as DocumentCertificate,
         PdfSignature as PdfSignature,
+        check_certificate as check_certificate,
         sign_pdf as sign_pdf,
         verify_pdf as verify_pdf,
     )
@@ -62,7 +63,10 @@ _WHERE = {
     **dict.fromkeys(
         ("ElectronicSignature", "Meaning", "SignatureManifest", "signature_problems"), f"{_SIGN}._manifest"
     ),
-    **dict.fromkeys(("DocumentCertificate", "PdfSignature", "sign_pdf", "verify_pdf"), f"{_SIGN}._pades"),
+    **dict.fromkeys(
+        ("DocumentCertificate", "PdfSignature", "check_certificate", "sign_pdf", "verify_pdf"),
+        f"{_SIGN}._pades",
+    ),
     "SignatureRequiredError": f"{_SIGN}._refusal",
     **dict.fromkeys(("Signatures", "SigningComponents", "signature_key"), f"{_SIGN}._signing"),
     "SIGNATURE_MIGRATIONS": f"{_SIGN}._store",

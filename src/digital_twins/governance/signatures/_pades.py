@@ -65,6 +65,20 @@ class PdfSignature:
         return self.intact and self.trusted and self.unchanged
 
 
+def check_certificate(certificate: DocumentCertificate) -> None:
+    """Load a certificate and its key once, so that a node that cannot sign says so at its start.
+
+    Raises
+    ------
+    MissingExtraError
+        pyHanko is not installed.
+    StorageError
+        The certificate or its key cannot be used.
+    """
+    _pyhanko()
+    _signer(certificate)
+
+
 def sign_pdf(pdf: bytes, signature: ElectronicSignature, certificate: DocumentCertificate) -> bytes:
     """Return a PDF file with an electronic signature in it, readable and sealed by the node's certificate.
 
