@@ -16,6 +16,7 @@ from digital_twins.server._cors import with_cors
 from digital_twins.server._gate import Gate
 from digital_twins.server._operations import retention_rules
 from digital_twins.server._operations_api import Operations
+from digital_twins.server._signing import report_signing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,6 +86,7 @@ def node_app(
             services.queues,
             services.stale,
             Operations(services, retention_rules(settings), on_changed=record_changed),
+            report_signing(services, settings, authority),
         ),
         metrics=services.metrics,
         health=health,
