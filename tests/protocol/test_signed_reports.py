@@ -125,6 +125,13 @@ def test_who_may_not_sign(place):
         assert client.post(f"{path}/signatures", json=shown).status_code == 401
 
 
+def test_the_trail_names_the_person_behind_an_operation(place):
+    found, _, _ = place
+    with found.browser("adam") as client:
+        assert client.get("/api/holds").status_code == 200
+    assert [event["agent"] for event in found.trail("api.holds.list")] == ["user:adam"]
+
+
 def test_a_node_where_nobody_signs_in_signs_nothing(tmp_path):
     from digital_twins.config import Settings
     from digital_twins.server import Node
