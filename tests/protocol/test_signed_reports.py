@@ -63,7 +63,7 @@ def next_code(found: Site, name: str, secret: str) -> str:
 @contextmanager
 def browser(found: Site, name: str, secrets: dict[str, str]) -> Iterator[httpx.Client]:
     form = {"name": name, "password": PASSWORD, "code": next_code(found, name, secrets[name])}
-    with httpx.Client(base_url=found.base, headers={"origin": found.base}) as client:
+    with httpx.Client(base_url=found.base, headers={"origin": found.base}, timeout=60) as client:
         assert client.post("/auth/sign-in", data=form).status_code == 303
         yield client
 
