@@ -63,7 +63,7 @@ def next_code(found: Site, name: str, secret: str) -> str:
 @contextmanager
 def browser(found: Site, name: str, secrets: dict[str, str]) -> Iterator[httpx.Client]:
     form = {"name": name, "password": PASSWORD, "code": next_code(found, name, secrets[name])}
-    with httpx.Client(base_url=found.base, headers={"origin": found.base}) as client:
+    with httpx.Client(base_url=found.base, headers={"origin": found.base}, timeout=60) as client:
         assert client.post("/auth/sign-in", data=form).status_code == 303
         yield client
 
@@ -123,6 +123,13 @@ def test_who_may_not_sign(place):
         assert client.get("/api/twins/none/report/signed.pdf").status_code == 404
         found.authority.sessions.end(session)
         assert client.post(f"{path}/signatures", json=shown).status_code == 401
+
+
+def test_the_trail_names_the_person_behind_an_operation(place):
+    found, _, _ = place
+    with found.browser("adam") as client:
+        assert client.get("/api/holds").status_code == 200
+    assert [event["agent"] for event in found.trail("api.holds.list")] == ["user:adam"]
 
 
 def test_a_node_where_nobody_signs_in_signs_nothing(tmp_path):

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import orjson
 from starlette.routing import Mount, Router
 
-from digital_twins.auth import acting_principal
+from digital_twins.server._acting import agent_name
 from digital_twins.server._api import ApiParts
 from digital_twins.server._app import create_app
 from digital_twins.server._cors import with_cors
@@ -117,12 +117,6 @@ def node_app(
         gate=None if authority is None else lambda inner: Gate(inner, authority),
     )
     return _watch_records(app, record_changed)
-
-
-def agent_name(otherwise: str) -> str:
-    """Return who acts, for the audit trail."""
-    principal = acting_principal()
-    return otherwise if principal is None else principal.name
 
 
 def patients_of(services: Services, *, limit: int = 200) -> list[tuple[str, str]]:

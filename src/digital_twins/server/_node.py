@@ -184,8 +184,8 @@ class Node:
             anchor=self.settings.audit_anchor_file,
             server=self.settings.database,
         )
+        self._follow_audit()  # ends after the trail, so that the last checkpoint is sent too
         self._stack.callback(self._trail.close)
-        self._follow_audit()
         task = asyncio.create_task(self._drain())
 
         async def last_drain() -> None:
