@@ -4,6 +4,15 @@ import { byId, colour, h, mark, whole, write } from './dom.js'
 const SPAN_S = 300
 const MARKS = { high: '***', medium: '**', low: '*' }
 const tiles = new Map()
+// Trends out of sight are kept and not drawn; they are drawn as they come into sight.
+const sight = new IntersectionObserver((entries) => {
+  for (const entry of entries) {
+    const tile = tiles.get(entry.target.dataset.patient)
+    if (!tile) continue
+    tile.seen = entry.isIntersecting
+    if (tile.seen && tile.stale) draw(tile)
+  }
+}, { rootMargin: '100px' })
 
 export const reading = (vitals, code) => (code === 'MAP' ? vitals.ART_MEAN ?? vitals.NIBP_MEAN : vitals[code]) ?? null
 
@@ -17,9 +26,10 @@ function made(patient) {
     h('span', { class: 'top' }, bed, badge),
     h('dl', { class: 'values' }, pair('HR', 'HR'), pair('MAP', 'MAP'), pair('SPO2', 'SpO2'), pair('RR', 'RR'), pair('TEMP', 'T'), pair('news2', 'NEWS2')),
     plot)
-  const item = h('li', {}, link)
+  const item = h('li', { 'data-patient': patient }, link)
+  sight.observe(item)
   const texts = Object.fromEntries([...link.querySelectorAll('dd')].map((node) => [node.dataset.of, node]))
-  return { item, link, bed, badge, plot, texts, times: [], values: [], chart: null }
+  return { item, link, bed, badge, plot, texts, times: [], values: [], chart: null, seen: false, stale: true }
 }
 
 function drawn(tile) {
@@ -55,6 +65,7 @@ export function keep(frame, code) {
   for (const [patient, tile] of tiles) {
     if (present.has(patient)) continue
     tile.chart?.destroy()
+    sight.unobserve(tile.item)
     tile.item.remove()
     tiles.delete(patient)
   }
@@ -69,6 +80,11 @@ export function refill(trends) {
   }
 }
 
+function draw(tile) {
+  tile.stale = false
+  drawn(tile).setData([tile.times, tile.values])
+}
+
 function paintOne(tile) {
   const { latest, texts, link, badge } = tile
   const top = latest.alerts.find((each) => each.kind !== 'technical') ?? latest.alerts[0]
@@ -81,7 +97,8 @@ function paintOne(tile) {
   for (const code of ['HR', 'MAP', 'SPO2', 'RR']) write(texts[code], whole(reading(latest.vitals, code)))
   write(texts.TEMP, whole(latest.vitals.TEMP, 1))
   write(texts.news2, whole(latest.news2))
-  drawn(tile).setData([tile.times, tile.values])
+  if (tile.seen) draw(tile)
+  else tile.stale = true
 }
 
 export function paint() {
@@ -99,5 +116,6 @@ export function renew() {
   for (const tile of tiles.values()) {
     tile.chart?.destroy()
     tile.chart = null
+    tile.stale = true
   }
 }
