@@ -31,11 +31,11 @@ serve: $(VENV)/core.ready ## Run a node on 127.0.0.1 with its data in ./node-dat
 
 test: $(VENV)/test.ready ## Lint, types, contracts and the tests at reduced counts (under 20 minutes on 2 cores)
 	$(MAKE) --no-print-directory lint type
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not full"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not full"
 
 test-all: $(VENV)/test.ready ## The same with kill, fuzz and scale tests at full counts
 	$(MAKE) --no-print-directory lint type
-	TWIN_TEST_FULL=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	TWIN_TEST_FULL=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 bench: $(VENV)/test.ready ## Measure: one line a figure; AREA=name runs one area
 	$(BIN)/python benchmarks/run.py $(AREA)

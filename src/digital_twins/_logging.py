@@ -142,7 +142,7 @@ def setup_logging(level: str = "INFO", *, stream: TextIO | None = None) -> None:
     stream
         Where to write instead of standard error.
     """
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = logging.StreamHandler(stream) if stream else _StandardError()
     handler.setFormatter(_JsonLines())
     root = logging.getLogger()
     for old in [each for each in root.handlers if isinstance(each.formatter, _JsonLines)]:
@@ -150,6 +150,16 @@ def setup_logging(level: str = "INFO", *, stream: TextIO | None = None) -> None:
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
     logging.getLogger(_ROOT).setLevel(level.upper())
+
+
+class _StandardError(logging.Handler):
+    """Writes to standard error as it is now: a program that redirects it may close the former one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stderr.write(self.format(record) + "\n")
+        except Exception:  # noqa: BLE001  (as logging's own handlers do: a log line is never an error)
+            self.handleError(record)
 
 
 class _JsonLines(logging.Formatter):

@@ -27,20 +27,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.xdist_group("site")
 def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
     for page in site.rglob("*.html"):
         assert not _LOADED.search(page.read_text(encoding="utf-8")), page
 
 
-@pytest.mark.xdist_group("site")
 def test_python_pages_show_the_lazy_names(site: Path) -> None:
     page = (site / "reference" / "python" / "imaging" / "index.html").read_text(encoding="utf-8")
     for name in ("Volume", "Volume.spacing_mm", "load_volume", "seg_from_masks"):
         assert f'id="digital_twins.imaging.{name}"' in page, name
 
 
-@pytest.mark.xdist_group("site")
 def test_unverified_values_are_listed(site: Path) -> None:
     page = (site / "regulatory" / "intended-use" / "index.html").read_text(encoding="utf-8")
     assert "temozolomide: absorption_per_h" in page

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from playwright.sync_api import Page
 
-pytestmark = [pytest.mark.peers, pytest.mark.xdist_group("chromium"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.peers, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from digital_twins.server import Services
 
-pytestmark = [pytest.mark.peers, pytest.mark.xdist_group("chromium"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.peers, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")

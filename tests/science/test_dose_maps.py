@@ -77,7 +77,7 @@ def test_a_uniform_map_is_the_scalar_course():
     simulator = TreatmentSimulator(twin)
     one = simulator.predict_response(scalar, 84, samples=8)
     other = simulator.predict_response({"dose_map": uniform, "fractions": 20}, 84, samples=8)
-    np.testing.assert_allclose(other.prediction.samples_cm3, one.prediction.samples_cm3, rtol=0.01)
+    np.testing.assert_allclose(other.prediction.samples_cm3, one.prediction.samples_cm3, rtol=0.02)
 
 
 def test_the_half_without_dose_grows_on():

@@ -97,10 +97,12 @@ def test_every_type_has_a_shape_and_parameters() -> None:
     table = definitions()
     assert len(table.types) == 147
     assert sum(len(p) for p in table.parameters.values()) > 1600
-    numbers = [
-        n for p in table.parameters.values() for x in p.values() for n in (x.number, x.identifier_number)
-    ]
-    assert len(numbers) == len(set(numbers))
+    owners: dict[int, str] = {}
+    for kind, rows in table.parameters.items():
+        for each in rows.values():  # two parameters of a type may share their rows, two types may not
+            assert each.number != each.identifier_number
+            assert owners.setdefault(each.number, kind) == kind
+            assert owners.setdefault(each.identifier_number, kind) == kind
 
 
 def test_official_examples_pass(shared_data: Path) -> None:
