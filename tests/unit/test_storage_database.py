@@ -154,7 +154,7 @@ def test_units_of_a_group_run_again_when_one_raises_and_then_in_savepoints(datab
     with pytest.raises(ValueError, match=r"^$"):
         bad.result(30)
     assert [future.result(30) for future in good] == [1, 2]
-    assert runs == ([1, 2] if database.server else [1, 2, 1, 2])  # PostgreSQL: savepoints from the start
+    assert runs == ([1, 2] if database.location else [1, 2, 1, 2])  # PostgreSQL: savepoints from the start
     assert numbers(database) == [1, 2]
     runs.clear()
     release, _ = held(database)
