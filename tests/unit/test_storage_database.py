@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
@@ -135,6 +136,65 @@ def test_a_unit_that_ends_the_transaction_harms_no_other(database):
         bad.result(30)
     assert good.result(30) == 1
     assert numbers(database) == [1]
+
+
+def test_units_of_a_group_run_again_when_one_raises_and_then_in_savepoints(database):
+    runs = []
+
+    def counted(value):
+        return lambda cursor: (runs.append(value), insert(value)(cursor))[1]
+
+    def failing(_):
+        raise ValueError
+
+    release, _ = held(database)
+    good = [database.submit(counted(value)) for value in (1, 2)]
+    bad = database.submit(failing)
+    release.set()
+    with pytest.raises(ValueError, match=r"^$"):
+        bad.result(30)
+    assert [future.result(30) for future in good] == [1, 2]
+    assert runs == ([1, 2] if database.location else [1, 2, 1, 2])  # PostgreSQL: savepoints from the start
+    assert numbers(database) == [1, 2]
+    runs.clear()
+    release, _ = held(database)
+    futures = [database.submit(counted(3)), database.submit(failing), database.submit(counted(4))]
+    release.set()
+    assert [future.result(30) for future in futures[::2]] == [3, 4]
+    assert runs == [3, 4]  # soon after a failure savepoints are used at once
+
+
+def test_coroutines_get_their_results_and_errors_after_the_commit(database):
+    async def main():
+        def failing(_):
+            raise ValueError
+
+        return await asyncio.gather(
+            *(database.commit(insert(value)) for value in range(1, 40)),
+            database.commit(failing),
+            return_exceptions=True,
+        )
+
+    for _ in range(2):  # the second event loop is another one
+        *values, error = asyncio.run(main())
+        assert values == list(range(1, 40))
+        assert isinstance(error, ValueError)
+        assert numbers(database) == list(range(1, 40))
+        database.write(lambda cursor: cursor.execute("DELETE FROM item"))
+
+
+def test_a_cancelled_coroutine_is_not_run(database):
+    async def main():
+        release, _ = held(database)
+        task = asyncio.ensure_future(database.commit(insert(1)))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        release.set()
+        await database.commit(insert(2))
+
+    asyncio.run(main())
+    assert numbers(database) == [2]
 
 
 def test_a_cancelled_unit_is_not_run(database):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
@@ -333,6 +333,8 @@ def run_transaction(
     FhirError
         With the location of the entry that failed.
     """
+    # Conditional entries get their ids here, and another attempt of the same unit must begin without them.
+    entries = [replace(entry) if entry.query else entry for entry in entries]
     work = _Transaction(cursor, entries, codings, validate)
     work.assign()
     answers: dict[int, EntryAnswer] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
@@ -35,7 +36,12 @@ def json_response(resource: Mapping[str, Any], status: int = 200) -> Response:
 
 def http_date(microseconds: int) -> str:
     """Return the HTTP date of a moment in microseconds since 1970."""
-    return format_datetime(datetime.fromtimestamp(microseconds // 1_000_000, tz=UTC), usegmt=True)
+    return _http_date(microseconds // 1_000_000)
+
+
+@lru_cache(maxsize=4096)
+def _http_date(seconds: int) -> str:
+    return format_datetime(datetime.fromtimestamp(seconds, tz=UTC), usegmt=True)
 
 
 def version_headers(saved: Saved) -> dict[str, str]:

@@ -281,7 +281,10 @@ class FhirStore:
         self, bundle: Mapping[str, Any] | bytes, *, agent: str = "system"
     ) -> Callable[[apsw.Cursor], list[EntryAnswer]]:
         """Return the unit of work of a transaction bundle."""
-        entries = self._entries(parsed(bundle), "transaction")
+        return self._transaction(parsed(bundle), agent)
+
+    def _transaction(self, body: Mapping[str, Any], agent: str) -> Callable[[apsw.Cursor], list[EntryAnswer]]:
+        entries = self._entries(body, "transaction")
         self._codings.confirm(self.database)
 
         def work(cursor: apsw.Cursor) -> list[EntryAnswer]:
@@ -338,7 +341,7 @@ class FhirStore:
         if body.get("type") == "batch":
             futures = self.submit_batch(body, agent=agent)
             return response_bundle("batch", [_settled(f) for f in futures], representation=representation)
-        answers = self.database.write(self.prepare_transaction(body, agent=agent))
+        answers = self.database.write(self._transaction(body, agent))
         return response_bundle("transaction", answers, representation=representation)
 
     def submit_batch(self, bundle: Mapping[str, Any], *, agent: str = "system") -> list[Future[EntryAnswer]]:

@@ -43,7 +43,7 @@ class WriteHandlers:
 
     async def done(self, work: Callable[[apsw.Cursor], Any]) -> Any:
         """Run a unit of work and return its result once it is durable."""
-        return await asyncio.wrap_future(self.store.database.submit(work))
+        return await self.store.database.commit(work)
 
     async def create(self, request: Request, call: Call) -> Response:
         """Answer ``POST Type``, also with ``If-None-Exist``."""

@@ -120,7 +120,7 @@ class GroupCommit:
     def submit(self, work: Callable[[Any], T]) -> Future[T]:
         """Queue a unit and return its future; GroupsClosedError after `close`."""
         unit = _Promised(work)
-        self._queue(unit)
+        self.queue(unit)
         return unit.future
 
     def write(self, work: Callable[[Any], Any]) -> Any:
@@ -136,7 +136,7 @@ class GroupCommit:
             if alone:
                 self._leader = me
         if not alone:
-            self._queue(unit)
+            self.queue(unit)
             return unit.result()
         try:
             self._run([unit])
@@ -158,7 +158,8 @@ class GroupCommit:
             self._ring()
         self._thread.join()
 
-    def _queue(self, unit: Unit) -> None:
+    def queue(self, unit: Unit) -> None:
+        """Queue a unit that knows how to answer its caller; GroupsClosedError after `close`."""
         with self._mutex:
             if self._closed:
                 raise GroupsClosedError

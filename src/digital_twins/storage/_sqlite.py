@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+_CAREFUL_GROUPS = 16
+
 
 class SqliteEngine:
     """A SQLite database with a write-ahead log and synchronous=FULL; see `Database` for the parameters."""
@@ -31,18 +33,26 @@ class SqliteEngine:
         self._busy_timeout_s = busy_timeout_s
         self._idle: list[apsw.Connection] = []
         self._closed = False
+        self._careful = 0  # groups to come that are run with savepoints from the start
         self._writer = self._open_writer(migrations)
 
     def run(self, units: Sequence[Unit]) -> list[Any]:
-        """Run units in one transaction, each in a savepoint unless it is alone."""
-        with self._transaction() as connection:
-            if len(units) > 1:
-                return [_in_savepoint(connection, unit) for unit in units]
-            cursor = connection.cursor()
+        """Run units in one transaction; where one of several raises, again with a savepoint for each.
+
+        A savepoint is two more statements for each unit. For some groups after a failure they are used at
+        once, so that callers whose units fail again and again do not double the work of the others.
+        """
+        if len(units) == 1 or self._careful == 0:
             try:
-                return [units[0].work(cursor)]
-            finally:
-                cursor.close(force=True)
+                with self._transaction() as connection:
+                    return [_plainly(connection, unit) for unit in units]
+            except Exception:
+                if len(units) == 1:
+                    raise
+                self._careful = _CAREFUL_GROUPS
+        self._careful -= 1
+        with self._transaction() as connection:
+            return [_in_savepoint(connection, unit) for unit in units]
 
     def may_repeat(self, error: BaseException) -> bool:
         """SQLite leaves nothing of a transaction that failed, also when its COMMIT did."""
@@ -152,6 +162,18 @@ class SqliteEngine:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+
+
+def _plainly(connection: apsw.Connection, unit: Unit) -> Any:
+    cursor = connection.cursor()
+    try:
+        result = unit.work(cursor)
+    finally:
+        cursor.close(force=True)
+    if not connection.in_transaction:
+        # The unit passed over an error with which SQLite rolls back everything: nothing may follow it.
+        raise apsw.SQLError("the transaction ended inside of a unit")
+    return result
 
 
 def _in_savepoint(connection: apsw.Connection, unit: Unit) -> Any:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+_BARE: Mapping[str, Any] = {"resourceType": "Patient"}
+
 
 class ResourceValidation:
     """The validator of a server, over R4 and the packages in a folder.
@@ -66,19 +68,35 @@ class ResourceValidation:
         """
         if self.validator.accepts(resource):
             return
-        check(resource)
-        if resource["resourceType"] == "Bundle":
-            found = self._entry_issues(resource)
+        if resource.get("resourceType") == "Bundle":
+            rest = self._without_accepted(resource)
+            check(rest)
+            found = self._entry_issues(rest)
         else:
+            check(resource)
             found = self.validator.validate(dict(resource))
         errors = [issue for issue in found if issue.severity == "error"][:MAX_ISSUES]
         if errors:
             raise FhirError(422, errors, fix="Correct the elements named, then send it again.")
 
+    def _without_accepted(self, bundle: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the bundle with a bare Patient in the place of each resource that has no error."""
+        entries = bundle.get("entry")
+        if not isinstance(entries, list):
+            return bundle
+        accepts = self.validator.accepts
+        rest = [
+            {**entry, "resource": _BARE}
+            if isinstance(entry, dict) and accepts(entry.get("resource"))
+            else entry
+            for entry in entries
+        ]
+        return {**bundle, "entry": rest}
+
     def _entry_issues(self, bundle: Mapping[str, Any]) -> list[Issue]:
         validator, found = self.validator, []
         for index, entry in enumerate(bundle.get("entry", ())):
-            if "resource" in entry:
+            if "resource" in entry and entry["resource"] is not _BARE:
                 at = f"Bundle.entry[{index}].resource"
                 for issue in validator.validate(entry["resource"]):
                     _, _, rest = (issue.location or "").partition(".")
