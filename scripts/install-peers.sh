@@ -24,6 +24,7 @@ fhirpy=fhirpy==2.3.1 # FHIR clients that others wrote
 fhirclient=fhirclient==4.4.0
 beside_fhir=(schemathesis==4.32.5 fhirstarter==4.2.0 uvicorn==0.54.0) # in an environment of their own
 ohif=@ohif/app@3.13.2 # prebuilt viewer
+smart=fhirclient@2.6.3 # SMART client for browsers, prebuilt
 beside=logical-unification==0.4.7 # owns the import name 'unification': our wheel has to install beside it
 
 say() { printf 'peers: %s\n' "$*"; }
@@ -94,18 +95,20 @@ download_wheels() {
   "$bin/pip" download --quiet --dest "$root/.peers/wheels" "$beside"
 }
 
-unpack_ohif() {
-  local folder="$root/.peers/ohif"
-  if grep -q "\"version\": \"${ohif##*@}\"" "$folder/package.json" 2>/dev/null; then say "$ohif is there"; return; fi
-  say "unpacking $ohif"
+# Unpacks a prebuilt npm package without what it would need to be built: unpack PACKAGE@VERSION FOLDER
+unpack() {
+  local folder="$root/.peers/$2"
+  if grep -q "\"version\": \"${1##*@}\"" "$folder/package.json" 2>/dev/null; then say "$1 is there"; return; fi
+  say "unpacking $1"
   rm -rf "$folder"
   mkdir -p "$folder"
-  (cd "$folder" && npm pack --silent "$ohif" >/dev/null && tar xzf ./*.tgz --strip-components=1 && rm ./*.tgz)
+  (cd "$folder" && npm pack --silent "$1" >/dev/null && tar xzf ./*.tgz --strip-components=1 && rm ./*.tgz)
 }
 
 install_debian
 install_node
-unpack_ohif
+unpack "$ohif" ohif
+unpack "$smart" smart
 install_python
 install_fhir_peers
 download_wheels

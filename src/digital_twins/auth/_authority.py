@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from digital_twins.auth._issuers import TrustedIssuer
     from digital_twins.storage import Database
 
+_OAUTH_ADDRESSES = ("authorize", "token", "introspect", "revoke")
 _FETCH_S = 5.0
 _MOST_FETCHED = 2**20
 
@@ -47,6 +48,11 @@ class Authority:
     def fhir_base(self) -> str:
         """Address of the FHIR base: the audience of access tokens."""
         return f"{self.base_url}/fhir"
+
+    @property
+    def oauth_addresses(self) -> dict[str, str]:
+        """Addresses by the names of SMART's ``oauth-uris`` extension."""
+        return {name: f"{self.base_url}/auth/{name}" for name in _OAUTH_ADDRESSES}
 
     @property
     def secure(self) -> bool:
