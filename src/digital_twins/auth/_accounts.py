@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import apsw
 
     from digital_twins.auth._records import Records
+    from digital_twins.auth._sealed import SealedSecrets
 
 LOCK_AFTER = 5
 """Wrong passwords or codes in a row after which an account is locked."""
@@ -79,10 +80,33 @@ def _wrong() -> NotSignedInError:
 
 
 class Accounts:
-    """The accounts of a node; every change writes one audit event."""
+    """The accounts of a node; every change writes one audit event.
 
-    def __init__(self, records: Records) -> None:
+    Parameters
+    ----------
+    records
+        Database, clock and trail.
+    sealed
+        Keeps the secrets of one-time codes; those that stand there in the clear are sealed now.
+    """
+
+    def __init__(self, records: Records, sealed: SealedSecrets) -> None:
         self._records = records
+        self._sealed = sealed
+        self._seal_old()
+
+    def _seal_old(self) -> None:
+        """Seal what an older version stored in the clear."""
+        with self._records.database.read() as connection:
+            rows = connection.execute("SELECT name, totp FROM auth_user WHERE totp IS NOT NULL").fetchall()
+        rows = [(self._sealed.seal(n, t), n, t) for n, t in rows if not self._sealed.sealed(t)]
+
+        def work(cursor: apsw.Cursor) -> None:
+            for row in rows:
+                cursor.execute("UPDATE auth_user SET totp=? WHERE name=? AND totp=?", row)
+
+        if rows:
+            self._records.database.write(work)
 
     def add(
         self,
@@ -118,7 +142,8 @@ class Accounts:
                 "Name the Patient's id.",
             )
         totp = new_totp_secret() if second_factor else None
-        row = (name, display or name, json.dumps(known), hash_password(password), totp, fhir_user, patient)
+        sealed = self._sealed.seal(name, totp) if totp else None
+        row = (name, display or name, json.dumps(known), hash_password(password), sealed, fhir_user, patient)
 
         def work(cursor: apsw.Cursor) -> None:
             if cursor.execute("SELECT 1 FROM auth_user WHERE name=?", (name,)).fetchone():
@@ -208,7 +233,8 @@ class Accounts:
         password_hash, totp, last, disabled, locked = row or (None, None, 0, 0, 0)
         now = self._records.now()
         right = check_password(password_hash, password)
-        step = totp_step(totp, code, now=now, last=last) if totp else last
+        secret = self._sealed.reveal(name, totp) if totp else None
+        step = totp_step(secret, code, now=now, last=last) if secret else last
         if right and step is not None and not disabled and now >= locked:
             return self._admit(name, step)
         why = "locked" if now < locked else "disabled" if disabled else "credentials"

@@ -14,6 +14,7 @@ from digital_twins.auth._grants import Grants
 from digital_twins.auth._issuers import ExternalIssuers
 from digital_twins.auth._keyring import KeyRing
 from digital_twins.auth._records import Records
+from digital_twins.auth._sealed import SealedSecrets
 from digital_twins.auth._sessions import Sessions
 from digital_twins.auth._tokens import Tokens
 
@@ -85,7 +86,8 @@ def open_authority(
     auditor
         Writes the events.
     data_dir
-        Folder of the node; the token keys lie there in ``auth.keys``.
+        Folder of the node; the token keys lie there in ``auth.keys``, those that seal the secrets of one-time
+        codes in ``auth.totp.keys``.
     base_url
         Address at which people and clients reach the node, e.g. ``https://twin.hospital.example``.
     issuers
@@ -105,7 +107,8 @@ def open_authority(
     records = Records(database, auditor) if now is None else Records(database, auditor, now)
     get = fetch or fetch_json
     base = base_url.rstrip("/")
-    accounts, clients, grants = Accounts(records), Clients(records, fetch=get), Grants(records)
+    accounts = Accounts(records, SealedSecrets(data_dir / "auth.totp.keys"))
+    clients, grants = Clients(records, fetch=get), Grants(records)
     keys = KeyRing(data_dir / "auth.keys")
     external = ExternalIssuers(issuers, fetch=get, now=records.now) if issuers else None
     return Authority(
