@@ -255,6 +255,29 @@ class Accounts:
 
         return self._records.database.write(work)
 
+    def admit_of_provider(self, name: str) -> User:
+        """Return the account of somebody whom the OpenID provider has confirmed; one event either way.
+
+        Raises
+        ------
+        NotSignedInError
+            There is no such account, or it is closed.
+        """
+        user = self.get(name)
+        if user is None or user.disabled:
+            self._refuse(name if user else "", "provider-account" if user is None else "disabled")
+            raise NotSignedInError(
+                "The sign-in was refused.",
+                "This person has no account here.",
+                "Ask the operator to make one of the same name.",
+            )
+
+        def work(cursor: apsw.Cursor) -> None:
+            self._records.event(cursor, "sign-in", agent=f"user:{name}", detail={"by": "provider"})
+
+        self._records.database.write(work)
+        return user
+
     def _refuse(self, name: str, why: str) -> None:
         now = int(self._records.now())
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from digital_twins.audit import Auditor
     from digital_twins.auth._issuers import TrustedIssuer
+    from digital_twins.auth._provider import ProviderSignIn
     from digital_twins.storage import Database
 
 _OAUTH_ADDRESSES = ("authorize", "token", "introspect", "revoke")
@@ -44,6 +45,7 @@ class Authority:
     keys: KeyRing
     tokens: Tokens
     authentication: ClientAuthentication
+    provider: ProviderSignIn | None = None
 
     @property
     def fhir_base(self) -> str:
