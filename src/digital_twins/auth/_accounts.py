@@ -99,13 +99,14 @@ class Accounts:
         """Seal what an older version stored in the clear."""
         with self._records.database.read() as connection:
             rows = connection.execute("SELECT name, totp FROM auth_user WHERE totp IS NOT NULL").fetchall()
-        rows = [(self._sealed.seal(n, t), n, t) for n, t in rows if not self._sealed.sealed(t)]
+        clear = [(str(name), str(totp)) for name, totp in rows if not self._sealed.sealed(str(totp))]
 
         def work(cursor: apsw.Cursor) -> None:
-            for row in rows:
+            for name, totp in clear:
+                row = (self._sealed.seal(name, totp), name, totp)
                 cursor.execute("UPDATE auth_user SET totp=? WHERE name=? AND totp=?", row)
 
-        if rows:
+        if clear:
             self._records.database.write(work)
 
     def add(

@@ -195,8 +195,9 @@ class ProviderSignIn:
         if basic is None:
             form["client_id"] = given.client_id
         try:
-            with httpx.Client(timeout=_TIMEOUT_S, follow_redirects=False, trust_env=False) as client:
-                answer = client.post(str(self._discovered()["token_endpoint"]), data=form, auth=basic)
+            address = str(self._discovered()["token_endpoint"])
+            with httpx.Client(auth=basic, timeout=_TIMEOUT_S, trust_env=False) as client:
+                answer = client.post(address, data=form)
             token = answer.json()["id_token"]
         except (httpx.HTTPError, ValueError, KeyError, TypeError):
             raise self._refused("token") from None
