@@ -23,7 +23,8 @@ const provider = new Provider(issuer, {
   clients: [{ client_id: 'node', client_secret: secret, redirect_uris: [back] }],
   claims: { openid: ['sub'], profile: ['preferred_username'] },
   conformIdTokenClaims: false,
-  findAccount: (ctx, id) => ({ accountId: id, claims: async () => ({ sub: 'u-' + id, preferred_username: id }) }),
+  findAccount: (ctx, id) => ({ accountId: id,
+    claims: async () => ({ sub: 'u-' + id, preferred_username: id }) }),
 });
 provider.listen(Number(port), '127.0.0.1', () => console.log('ready'));
 """

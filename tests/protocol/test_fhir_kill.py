@@ -38,7 +38,7 @@ def test_no_acknowledged_write_is_lost_and_no_transaction_is_half_visible(tmp_pa
     tests = Path(__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tests), *sys.path])}
     acknowledged: list[str] = []
-    for number in range(20 if full else 3):
+    for number in range(50 if full else 5):
         command = [sys.executable, "-c", WRITER, str(tmp_path), str(number), str(SIZE)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
             assert process.stdout is not None
