@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import orjson
+import pytest
 
 from fhir_support import open_store
 
@@ -34,6 +35,7 @@ with open_store(Path(sys.argv[1])) as store:
 """
 
 
+@pytest.mark.timeout(1800)  # fifty starts of a process, and each checks all that was acknowledged before
 def test_no_acknowledged_write_is_lost_and_no_transaction_is_half_visible(tmp_path: Path, full: bool) -> None:
     tests = Path(__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tests), *sys.path])}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Run = "Callable[[str, dict[str, Any], Path], str]"
 MRN = "12345678"
+DCM = "http://dicom.nema.org/resources/ontology/DCM"
 FIRST_STUDY = date(2025, 9, 1)
 
 
@@ -89,14 +90,16 @@ def test_fhir_client_usage(
     body["identifier"] = [*body.get("identifier", []), {"system": "MRN", "value": MRN}]
     client.update(body)
     for modality in ("CT", "MR", "US"):
-        study = {"resourceType": "ImagingStudy", "status": "available", "modality": [{"code": modality}]}
+        # R4 searches the modality of the series, not that of the study.
+        series = [{"uid": f"1.2.3.{len(modality)}", "modality": {"system": DCM, "code": modality}}]
+        study = {"resourceType": "ImagingStudy", "status": "available", "series": series}
         client.create("ImagingStudy", {**study, "subject": {"reference": f"Patient/{name}"}})
     before = len(client.search("DiagnosticReport", {"patient": name}))
     namespace: dict[str, Any] = {}
     host = {"https://fhir.hospital.local/R4": connected["https://fhir.hospital.local/R4"]}
     run_block(block(seeds, "000", "FHIR Client Usage").with_substitutions(host), namespace, tmp_path)
     assert [p.id for p in namespace["patients"]] == [name]
-    assert sorted(s.modality[0].code for s in namespace["imaging"]) == ["CT", "MR"]
+    assert sorted(s.series[0].modality.code for s in namespace["imaging"]) == ["CT", "MR"]
     reports = client.search("DiagnosticReport", {"patient": name, "_sort": "-_lastUpdated"})
     assert len(reports) == before + 1
     # 59776-5 is "Procedure findings": the client corrects the document's code to our own.
