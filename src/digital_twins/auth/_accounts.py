@@ -263,7 +263,8 @@ class Accounts:
         password_hash, totp, last, disabled, locked = row or (None, None, 0, 1, 0)
         now = self._records.now()
         right = password is None or check_password(password_hash, password)
-        step = totp_step(totp, code, now=now, last=last) if totp and code is not None else last
+        secret = self._sealed.reveal(name, totp) if totp and code is not None else None
+        step = totp_step(secret, code or "", now=now, last=last) if secret else last
         right = right and step is not None and (password is not None or code is not None)
         if right and totp and step is not None and not disabled and now >= locked:
             return self._admit(name, step, spent=code is not None, kind="")
