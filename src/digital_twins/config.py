@@ -128,6 +128,24 @@ class AuthIssuerSettings(BaseModel):
     """Claim of its tokens that lists roles of the role table."""
 
 
+class OidcSettings(BaseModel):
+    """The table ``[oidc]``, read as `digital_twins.auth.SignInProvider`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    issuer: str
+    """Address of the OpenID provider, equal to `iss` of its ID tokens."""
+
+    client_id: str
+    """Name of this node there, registered with `<public_url>/auth/provider/callback`."""
+
+    client_secret_file: Path | None = None
+    """File of mode 0600 with the secret of this node there; none for a public client."""
+
+    account_claim: str = "sub"
+    """Claim of the ID token that equals the name of an account of this node."""
+
+
 class Settings(BaseSettings):
     """What an operator may set; every field is a key of ``twin.toml`` and a variable ``TWIN_<NAME>``.
 
@@ -316,6 +334,9 @@ class Settings(BaseSettings):
     auth_issuers: tuple[AuthIssuerSettings, ...] = ()
     """OpenID providers whose access tokens are taken too; see below."""
 
+    oidc: OidcSettings | None = None
+    """OpenID provider through which people may sign in to the pages; see below."""
+
     allow_unauthenticated_network: bool = False
     """Listen on an address that other machines reach although nobody has to sign in. Only for a network
     that is closed by other means; the node logs a warning at each start."""
@@ -346,6 +367,7 @@ class Settings(BaseSettings):
             "dicom_prefetch",
             "dicom_retention",
             "auth_issuers",
+            "oidc",
         ),
         mode="before",
     )

@@ -29,6 +29,7 @@ def served() -> set[str]:
     from digital_twins.server._api import ApiParts, create_api
 
     nothing: Any = SimpleNamespace()
+    with_provider: Any = SimpleNamespace(provider=SimpleNamespace(start=None))
     api = create_api(ApiParts(nothing, nothing, lambda *_: None))
     paths = {"/api/openapi.json", "/api/docs", *(f"/api{path}" for path in api.openapi()["paths"])}
     paths |= {
@@ -36,7 +37,7 @@ def served() -> set[str]:
     }
     more = [*bulk_routes(nothing), *cds_routes(nothing), *subscription_routes(nothing)]
     paths |= {route.path for route in more}
-    paths |= {route.path for route in auth_routes(nothing, patients=list)}
+    paths |= {route.path for route in auth_routes(with_provider, patients=list)}
     paths |= {f"/dicom-web{route.path}" for route in dicomweb_routes(nothing)}
     return (paths | {"/", "/patients/{key}", "/queues", "/health", "/metrics"}) - {"/fhir/{rest:path}"}
 

@@ -16,6 +16,7 @@ from joserfc import jwt
 
 from auth_support import CALLBACK, Site, keyed, records, site
 from digital_twins import auth
+from digital_twins.fhir import structural_issues
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,56 @@ def test_refresh_rotates_and_reuse_ends_the_family(place: Site) -> None:
     assert (replayed.status_code, replayed.json()["error"]) == (400, "invalid_grant")
     assert place.token(**again, refresh_token=second["refresh_token"]).status_code == 400
     assert [e["detail"]["why"] for e in place.trail("auth.revoke")][-1:] == ["refresh-reused"]
+
+
+def test_a_public_app_refreshes_without_its_name(place: Site) -> None:
+    # SMART App Launch 2.2.0 section 2.0.14: a public app sends grant_type and refresh_token only.
+    token = place.app_tokens("offline_access user/*.rs")["refresh_token"]
+    fresh = place.token(grant_type="refresh_token", refresh_token=token)
+    assert fresh.status_code == 200, fresh.text
+    assert place.token(grant_type="refresh_token", refresh_token="unknown").status_code == 401
+    access = fresh.json()["access_token"]
+    assert place.fhir(access, "GET", "/Patient/p1").status_code == 200
+    assert place.token(grant_type="refresh_token", refresh_token=token).json()["error"] == "invalid_grant"
+    # The reuse ended the family: the access token too, at once.
+    assert place.fhir(access, "GET", "/Patient/p1").status_code == 401
+
+
+def test_a_confidential_app_never_refreshes_without_its_proof(place: Site) -> None:
+    secret = place.authority.clients.add(
+        "backend", scope="offline_access user/*.rs", redirect_uris=[CALLBACK], secret=True
+    )
+    with place.browser() as browser:
+        code, verifier = place.code(browser, "offline_access user/*.rs", patient=None, app="backend")
+    form = {"grant_type": "authorization_code", "code": code, "redirect_uri": CALLBACK}
+    tokens = place.token(
+        **form, client_id="backend", client_secret=str(secret), code_verifier=verifier
+    ).json()
+    refused = place.token(grant_type="refresh_token", refresh_token=tokens["refresh_token"])
+    assert (refused.status_code, refused.json()["error"]) == (401, "invalid_client")
+
+
+def test_the_capability_statement_says_how_to_sign_in_and_what_runs(place: Site) -> None:
+    statement = httpx.get(f"{place.base}/fhir/metadata").json()
+    assert structural_issues(statement) == []
+    rest = statement["rest"][0]
+    addresses = {e["url"]: e["valueUri"] for e in rest["security"]["extension"][0]["extension"]}
+    known = httpx.get(f"{place.base}/fhir/.well-known/smart-configuration").json()
+    assert addresses["authorize"] == known["authorization_endpoint"]
+    assert addresses["token"] == known["token_endpoint"]
+    assert addresses["introspect"] == known["introspection_endpoint"]
+    assert addresses["revoke"] == known["revocation_endpoint"]
+    token = place.service("system/*.rs").json()["access_token"]
+    kick = {"prefer": "respond-async"}
+    operations = {("", o["name"]) for o in rest["operation"]}
+    for each in rest["resource"]:
+        operations |= {(each["type"], o["name"]) for o in each.get("operation", ())}
+    assert {("", "export"), ("Patient", "export"), ("Group", "export")} <= operations
+    assert {("Patient", "everything"), ("Subscription", "status"), ("Observation", "validate")} <= operations
+    assert ("Observation", "export") not in operations
+    for path in ("/$export", "/Patient/$export"):
+        assert place.fhir(token, "GET", path, headers=kick).status_code == 202
+    assert place.fhir(token, "GET", "/Observation/$export", headers=kick).status_code in {403, 404}
 
 
 def test_codes_are_good_once_and_for_their_verifier(place: Site) -> None:

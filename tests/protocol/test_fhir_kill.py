@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import orjson
+import pytest
 
 from fhir_support import open_store
 
@@ -34,11 +35,12 @@ with open_store(Path(sys.argv[1])) as store:
 """
 
 
+@pytest.mark.timeout(1800)  # fifty starts of a process, and each checks all that was acknowledged before
 def test_no_acknowledged_write_is_lost_and_no_transaction_is_half_visible(tmp_path: Path, full: bool) -> None:
     tests = Path(__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tests), *sys.path])}
     acknowledged: list[str] = []
-    for number in range(20 if full else 3):
+    for number in range(50 if full else 5):
         command = [sys.executable, "-c", WRITER, str(tmp_path), str(number), str(SIZE)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
             assert process.stdout is not None

@@ -9,6 +9,8 @@ import re
 import tarfile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import pytest
+
 from digital_twins.fhir._definitions import definitions as tables
 from digital_twins.fhir.validation import DefinitionSet, Validator
 
@@ -162,6 +164,7 @@ BREAKS = {
 }  # fmt: skip
 
 
+@pytest.mark.timeout(1800)  # the full run makes every mutant
 def test_mutants_of_us_core_are_refused_at_the_right_place(shared_data: Path, full: bool) -> None:
     package = shared_data / "fhir" / "us-core" / "us_core_700.tgz"
     definitions = DefinitionSet.from_packages([package])

@@ -2,89 +2,46 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import re
-from datetime import date, timedelta
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pypdf import PdfReader
 from seed_blocks import block
+from seed_hospital import credentials_in, hospital_with
 
 from digital_twins.audit import tail_trail
-from digital_twins.config import load_settings
 from digital_twins.governance import SignatureRequiredError
 from digital_twins.patient_modeling import TumorTwinPipeline
 from digital_twins.samples import sample_patient
-from digital_twins.server import Node
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from pydicom import Dataset
+    from digital_twins.server import Node
 
 Run = "Callable[[str, dict[str, Any], Path], str]"
 MRN = "12345678"
+DCM = "http://dicom.nema.org/resources/ontology/DCM"
 FIRST_STUDY = date(2025, 9, 1)
-
-
-def moved(instances: list[Dataset]) -> list[Dataset]:
-    """The sample's instances under the document's number, the first study on FIRST_STUDY."""
-    instances = copy.deepcopy(instances)  # they share elements with each other
-    first = min(i.StudyDate for i in instances)
-    for instance in instances:
-        instance.PatientID = MRN
-        day = FIRST_STUDY + (_day(instance.StudyDate) - _day(first))
-        instance.StudyDate = day.strftime("%Y%m%d")
-    return instances
-
-
-def _day(text: str) -> date:
-    return date(int(text[:4]), int(text[4:6]), int(text[6:8]))
-
-
-def record(patient_id: str, bundle: dict[str, Any], shift: timedelta) -> dict[str, Any]:
-    """The sample's record under the document's number, its dates moved with the studies."""
-    text = json.dumps(bundle).replace(patient_id, MRN)
-
-    def move(found: re.Match[str]) -> str:
-        return (date.fromisoformat(found[0]) + shift).isoformat()
-
-    moved_text = re.sub(r"(?<![0-9-])20[0-9]{2}-[0-9]{2}-[0-9]{2}(?![0-9])", move, text)
-    answer: dict[str, Any] = json.loads(moved_text)
-    return answer
 
 
 @pytest.fixture(scope="module")
 def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A node that holds the sample patient under the document's number."""
-    from digital_twins.dicom import DicomWebClient
-    from digital_twins.fhir import FHIRClient
-
-    sample = sample_patient("lung")
-    instances = sample.datasets()
-    first = _day(min(i.StudyDate for i in instances))
-    settings = load_settings(data_dir=tmp_path_factory.mktemp("node"), dicom_port=0, http_port=0)
-    with Node(settings) as node:
-        FHIRClient(base_url=f"{node.base_url}/fhir").transaction(
-            record(sample.patient_id, sample.fhir_bundle(), FIRST_STUDY - first)
-        )
-        DicomWebClient(f"{node.base_url}/dicom-web").store(moved(instances))
+    with hospital_with(tmp_path_factory.mktemp("node"), MRN, FIRST_STUDY) as node:
         yield node
 
 
 @pytest.fixture(scope="module")
 def connected(hospital: Node, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Replacements for the host names and the credentials path of the document."""
-    credentials = tmp_path_factory.mktemp("secure") / "credentials.json"
-    credentials.write_text(json.dumps({"access_token": "for-tests"}), encoding="utf-8")
-    credentials.chmod(0o600)
     return {
         "https://pacs.hospital.local": f"{hospital.base_url}/dicom-web",
         "https://fhir.hospital.local/R4": f"{hospital.base_url}/fhir",
-        "/secure/credentials.json": str(credentials),
+        "/secure/credentials.json": credentials_in(tmp_path_factory.mktemp("secure")),
     }
 
 
@@ -116,6 +73,41 @@ def test_quick_start_1_to_3(
     assert twin.biomarkers["EGFR"] in printed
     assert twin.twin.baseline_volume_cm3 == pytest.approx(sample.lesion.volume_cm3, rel=0.1)
     assert twin.twin.version == 2
+
+
+def test_fhir_client_usage(
+    seeds: Path,
+    hospital: Node,
+    connected: dict[str, str],
+    tmp_path: Path,
+    run_block: Callable[[str, dict[str, Any], Path], str],
+) -> None:
+    """To the letter; the preamble adds the identifier and the imaging studies that the block asks for."""
+    from digital_twins.fhir import FHIRClient
+
+    client = FHIRClient(base_url=f"{hospital.base_url}/fhir")
+    known = {p.id for p in client.search("Patient")}
+    (name,) = known
+    patient = client.read("Patient", name)
+    body = json.loads(json.dumps(patient))
+    body["identifier"] = [*body.get("identifier", []), {"system": "MRN", "value": MRN}]
+    client.update(body)
+    for modality in ("CT", "MR", "US"):
+        # R4 searches the modality of the series, not that of the study.
+        series = [{"uid": f"1.2.3.{len(modality)}", "modality": {"system": DCM, "code": modality}}]
+        study = {"resourceType": "ImagingStudy", "status": "available", "series": series}
+        client.create("ImagingStudy", {**study, "subject": {"reference": f"Patient/{name}"}})
+    before = len(client.search("DiagnosticReport", {"patient": name}))
+    namespace: dict[str, Any] = {}
+    host = {"https://fhir.hospital.local/R4": connected["https://fhir.hospital.local/R4"]}
+    run_block(block(seeds, "000", "FHIR Client Usage").with_substitutions(host), namespace, tmp_path)
+    assert [p.id for p in namespace["patients"]] == [name]
+    assert sorted(s.series[0].modality.code for s in namespace["imaging"]) == ["CT", "MR"]
+    reports = client.search("DiagnosticReport", {"patient": name, "_sort": "-_lastUpdated"})
+    assert len(reports) == before + 1
+    # 59776-5 is "Procedure findings": the client corrects the document's code to our own.
+    assert "59776-5" not in [c.code for c in reports[0].code.coding]
+    assert "AIAST" in [s.code for s in reports[0].meta.security]
 
 
 def test_dicom_reading_block(

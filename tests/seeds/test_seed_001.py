@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from seed_blocks import block
+from seed_hospital import credentials_in, hospital_with
 
 import foreign
 from digital_twins.imaging import load_mask
+from digital_twins.samples import sample_patient
 from mr_series import write_multi_frame
 
 if TYPE_CHECKING:
@@ -56,6 +59,28 @@ def test_quick_start_1_and_2(
         )
         assert response.volume_change_low <= response.volume_change_percent <= response.volume_change_high
     assert namespace["radiation_response"].treatment.total_dose_gy == 60
+
+
+def test_dicom_fhir_integration(
+    seeds: Path, tmp_path: Path, run_block: Callable[[str, dict[str, Any], Path], str]
+) -> None:
+    """To the letter up to the recommendations, which the last statement asks for and which do not exist."""
+    with hospital_with(tmp_path / "node", "MRN-123456", date(2025, 9, 1)) as node:
+        source = block(seeds, "001", "DICOM/FHIR Integration").with_substitutions(
+            {
+                "https://hospital.pacs.local": f"{node.base_url}/dicom-web",
+                "https://hospital.fhir.local/R4": f"{node.base_url}/fhir",
+                "/secure/credentials.json": credentials_in(tmp_path),
+            }
+        )
+        connect_to_twin, last, _ = source.partition("# Generate treatment recommendations")
+        assert last
+        namespace: dict[str, Any] = {}
+        run_block(connect_to_twin, namespace, tmp_path)
+    assert namespace["studies"]
+    twin = namespace["patient_dt"]
+    assert twin.stage == "IIIA"
+    assert twin.twin.baseline_volume_cm3 == pytest.approx(sample_patient("lung").lesion.volume_cm3, rel=0.1)
 
 
 def test_tumortwin_integration(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         acting_principal as acting_principal,
         require_role as require_role,
     )
+    from digital_twins.auth._provider import SignInProvider as SignInProvider, with_provider as with_provider
     from digital_twins.auth._refusals import (
         AccessDeniedError as AccessDeniedError,
         NotSignedInError as NotSignedInError,
@@ -44,6 +45,7 @@ _WHERE = {
         ("NOBODY", "Principal", "acting_as", "acting_principal", "require_role"),
         "digital_twins.auth._principal",
     ),
+    **dict.fromkeys(("SignInProvider", "with_provider"), "digital_twins.auth._provider"),
     **dict.fromkeys(("AccessDeniedError", "NotSignedInError", "OAuthError"), "digital_twins.auth._refusals"),
     **dict.fromkeys(("Rights", "known_actions", "rights_of", "role_table"), "digital_twins.auth._roles"),
     **dict.fromkeys(("auth_routes", "cookie_name"), "digital_twins.auth._routes"),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import apsw
 
     from digital_twins.auth._records import Records
+    from digital_twins.auth._sealed import SealedSecrets
 
 LOCK_AFTER = 5
 """Wrong passwords or codes in a row after which an account is locked."""
@@ -79,10 +80,34 @@ def _wrong() -> NotSignedInError:
 
 
 class Accounts:
-    """The accounts of a node; every change writes one audit event."""
+    """The accounts of a node; every change writes one audit event.
 
-    def __init__(self, records: Records) -> None:
+    Parameters
+    ----------
+    records
+        Database, clock and trail.
+    sealed
+        Keeps the secrets of one-time codes; those that stand there in the clear are sealed now.
+    """
+
+    def __init__(self, records: Records, sealed: SealedSecrets) -> None:
         self._records = records
+        self._sealed = sealed
+        self._seal_old()
+
+    def _seal_old(self) -> None:
+        """Seal what an older version stored in the clear."""
+        with self._records.database.read() as connection:
+            rows = connection.execute("SELECT name, totp FROM auth_user WHERE totp IS NOT NULL").fetchall()
+        clear = [(str(name), str(totp)) for name, totp in rows if not self._sealed.sealed(str(totp))]
+
+        def work(cursor: apsw.Cursor) -> None:
+            for name, totp in clear:
+                row = (self._sealed.seal(name, totp), name, totp)
+                cursor.execute("UPDATE auth_user SET totp=? WHERE name=? AND totp=?", row)
+
+        if clear:
+            self._records.database.write(work)
 
     def add(
         self,
@@ -118,7 +143,8 @@ class Accounts:
                 "Name the Patient's id.",
             )
         totp = new_totp_secret() if second_factor else None
-        row = (name, display or name, json.dumps(known), hash_password(password), totp, fhir_user, patient)
+        sealed = self._sealed.seal(name, totp) if totp else None
+        row = (name, display or name, json.dumps(known), hash_password(password), sealed, fhir_user, patient)
 
         def work(cursor: apsw.Cursor) -> None:
             if cursor.execute("SELECT 1 FROM auth_user WHERE name=?", (name,)).fetchone():
@@ -208,7 +234,8 @@ class Accounts:
         password_hash, totp, last, disabled, locked = row or (None, None, 0, 0, 0)
         now = self._records.now()
         right = check_password(password_hash, password)
-        step = totp_step(totp, code, now=now, last=last) if totp else last
+        secret = self._sealed.reveal(name, totp) if totp else None
+        step = totp_step(secret, code, now=now, last=last) if secret else last
         if right and step is not None and not disabled and now >= locked:
             return self._admit(name, step, spent=totp is not None)
         why = "locked" if now < locked else "disabled" if disabled else "credentials"
@@ -236,7 +263,8 @@ class Accounts:
         password_hash, totp, last, disabled, locked = row or (None, None, 0, 1, 0)
         now = self._records.now()
         right = password is None or check_password(password_hash, password)
-        step = totp_step(totp, code, now=now, last=last) if totp and code is not None else last
+        secret = self._sealed.reveal(name, totp) if totp and code is not None else None
+        step = totp_step(secret, code or "", now=now, last=last) if secret else last
         right = right and step is not None and (password is not None or code is not None)
         if right and totp and step is not None and not disabled and now >= locked:
             return self._admit(name, step, spent=code is not None, kind="")
@@ -258,6 +286,29 @@ class Accounts:
             return _user(row)
 
         return self._records.database.write(work)
+
+    def admit_of_provider(self, name: str) -> User:
+        """Return the account of somebody whom the OpenID provider has confirmed; one event either way.
+
+        Raises
+        ------
+        NotSignedInError
+            There is no such account, or it is closed.
+        """
+        user = self.get(name)
+        if user is None or user.disabled:
+            self._refuse(name if user else "", "provider-account" if user is None else "disabled")
+            raise NotSignedInError(
+                "The sign-in was refused.",
+                "This person has no account here.",
+                "Ask the operator to make one of the same name.",
+            )
+
+        def work(cursor: apsw.Cursor) -> None:
+            self._records.event(cursor, "sign-in", agent=f"user:{name}", detail={"by": "provider"})
+
+        self._records.database.write(work)
+        return user
 
     def _refuse(self, name: str, why: str, *, kind: str = "sign-in") -> None:
         now = int(self._records.now())

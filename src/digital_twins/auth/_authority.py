@@ -14,6 +14,7 @@ from digital_twins.auth._grants import Grants
 from digital_twins.auth._issuers import ExternalIssuers
 from digital_twins.auth._keyring import KeyRing
 from digital_twins.auth._records import Records
+from digital_twins.auth._sealed import SealedSecrets
 from digital_twins.auth._sessions import Sessions
 from digital_twins.auth._tokens import Tokens
 
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 
     from digital_twins.audit import Auditor
     from digital_twins.auth._issuers import TrustedIssuer
+    from digital_twins.auth._provider import ProviderSignIn
     from digital_twins.storage import Database
 
+_OAUTH_ADDRESSES = ("authorize", "token", "introspect", "revoke")
 _FETCH_S = 5.0
 _MOST_FETCHED = 2**20
 
@@ -42,11 +45,17 @@ class Authority:
     keys: KeyRing
     tokens: Tokens
     authentication: ClientAuthentication
+    provider: ProviderSignIn | None = None
 
     @property
     def fhir_base(self) -> str:
         """Address of the FHIR base: the audience of access tokens."""
         return f"{self.base_url}/fhir"
+
+    @property
+    def oauth_addresses(self) -> dict[str, str]:
+        """Addresses by the names of SMART's ``oauth-uris`` extension."""
+        return {name: f"{self.base_url}/auth/{name}" for name in _OAUTH_ADDRESSES}
 
     @property
     def secure(self) -> bool:
@@ -79,7 +88,8 @@ def open_authority(
     auditor
         Writes the events.
     data_dir
-        Folder of the node; the token keys lie there in ``auth.keys``.
+        Folder of the node; the token keys lie there in ``auth.keys``, those that seal the secrets of one-time
+        codes in ``auth.totp.keys``.
     base_url
         Address at which people and clients reach the node, e.g. ``https://twin.hospital.example``.
     issuers
@@ -99,7 +109,8 @@ def open_authority(
     records = Records(database, auditor) if now is None else Records(database, auditor, now)
     get = fetch or fetch_json
     base = base_url.rstrip("/")
-    accounts, clients, grants = Accounts(records), Clients(records, fetch=get), Grants(records)
+    accounts = Accounts(records, SealedSecrets(data_dir / "auth.totp.keys"))
+    clients, grants = Clients(records, fetch=get), Grants(records)
     keys = KeyRing(data_dir / "auth.keys")
     external = ExternalIssuers(issuers, fetch=get, now=records.now) if issuers else None
     return Authority(

@@ -77,6 +77,9 @@ class ClientAuthentication:
         name, secret = form.get("client_id", ""), form.get("client_secret")
         if authorization[:6].lower() == "basic ":
             name, secret = _basic(authorization[6:])
+        elif not name and form.get("grant_type") == "refresh_token":
+            # SMART App Launch 2.2.0 section 2.0.14 has public apps send the refresh token without their name.
+            name = self._grants.client_of_refresh(form.get("refresh_token", "")) or ""
         client = self._known(name)
         if client.secret is not None:
             if secret is None or not hmac.compare_digest(digest(secret), client.secret):

@@ -187,6 +187,13 @@ class Grants:
 
         return self._settled(self._records.database.write(work), client, "refresh")[0]
 
+    def client_of_refresh(self, token: str) -> str | None:
+        """Return whose refresh token this is or was, used up or not; None for one never given."""
+        text = "SELECT g.client FROM auth_refresh r JOIN auth_grant g ON g.id = r.grant_id WHERE r.digest=?"
+        with self._records.database.read() as connection:
+            row = connection.execute(text, (digest(token),)).fetchone()
+        return None if row is None else str(row[0])
+
     def _settled(
         self, found: tuple[Grant, str | None] | str, client: str, kind: str
     ) -> tuple[Grant, str | None]:

@@ -198,6 +198,15 @@ def give_tokens(authority: Authority, form: Mapping[str, str], authorization: st
         With the code of RFC 6749 section 5.2.
     """
     client = authority.authentication.recognise(form, authorization)
+    try:
+        return _tokens_for(authority, client, form)
+    except OAuthError as error:
+        if error.code == "invalid_grant":  # a reused code or token ended its grant: access tokens end with it
+            authority.tokens.forget()
+        raise
+
+
+def _tokens_for(authority: Authority, client: Client, form: Mapping[str, str]) -> dict[str, Any]:
     kind = form.get("grant_type")
     if kind == "authorization_code":
         verifier = form.get("code_verifier", "")

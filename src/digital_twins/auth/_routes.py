@@ -24,6 +24,7 @@ from digital_twins.auth._oauth import (
     scope_for,
 )
 from digital_twins.auth._principal import acting_principal
+from digital_twins.auth._provider_routes import provider_routes
 from digital_twins.auth._refusals import AccessDeniedError, NotSignedInError, OAuthError
 
 if TYPE_CHECKING:
@@ -51,7 +52,10 @@ def auth_routes(authority: Authority, *, patients: Callable[[], Sequence[tuple[s
         Returns ids and labels of the patients that who acts may choose from at a standalone launch.
     """
     pages, protocol = _Pages(authority, patients), _Protocol(authority)
+    provider = authority.provider
+    beside = provider_routes(authority, provider, pages.admit, pages.message) if provider else []
     return [
+        *beside,
         Route("/.well-known/openid-configuration", protocol.configuration),
         Route("/fhir/.well-known/smart-configuration", protocol.configuration),
         Route("/auth/jwks", protocol.jwks),
@@ -168,7 +172,7 @@ class _Pages:
     async def sign_in(self, request: Request) -> Response:
         if request.method == "GET":
             target = _local(request.query_params.get("next", "/"))
-            return self.page("sign_in.html", "Sign in", next=target)
+            return self.page("sign_in.html", "Sign in", next=target, provider=self._provider(target))
         try:
             form = await _form(request)
             target = _local(form.get("next", "/"))
@@ -179,11 +183,22 @@ class _Pages:
                 form.get("code", ""),
             )
         except NotSignedInError as error:
-            return self.page("sign_in.html", "Sign in", status=401, next=target, error=error.why)
+            provider = self._provider(target)
+            return self.page(
+                "sign_in.html", "Sign in", status=401, next=target, error=error.why, provider=provider
+            )
         except OAuthError as error:
             return self.message("Sign in", error)
-        old = request.cookies.get(self.cookie)
-        secret = await asyncio.to_thread(self.authority.sessions.start, user, replacing=old)
+        return await asyncio.to_thread(self.admit, request, user, target)
+
+    def _provider(self, target: str) -> str:
+        """Return the address of sign-in through the provider, empty without one."""
+        return f"/auth/provider?{urlencode({'next': target})}" if self.authority.provider else ""
+
+    def admit(self, request: Request, user: User, target: str) -> Response:
+        """Begin a session, always with a new cookie, and go to a page of this node."""
+        target, old = _local(target), request.cookies.get(self.cookie)
+        secret = self.authority.sessions.start(user, replacing=old)
         answer = RedirectResponse(target, 303, headers=_NO_STORE)
         answer.set_cookie(
             self.cookie, secret, path="/", secure=self.authority.secure, httponly=True, samesite="lax"

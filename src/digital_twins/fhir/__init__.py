@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from digital_twins.fhir._routes import fhir_routes as fhir_routes
     from digital_twins.fhir._schema import MIGRATIONS as MIGRATIONS
     from digital_twins.fhir._search import SearchPage as SearchPage
+    from digital_twins.fhir._server import FhirFeatures as FhirFeatures
+    from digital_twins.fhir._sign_in import SmartSession as SmartSession, sign_in as sign_in
     from digital_twins.fhir._store import FhirStore as FhirStore
     from digital_twins.fhir._validate import structural_issues as structural_issues
     from digital_twins.fhir._views import Column as Column, View as View
@@ -73,6 +75,8 @@ _WHERE = {
     "MIGRATIONS": "digital_twins.fhir._schema",
     "Hit": "digital_twins.fhir._hits",
     "SearchPage": "digital_twins.fhir._search",
+    "FhirFeatures": "digital_twins.fhir._server",
+    **dict.fromkeys(("SmartSession", "sign_in"), "digital_twins.fhir._sign_in"),
     "FhirStore": "digital_twins.fhir._store",
     "structural_issues": "digital_twins.fhir._validate",
     "Saved": "digital_twins.fhir._write",

@@ -29,6 +29,8 @@ INTERACTIONS = (
 SYSTEM_INTERACTIONS = ("transaction", "batch", "history-system")
 PATCH_FORMATS = ("application/json-patch+json", "application/fhir+json", "application/merge-patch+json")
 FORMATS = ("application/fhir+json", "json")
+_OAUTH_URIS = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
+_SECURITY_SERVICE = "http://terminology.hl7.org/CodeSystem/restful-security-service"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,15 @@ def _reverse_includes() -> dict[str, list[str]]:
     return found
 
 
+def _security(oauth: Mapping[str, str] | None) -> dict[str, Any]:
+    """Say how a client signs in (SMART App Launch 2.2.0, section 7.2), or that nobody has to."""
+    if oauth is None:
+        return {"cors": False, "description": "No sign-in: open to everyone on this machine only."}
+    extension = {"url": _OAUTH_URIS, "extension": [{"url": n, "valueUri": a} for n, a in oauth.items()]}
+    service = {"system": _SECURITY_SERVICE, "code": "SMART-on-FHIR"}
+    return {"extension": [extension], "cors": True, "service": [{"coding": [service]}]}
+
+
 def capability_statement(
     base_url: str,
     *,
@@ -90,6 +101,7 @@ def capability_statement(
     profiles: Mapping[str, Sequence[str]],
     operations: Sequence[FhirOperation] = (),
     conditional_delete: str = "single",
+    oauth: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the CapabilityStatement of this server (FHIR R4), from the tables that it runs on.
 
@@ -105,6 +117,9 @@ def capability_statement(
         The ``$``-operations that run.
     conditional_delete
         ``"single"`` or ``"multiple"``.
+    oauth
+        Addresses of the authorization server by the names of SMART's ``oauth-uris`` extension
+        (``authorize``, ``token``, ``introspect``, ``revoke``); None where no token is asked for.
     """
     every = definitions().parameters
     shared = _Shared(profiles, operations, conditional_delete, _reverse_includes())
@@ -116,6 +131,7 @@ def capability_statement(
     at_system = [{"name": o.name, "definition": o.definition} for o in operations if o.level == "system"]
     if at_system:
         rest["operation"] = at_system
+    rest["security"] = _security(oauth)
     return {
         "resourceType": "CapabilityStatement",
         "status": "active",

@@ -130,6 +130,21 @@ def _simple_parameters(body: Any) -> list[tuple[str, str]]:
     return found
 
 
+def _served_elsewhere(server: FhirServer) -> Mapping[str, Handler]:
+    """Name no handlers: routes that stand before those of the REST interface answer."""
+    return {}
+
+
+def announced(
+    name: str, definition: str, level: Literal["system", "type", "instance"], *types: str
+) -> FhirOperation:
+    """Return an operation for the CapabilityStatement that routes of another room serve.
+
+    Parameters are those of `FhirOperation`.
+    """
+    return FhirOperation(name, definition, level, _served_elsewhere, frozenset(types))
+
+
 VALIDATE = FhirOperation("validate", f"{_STANDARD}Resource-validate", "type", _validate_handlers)
 VALIDATE_STORED = FhirOperation("validate", f"{_STANDARD}Resource-validate", "instance", _validate_handlers)
 EVERYTHING = FhirOperation(

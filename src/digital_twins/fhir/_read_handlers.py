@@ -50,6 +50,7 @@ class ReadHandlers:
             profiles=profiles,
             operations=server.all_operations,
             conditional_delete=server.conditional_delete,
+            oauth=server.features.oauth,
         )
         return json_response(statement)
 

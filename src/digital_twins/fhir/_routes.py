@@ -12,22 +12,22 @@ from digital_twins.fhir._definitions import definitions
 from digital_twins.fhir._http import check_accept, json_response
 from digital_twins.fhir._outcome import Issue, bad_request, outcome, outcome_of
 from digital_twins.fhir._read_handlers import ReadHandlers
-from digital_twins.fhir._server import Call, FhirServer, Handler
+from digital_twins.fhir._server import Call, FhirFeatures, FhirServer, Handler
 from digital_twins.fhir._validate import ID
 from digital_twins.fhir._write_handlers import WriteHandlers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from digital_twins.fhir._operations import FhirOperation
     from digital_twins.fhir._store import FhirStore
     from digital_twins.fhir.validation import ResourceValidation
 
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _MAX_VERSION_DIGITS = 9
+_NO_FEATURES = FhirFeatures()
 
 
 def _anonymous(request: Request) -> str:
@@ -42,7 +42,7 @@ def fhir_routes(
     agent: Callable[[Request], str] = _anonymous,
     on_error: Callable[[BaseException], None] | None = None,
     validation: ResourceValidation | None = None,
-    operations: Sequence[FhirOperation] = (),
+    features: FhirFeatures = _NO_FEATURES,
     conditional_delete: Literal["single", "multiple"] = "single",
 ) -> list[Route]:
     """Return the routes of a FHIR R4 server.
@@ -62,8 +62,8 @@ def fhir_routes(
     validation
         Answers ``$validate`` and names the profiles of packages in the CapabilityStatement; without it there
         is no such operation. What is stored is checked by the store's own ``validate``.
-    operations
-        Further ``$``-operations. They stand in the CapabilityStatement like those that are built in.
+    features
+        What else the CapabilityStatement names: further ``$``-operations, and where clients sign in.
     conditional_delete
         Whether ``DELETE Type?condition`` may take several matches (at most 1,000), or is then refused.
 
@@ -78,8 +78,8 @@ def fhir_routes(
         public_url=public_url.rstrip("/") if public_url else None,
         agent=agent,
         validation=validation,
-        operations=tuple(operations),
         conditional_delete=conditional_delete,
+        features=features,
         started=datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     )
     return _Door(server, on_error).routes()

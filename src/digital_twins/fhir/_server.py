@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -29,6 +29,23 @@ Handler = Callable[[Request, Call], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
+class FhirFeatures:
+    """What a FHIR server has beside the REST interface, for its CapabilityStatement.
+
+    Parameters
+    ----------
+    operations
+        Further ``$``-operations; they stand there like those that are built in.
+    oauth
+        Addresses of the authorization server by the names of SMART's ``oauth-uris`` (``authorize``,
+        ``token``, ...); None where no token is asked for.
+    """
+
+    operations: tuple[FhirOperation, ...] = ()
+    oauth: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FhirServer:
     """The parts of one FHIR server; see `fhir_routes`."""
 
@@ -37,15 +54,15 @@ class FhirServer:
     public_url: str | None
     agent: Callable[[Request], str]
     validation: ResourceValidation | None
-    operations: tuple[FhirOperation, ...]
     conditional_delete: Literal["single", "multiple"]
+    features: FhirFeatures
     started: str
 
     @property
     def all_operations(self) -> tuple[FhirOperation, ...]:
         """The operations that run here."""
         built_in = (VALIDATE, VALIDATE_STORED, EVERYTHING) if self.validation else (EVERYTHING,)
-        return (*built_in, *self.operations)
+        return (*built_in, *self.features.operations)
 
     def url(self, request: Request) -> str:
         """Return the address of the FHIR base as the client sees it."""

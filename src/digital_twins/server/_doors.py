@@ -51,10 +51,10 @@ def node_app(
     """
     from digital_twins.auth import acting_as, auth_routes
     from digital_twins.dicom import dicomweb_routes
-    from digital_twins.fhir import fhir_routes
-    from digital_twins.fhir.bulk import bulk_routes
+    from digital_twins.fhir import FhirFeatures, fhir_routes
+    from digital_twins.fhir.bulk import BULK_OPERATIONS, bulk_routes
     from digital_twins.fhir.cds_hooks import CdsHooks, cds_routes
-    from digital_twins.fhir.subscriptions import subscription_routes
+    from digital_twins.fhir.subscriptions import SUBSCRIPTION_OPERATIONS, subscription_routes
 
     def audit(action: Literal["R", "U"], kind: str, entity: str, patient_id: str | None) -> None:
         web = services.auditor.acting(agent_name("web"))
@@ -108,6 +108,10 @@ def node_app(
                 validation=services.validation,
                 agent=lambda _: agent_name("anonymous"),
                 public_url=fhir_url,
+                features=FhirFeatures(
+                    (*BULK_OPERATIONS, *SUBSCRIPTION_OPERATIONS),
+                    oauth=authority.oauth_addresses if authority else None,
+                ),
             ),
             # Behind the FHIR routes: each request there would be compared with every one of these first.
             *(each for each in signing_in if not each.path.startswith("/fhir/")),

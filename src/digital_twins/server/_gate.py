@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _OPEN = re.compile(
     r"/(health|static/.*|favicon\.ico|\.well-known/openid-configuration|fhir/\.well-known/smart-configuration"
-    r"|fhir/metadata|auth/(jwks|token|introspect|revoke|authorize|sign-in|sign-out|account|emergency|style\.css))"
+    r"|fhir/metadata|auth/(jwks|token|introspect|revoke|authorize|sign-in|sign-out|account|emergency|style\.css"
+    r"|provider(/callback)?))"
 )
 """What nobody has to sign in for: liveness, styles, discovery, and the doors of signing in themselves."""
 

@@ -374,19 +374,25 @@ class Node:
         self._stack.callback(task.cancel)
 
     def _authority(self) -> Authority | None:
-        from digital_twins.auth import TrustedIssuer, open_authority
+        from digital_twins.auth import SignInProvider, TrustedIssuer, open_authority, with_provider
 
         if not self.settings.authentication:
             _log.warning("auth.open", host=self.settings.host, setting="authentication")
             return None
         services = self._services
-        return open_authority(
+        authority = open_authority(
             services.database,
             services.auditor,
             services.data_dir,
             base_url=self.base_url,
             issuers=[TrustedIssuer(**each.model_dump()) for each in self.settings.auth_issuers],
             on_emergency=lambda _: services.metrics.add("twin_emergency_access_total"),
+        )
+        oidc = self.settings.oidc
+        return (
+            authority
+            if oidc is None
+            else with_provider(authority, SignInProvider.configured(**oidc.model_dump()))
         )
 
     def _health(self) -> Health:

@@ -14,6 +14,7 @@ from digital_twins.fhir._dates import to_instant
 from digital_twins.fhir._edge import base_of, guarded
 from digital_twins.fhir._http import json_body, json_response
 from digital_twins.fhir._json import loads
+from digital_twins.fhir._operations import announced
 from digital_twins.fhir._outcome import Issue, bad_request, outcome
 from digital_twins.fhir.bulk._request import NDJSON, Level, parameters_of, parse_export
 from digital_twins.storage import JobState
@@ -27,6 +28,14 @@ if TYPE_CHECKING:
 
 _ACCEPTED = {"application/fhir+json", "application/json", "application/*", "*/*"}
 _RETRY_AFTER_S = 1
+_DEFINITION = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition"
+
+BULK_OPERATIONS = (
+    announced("export", f"{_DEFINITION}/export", "system"),
+    announced("export", f"{_DEFINITION}/patient-export", "type", "Patient"),
+    announced("export", f"{_DEFINITION}/group-export", "instance", "Group"),
+)
+"""The three exports for the CapabilityStatement; `bulk_routes` serves them."""
 
 
 def _anonymous(request: Request) -> str:

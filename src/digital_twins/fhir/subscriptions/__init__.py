@@ -7,7 +7,10 @@ from digital_twins._lazy import exports
 if TYPE_CHECKING:
     from digital_twins.fhir.subscriptions._bundles import TOPICS as TOPICS
     from digital_twins.fhir.subscriptions._deliver import allowed_endpoint as allowed_endpoint
-    from digital_twins.fhir.subscriptions._routes import subscription_routes as subscription_routes
+    from digital_twins.fhir.subscriptions._routes import (
+        SUBSCRIPTION_OPERATIONS as SUBSCRIPTION_OPERATIONS,
+        subscription_routes as subscription_routes,
+    )
     from digital_twins.fhir.subscriptions._service import (
         MIGRATIONS as MIGRATIONS,
         NOTIFY as NOTIFY,
@@ -18,7 +21,7 @@ _ROOM = "digital_twins.fhir.subscriptions"
 _WHERE = {
     "TOPICS": f"{_ROOM}._bundles",
     "allowed_endpoint": f"{_ROOM}._deliver",
-    "subscription_routes": f"{_ROOM}._routes",
+    **dict.fromkeys(("SUBSCRIPTION_OPERATIONS", "subscription_routes"), f"{_ROOM}._routes"),
     **dict.fromkeys(("MIGRATIONS", "NOTIFY", "Subscriptions"), f"{_ROOM}._service"),
 }
 

@@ -9,12 +9,24 @@ from starlette.routing import Route
 
 from digital_twins.fhir._edge import base_of, guarded
 from digital_twins.fhir._http import json_response
+from digital_twins.fhir._operations import announced
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
     from digital_twins.fhir.subscriptions._service import Subscriptions
+
+
+SUBSCRIPTION_OPERATIONS = (
+    announced(
+        "status",
+        "http://hl7.org/fhir/uv/subscriptions-backport/OperationDefinition/backport-subscription-status",
+        "instance",
+        "Subscription",
+    ),
+)
+"""``$status`` for the CapabilityStatement; `subscription_routes` serves it."""
 
 
 def subscription_routes(
