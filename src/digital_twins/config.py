@@ -278,6 +278,26 @@ class Settings(BaseSettings):
     """File outside of the data folder, on another disk or machine, that gets every signed checkpoint of the
     audit trail: with it `twin audit verify` finds a trail that was cut off or rewritten as a whole."""
 
+    audit_syslog: str = Field(default="", pattern=r"^(\S+:\d{1,5})?$")
+    """`HOST:PORT` of a syslog receiver over TLS 1.3 that gets each audit event as DICOM audit message (IHE
+    ATNA) and each signed checkpoint; empty: nobody."""
+
+    audit_syslog_authority: Path | None = None
+    """PEM file of the authority whose certificate that receiver shows; needed with `audit_syslog`."""
+
+    audit_syslog_certificate: Path | None = None
+    """PEM file of the certificate that the node shows to it."""
+
+    audit_syslog_key: Path | None = None
+    """PEM file of its private key."""
+
+    document_certificate: Path | None = None
+    """PEM file of the certificate that seals signed PDF reports: `twin certs issue NAME --purpose document`.
+    Needs the extra `signing`; without it reports are signed, but not as PDF files."""
+
+    document_key: Path | None = None
+    """PEM file of its private key."""
+
     authentication: bool = False
     """People and programs must sign in at the HTTP port. Without it everything is open, to this machine
     only."""
@@ -364,6 +384,18 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_network(self) -> Settings:
+        if bool(self.document_certificate) != bool(self.document_key):
+            raise InputError(
+                "Documents cannot be signed like that.",
+                "It needs document_certificate and document_key.",
+                "Set both, or neither.",
+            )
+        if self.audit_syslog and self.audit_syslog_authority is None:
+            raise InputError(
+                "Audit events cannot be sent like that.",
+                "audit_syslog needs audit_syslog_authority.",
+                "Name the PEM file of the authority whose certificate the receiver shows.",
+            )
         if bool(self.http_tls_certificate) != bool(self.http_tls_key):
             raise InputError(
                 "The HTTP port cannot speak TLS.",

@@ -83,3 +83,37 @@ def test_serve_opens_its_ports_and_ends(tmp_path: Path, capsys: pytest.CaptureFi
     assert set(json.loads(capsys.readouterr().out)) == {"http", "mqtt", "hl7"}
     staff.write_text("token: nurse\n", encoding="utf-8")
     assert main(words) == 1
+
+
+def test_demo_shows_its_patients_on_the_central_station_as_simulated() -> None:
+    import asyncio
+
+    import httpx
+
+    from digital_twins.monitoring import VirtualWard, open_ward
+
+    async def run() -> tuple[dict, list[dict], int]:
+        ward = VirtualWard()
+        for _ in range(4):
+            ward.step()
+        async with open_ward(ward) as address:
+            base, token = address.split("/#token=")
+            async with httpx.AsyncClient(base_url=base, headers={"origin": base}) as client:
+                assert "Central station" in (await client.get("/")).text
+                who = (await client.post("/session", json={"token": token})).json()
+                patients = (await client.get("/patients")).json()["patients"]
+            async with httpx.AsyncClient(base_url=base) as nobody:
+                stranger = await nobody.get("/patients")
+        return who, patients, stranger.status_code
+
+    who, patients, stranger = asyncio.run(run())
+    assert who["simulated"] is True
+    assert who["may_acknowledge"] is True
+    assert sorted(each["patient"] for each in patients) == ["VIRTUAL-1", "VIRTUAL-2", "VIRTUAL-3"]
+    assert all(each["vitals"]["HR"] for each in patients)
+    assert stranger == 401
+
+
+def test_demo_at_a_speed_prints_the_address_of_its_station(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["monitor", "demo", "--exit-after", "1", "--minutes", "1", "--speed", "60"]) == 0
+    assert "http://127.0.0.1:" in capsys.readouterr().out

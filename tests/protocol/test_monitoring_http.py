@@ -184,3 +184,59 @@ def _reopened(folder: Path) -> tuple[Association, ...]:
     entries = service.associations.entries
     service.close()
     return entries
+
+
+def browser(service: MonitorService) -> tuple[httpx.AsyncClient, str]:
+    app = monitor_app(service, devices={"D1": "one"}, staff={"n": StaffMember("N. N.", "nurse")})
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://monitor"), "http://monitor"
+
+
+def test_signed_in_browser_is_served_from_its_own_origin_only(service: MonitorService) -> None:
+    async def run() -> list[int]:
+        client, own = browser(service)
+        async with client:
+            seen = [(await client.post("/session", json={"token": "wrong"})).status_code]
+            assert (await client.get("/session")).json() == {"name": None}
+            answer = await client.post("/session", json={"token": "n"})
+            cookie = answer.headers["set-cookie"]
+            assert "HttpOnly" in cookie
+            assert "SameSite=strict" in cookie
+            assert (await client.get("/session")).json()["may_acknowledge"] is True
+            seen.append((await client.get("/patients")).status_code)
+            body = {"patient": "P", "key": "cuff_low", "for_s": 60}
+            for origin in ("http://elsewhere", None, own):
+                headers = {"origin": origin} if origin else {}
+                seen.append((await client.post("/shelves", json=body, headers=headers)).status_code)
+            seen.append((await client.get("/patients", headers={"origin": "http://elsewhere"})).status_code)
+            seen.append((await client.delete("/session", headers={"origin": own})).status_code)
+            client.cookies.update({"station": cookie.split("=", 1)[1].split(";")[0]})
+            seen.append((await client.get("/patients")).status_code)
+        return seen
+
+    assert asyncio.run(run()) == [401, 200, 401, 401, 200, 401, 200, 401]
+
+
+def test_page_carries_its_policy_and_the_bed_its_forecast(service: MonitorService) -> None:
+    page, *_, trend, bed, ahead, missing, wrong = call(
+        service,
+        ("GET", "/", b"", {}),
+        *associations(),
+        ("POST", "/readings/D1", {"t": NOW_S - 5, "v": {"HR": 80, "NIBP_MEAN": 90, "SPO2": 99}}, DEVICE),
+        ("POST", "/readings/D1", {"t": NOW_S, "v": {"HR": 82, "NIBP_MEAN": 88}}, DEVICE),
+        ("GET", "/trends?code=MAP", b"", NURSE),
+        ("GET", "/patients/P1", b"", NURSE),
+        ("POST", "/patients/P1/what-if", {"fluid_ml": 500}, NURSE),
+        ("GET", "/patients/P9", b"", NURSE),
+        ("POST", "/patients/P1/what-if", {"fluid_ml": None}, NURSE),
+    )
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    assert "unsafe" not in page.headers["content-security-policy"]
+    assert trend.json()["patients"]["P1"] == {"t": [NOW_S - 5, NOW_S], "v": [90.0, 88.0]}
+    ahead_of = bed.json()["forecast"]
+    assert ahead_of["minutes"][-1] == 30
+    assert ahead_of["HR"]["low"][-1] < ahead_of["HR"]["mean"][-1] < ahead_of["HR"]["high"][-1]
+    assert max(ahead_of["SPO2"]["high"]) <= 100
+    assert {each["name"] for each in bed.json()["twin"]} >= {"arterial_pressure_mmhg", "log_vascular_tone"}
+    pressure = {name: ahead.json()[name]["MAP"]["median"][-1] for name in ("without", "with")}
+    assert pressure["with"] > pressure["without"]
+    assert [missing.status_code, wrong.status_code] == [404, 400]

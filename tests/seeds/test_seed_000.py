@@ -9,10 +9,13 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pypdf import PdfReader
 from seed_blocks import block
 
+from digital_twins.audit import tail_trail
 from digital_twins.auth import AccessDeniedError, NotSignedInError, Principal, acting_as
 from digital_twins.config import load_settings
+from digital_twins.governance import SignatureRequiredError
 from digital_twins.patient_modeling import TumorTwinPipeline
 from digital_twins.samples import sample_patient
 from digital_twins.server import Node
@@ -190,3 +193,20 @@ def test_data_protection(
         view(MRN)
     with acting_as(Principal("user:anna", roles=frozenset({"oncologist"}))):
         assert view(MRN) is twin
+
+
+def test_part_11_compliance(
+    seeds: Path, tmp_path: Path, run_block: Callable[[str, dict[str, Any], Path], str]
+) -> None:
+    names = {"/audit/": f"{tmp_path}/audit/", "/reports/": f"{tmp_path}/reports/"}
+    namespace: dict[str, Any] = {}
+    run_block(block(seeds, "000", "21 CFR Part 11 Compliance").with_substitutions(names), namespace, tmp_path)
+    with namespace["compliance"]:
+        with pytest.raises(SignatureRequiredError):
+            namespace["approve_treatment_plan"](None, "anna")
+        report = PdfReader(tmp_path / "reports" / "compliance_report.pdf")
+        text = " ".join(" ".join(page.extract_text().split()) for page in report.pages)
+        assert "0 events in this period" in text
+        assert "The audit trail is whole." in text
+        refused = tail_trail(tmp_path / "audit" / "digital_twin_audit.log")[-1].event
+        assert (refused.kind, refused.outcome) == ("governance.signed-call", "refused")

@@ -5,8 +5,13 @@ from typing import TYPE_CHECKING
 from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
+    from digital_twins.audit._anchors import checkpoints_of_syslog as checkpoints_of_syslog
     from digital_twins.audit._auditor import Auditor as Auditor
+    from digital_twins.audit._dicom_message import dicom_message as dicom_message
     from digital_twins.audit._event import AuditEvent as AuditEvent
+    from digital_twins.audit._exchange import export_messages as export_messages
+    from digital_twins.audit._fhir_event import fhir_audit_event as fhir_audit_event
+    from digital_twins.audit._forwarder import SyslogForwarder as SyslogForwarder
     from digital_twins.audit._merkle import (
         verify_consistency as verify_consistency,
         verify_inclusion as verify_inclusion,
@@ -32,6 +37,16 @@ if TYPE_CHECKING:
         export_trail as export_trail,
         tail_trail as tail_trail,
     )
+    from digital_twins.audit._syslog import (
+        SyslogConnection as SyslogConnection,
+        SyslogTarget as SyslogTarget,
+        event_message as event_message,
+    )
+    from digital_twins.audit._timestamp import (
+        Timestamp as Timestamp,
+        check_timestamps as check_timestamps,
+        timestamp_trail as timestamp_trail,
+    )
     from digital_twins.audit._trail import AuditTrail as AuditTrail
     from digital_twins.audit._verify import (
         VerifyReport as VerifyReport,
@@ -39,6 +54,13 @@ if TYPE_CHECKING:
     )
 
 _WHERE = {
+    "checkpoints_of_syslog": "digital_twins.audit._anchors",
+    "dicom_message": "digital_twins.audit._dicom_message",
+    "export_messages": "digital_twins.audit._exchange",
+    "fhir_audit_event": "digital_twins.audit._fhir_event",
+    "SyslogForwarder": "digital_twins.audit._forwarder",
+    **dict.fromkeys(("SyslogConnection", "SyslogTarget", "event_message"), "digital_twins.audit._syslog"),
+    **dict.fromkeys(("Timestamp", "check_timestamps", "timestamp_trail"), "digital_twins.audit._timestamp"),
     "Auditor": "digital_twins.audit._auditor",
     "AuditEvent": "digital_twins.audit._event",
     **dict.fromkeys(("verify_consistency", "verify_inclusion"), "digital_twins.audit._merkle"),

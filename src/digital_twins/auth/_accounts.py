@@ -210,32 +210,62 @@ class Accounts:
         right = check_password(password_hash, password)
         step = totp_step(totp, code, now=now, last=last) if totp else last
         if right and step is not None and not disabled and now >= locked:
-            return self._admit(name, step)
+            return self._admit(name, step, spent=totp is not None)
         why = "locked" if now < locked else "disabled" if disabled else "credentials"
         self._refuse(name if row else "", why)
         raise _wrong()
 
-    def _admit(self, name: str, step: int) -> User:
+    def confirm(self, name: str, *, password: str | None = None, code: str | None = None) -> User:
+        """Check the components of an electronic signature again; a code is good once, failures lock.
+
+        Parameters
+        ----------
+        name
+            Account of the session in which the signature is given.
+        password, code
+            What was shown; at least one, and every one that was shown must be right.
+
+        Raises
+        ------
+        NotSignedInError
+            One is wrong, none was shown, or the account is locked, closed or has no one-time codes.
+        """
+        text = "SELECT password, totp, totp_last, disabled, locked_until FROM auth_user WHERE name=?"
+        with self._records.database.read() as connection:
+            row = connection.execute(text, (name,)).fetchone()
+        password_hash, totp, last, disabled, locked = row or (None, None, 0, 1, 0)
+        now = self._records.now()
+        right = password is None or check_password(password_hash, password)
+        step = totp_step(totp, code, now=now, last=last) if totp and code is not None else last
+        right = right and step is not None and (password is not None or code is not None)
+        if right and totp and step is not None and not disabled and now >= locked:
+            return self._admit(name, step, spent=code is not None, kind="")
+        why = "locked" if now < locked else "disabled" if disabled or not totp else "credentials"
+        self._refuse(name if row else "", why, kind="signature")
+        raise _wrong()
+
+    def _admit(self, name: str, step: int, *, spent: bool, kind: str = "sign-in") -> User:
         def work(cursor: apsw.Cursor) -> User:
             text = (
                 "UPDATE auth_user SET failures=0, locked_until=0, totp_last=? "  # noqa: S608  (columns of ours)
-                f"WHERE name=? AND totp_last<=? RETURNING {_COLUMNS}"
+                f"WHERE name=? AND totp_last{'<' if spent else '<='}? RETURNING {_COLUMNS}"
             )
             row = cursor.execute(text, (step, name, step)).fetchone()
             if row is None:  # the code was used by another request meanwhile
                 raise _wrong()
-            self._records.event(cursor, "sign-in", agent=f"user:{name}")
+            if kind:
+                self._records.event(cursor, kind, agent=f"user:{name}")
             return _user(row)
 
         return self._records.database.write(work)
 
-    def _refuse(self, name: str, why: str) -> None:
+    def _refuse(self, name: str, why: str, *, kind: str = "sign-in") -> None:
         now = int(self._records.now())
 
         def work(cursor: apsw.Cursor) -> None:
             # A name that nobody has may be a password typed into the wrong field: it is not recorded.
             agent = f"user:{name}" if name else "anonymous"
-            self._records.event(cursor, "sign-in", agent=agent, outcome="refused", detail={"why": why})
+            self._records.event(cursor, kind, agent=agent, outcome="refused", detail={"why": why})
             if why != "credentials" or not name:
                 return
             text = "UPDATE auth_user SET failures=failures+1 WHERE name=? RETURNING failures"

@@ -76,7 +76,11 @@ class Sessions:
 
     def find(self, secret: str) -> tuple[User, Principal] | None:
         """Return whose session it is and what that person may do; None when it ended or never was."""
-        key, now = digest(secret), int(self._records.now())
+        return self.alive(digest(secret))
+
+    def alive(self, key: str) -> tuple[User, Principal] | None:
+        """Return the same for a session's digest, which a `Principal` carries."""
+        now = int(self._records.now())
         with self._records.database.read() as connection:
             text = "SELECT username, created, seen, ended, emergency_until FROM auth_session WHERE digest=?"
             row = connection.execute(text, (key,)).fetchone()

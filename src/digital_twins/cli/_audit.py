@@ -1,11 +1,23 @@
-"""`twin audit`: verify, prove, export and tail."""
+"""`twin audit`: verify, prove, export, tail and timestamp."""
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from digital_twins.cli._options import ConfigFile, DataDir, Json
+
+if TYPE_CHECKING:
+    from digital_twins.audit import VerifyReport
+
+
+class Form(StrEnum):
+    """How events are written."""
+
+    ROWS = "rows"
+    FHIR = "fhir"
+    DICOM = "dicom"
 
 
 def register(app: typer.Typer) -> None:
@@ -15,6 +27,7 @@ def register(app: typer.Typer) -> None:
     group.command("prove")(prove)
     group.command("export")(export)
     group.command("tail")(tail)
+    group.command("timestamp")(timestamp)
     app.add_typer(group, name="audit")
 
 
@@ -26,6 +39,14 @@ def verify(
     ] = None,
     key: Annotated[
         str | None, typer.Option("--key", help="Verifier key that must have signed. [the trail's .vkey]")
+    ] = None,
+    syslog: Annotated[
+        Path | None,
+        typer.Option("--syslog", help="File of a syslog receiver: its checkpoints are the anchor."),
+    ] = None,
+    timestamps: Annotated[
+        Path | None,
+        typer.Option("--timestamps", help="Root of the time stamp authority, PEM: check its stamps."),
     ] = None,
     data: DataDir = None,
     config_file: ConfigFile = None,
@@ -39,7 +60,11 @@ def verify(
     from digital_twins.config import load_settings
 
     settings = load_settings(config_file=config_file, data_dir=data)
-    report = verify_trail(settings.audit_file, anchor=anchor or settings.audit_anchor_file, key=key)
+    anchor = anchor or settings.audit_anchor_file
+    if syslog is not None or timestamps is not None:
+        report = _from_outside(settings.audit_file, key, syslog, timestamps)
+    else:
+        report = verify_trail(settings.audit_file, anchor=anchor, key=key)
     if as_json:
         _output.write_json({"ok": report.ok, **asdict(report)})
     else:
@@ -56,6 +81,60 @@ def verify(
         )
     if not report.ok:
         raise typer.Exit(1)
+
+
+def _from_outside(
+    trail: Path, key: str | None, syslog: Path | None, timestamps: Path | None
+) -> "VerifyReport":
+    """Verify against checkpoints that came back from a syslog receiver or a time stamp authority."""
+    import tempfile
+    from dataclasses import replace
+
+    from digital_twins._errors import NotFoundError
+    from digital_twins.audit import check_timestamps, checkpoints_of_syslog, verify_trail
+
+    stamps, problems = check_timestamps(trail, timestamps) if timestamps is not None else ((), ())
+    notes = "".join(f"{each.note}\n" for each in stamps)
+    if syslog is not None:
+        try:
+            with syslog.open(encoding="utf-8", errors="replace") as lines:
+                notes = checkpoints_of_syslog(lines)
+        except OSError as error:
+            raise NotFoundError(
+                f"The file '{syslog.name}' was not read.",
+                f"Reading failed ({type(error).__name__}).",
+                "Name the file that the receiver writes.",
+            ) from error
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "anchor"
+        file.write_text(notes, encoding="utf-8")
+        report = verify_trail(trail, anchor=file, key=key)
+    return replace(report, problems=(*report.problems, *problems))
+
+
+def timestamp(
+    *,
+    url: Annotated[
+        str, typer.Option("--url", help="Address of the authority (RFC 3161).", show_default=False)
+    ],
+    authority: Annotated[
+        Path, typer.Option("--authority", help="Root of its certificate, PEM.", show_default=False)
+    ],
+    data: DataDir = None,
+    config_file: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """Let a time stamp authority stamp the newest checkpoint, and keep its answer beside the trail."""
+    from digital_twins.audit import timestamp_trail
+    from digital_twins.cli import _output
+    from digital_twins.config import load_settings
+
+    trail = load_settings(config_file=config_file, data_dir=data).audit_file
+    made = timestamp_trail(trail, url, authority=authority)
+    if as_json:
+        _output.write_json({"events": made.size, "at_utc": made.at_utc})
+    else:
+        _output.write_lines([f"{made.size} events stamped at {made.at_utc:%Y-%m-%d %H:%M:%S} UTC"])
 
 
 def prove(
@@ -85,21 +164,28 @@ def export(
     period: Annotated[
         str | None, typer.Option("--period", help="2026, 2026-Q1, 2026-03, 2026-03-05 or 2026-01..2026-03.")
     ] = None,
+    form: Annotated[
+        Form, typer.Option("--format", help="Rows with hashes, FHIR AuditEvent, or DICOM audit messages.")
+    ] = Form.ROWS,
     data: DataDir = None,
     config_file: ConfigFile = None,
 ) -> None:
-    """Write the events as JSON lines with their hashes."""
+    """Write the events, one a line: as JSON with their hashes, as FHIR, or as DICOM XML."""
     import sys
 
-    from digital_twins.audit import export_trail
+    from digital_twins.audit import export_messages, export_trail
     from digital_twins.config import load_settings
 
-    lines = export_trail(load_settings(config_file=config_file, data_dir=data).audit_file, period=period)
+    file = load_settings(config_file=config_file, data_dir=data).audit_file
+    if form is Form.ROWS:
+        lines = export_trail(file, period=period)
+    else:
+        lines = export_messages(file, "fhir" if form is Form.FHIR else "dicom", period=period)
     if output is None:
         sys.stdout.writelines(lines)
         return
-    with output.open("w", encoding="utf-8") as file:
-        file.writelines(lines)
+    with output.open("w", encoding="utf-8") as target:
+        target.writelines(lines)
 
 
 def tail(

@@ -39,13 +39,14 @@ def register(app: typer.Typer) -> None:
 
 
 @contextmanager
-def _authority(config_file: Path | None, data: Path | None) -> "Iterator[Authority]":
+def open_tables(config_file: Path | None, data: Path | None) -> "Iterator[Authority]":
     """Open the tables of a node, which may run meanwhile."""
     from digital_twins import audit, auth, storage
     from digital_twins.config import load_settings
+    from digital_twins.governance import SIGNATURE_MIGRATIONS
 
     settings = load_settings(config_file=config_file, data_dir=data)
-    migrations = (*storage.MIGRATIONS, *audit.OUTBOX_MIGRATIONS, *auth.MIGRATIONS)
+    migrations = (*storage.MIGRATIONS, *audit.OUTBOX_MIGRATIONS, *auth.MIGRATIONS, *SIGNATURE_MIGRATIONS)
     file = settings.data_dir / "twin.sqlite"
     with storage.Database(file, migrations=migrations, server=settings.database) as database:
         key = audit.load_pseudonym_key(settings.pseudonym_key_file)
@@ -80,7 +81,7 @@ def add(  # noqa: PLR0913  (each parameter is an option)
     from digital_twins.cli import _output
 
     word = _new_password()
-    with _authority(config_file, data) as authority:
+    with open_tables(config_file, data) as authority:
         secret = authority.accounts.add(
             name,
             password=word,
@@ -100,20 +101,20 @@ def add(  # noqa: PLR0913  (each parameter is an option)
 
 def disable(name: Name, *, data: DataDir = None, config_file: ConfigFile = None) -> None:
     """Close an account for good; its sessions and tokens end."""
-    with _authority(config_file, data) as authority:
+    with open_tables(config_file, data) as authority:
         authority.accounts.disable(name)
 
 
 def roles(name: Name, *, role: Roles, data: DataDir = None, config_file: ConfigFile = None) -> None:
     """Give an account other roles."""
-    with _authority(config_file, data) as authority:
+    with open_tables(config_file, data) as authority:
         authority.accounts.set_roles(name, role)
 
 
 def password(name: Name, *, data: DataDir = None, config_file: ConfigFile = None) -> None:
     """Give an account another password, from standard input; lifts a lock, ends sessions."""
     word = _new_password()
-    with _authority(config_file, data) as authority:
+    with open_tables(config_file, data) as authority:
         authority.accounts.set_password(name, word)
 
 
@@ -123,7 +124,7 @@ def users(*, data: DataDir = None, config_file: ConfigFile = None, as_json: Json
 
     from digital_twins.cli import _output
 
-    with _authority(config_file, data) as authority:
+    with open_tables(config_file, data) as authority:
         found = authority.accounts.all()
     if as_json:
         _output.write_json([asdict(each) for each in found])
@@ -160,7 +161,7 @@ def client_add(  # noqa: PLR0913  (each parameter is an option)
         raise InputError(
             "The keys cannot be used.", "The file is no readable JSON.", "Give a JWK set."
         ) from None
-    with _authority(config_file, data) as authority:
+    with open_tables(config_file, data) as authority:
         made = authority.clients.add(
             name,
             scope=scope,
@@ -180,7 +181,7 @@ def client_add(  # noqa: PLR0913  (each parameter is an option)
 
 def client_disable(name: ClientId, *, data: DataDir = None, config_file: ConfigFile = None) -> None:
     """Close a client for good; its tokens end."""
-    with _authority(config_file, data) as authority:
+    with open_tables(config_file, data) as authority:
         authority.clients.disable(name)
 
 
@@ -188,7 +189,7 @@ def clients(*, data: DataDir = None, config_file: ConfigFile = None, as_json: Js
     """Show the clients."""
     from digital_twins.cli import _output
 
-    with _authority(config_file, data) as authority:
+    with open_tables(config_file, data) as authority:
         found = authority.clients.all()
     if as_json:
         rows = [
@@ -210,5 +211,5 @@ def rotate(*, data: DataDir = None, config_file: ConfigFile = None) -> None:
     """Let a new key sign tokens; the two before it still verify."""
     from digital_twins.cli import _output
 
-    with _authority(config_file, data) as authority:
+    with open_tables(config_file, data) as authority:
         _output.write_lines([f"tokens are signed by key {authority.keys.rotate()}"])

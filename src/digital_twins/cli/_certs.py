@@ -1,4 +1,4 @@
-"""`twin certs`: a local certificate authority for HTTP, DICOM and HL7 over TLS."""
+"""`twin certs`: a local certificate authority for TLS, and certificates that sign documents."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +17,7 @@ class Purpose(StrEnum):
     SERVER = "server"
     CLIENT = "client"
     BOTH = "both"
+    DOCUMENT = "document"
 
 
 def register(app: typer.Typer) -> None:

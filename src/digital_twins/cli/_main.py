@@ -26,6 +26,7 @@ from digital_twins.cli import (
     _growth,
     _hl7,
     _monitor,
+    _report,
     _sample,
     _serve,
     _simulate,
@@ -52,7 +53,7 @@ def build_app() -> typer.Typer:
     )
     rooms = (
         *(_demo, _serve, _doctor, _config, _sample, _build, _simulate, _cite),
-        *(_growth, _dicom, _fhir, _hl7, _deid, _monitor, _audit, _auth, _certs),
+        *(_growth, _dicom, _fhir, _hl7, _deid, _monitor, _audit, _auth, _certs, _report),
     )
     for room in rooms:
         room.register(app)

@@ -11,7 +11,7 @@ from digital_twins.cli._options import Json
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from digital_twins.monitoring import PatientMonitor
+    from digital_twins.monitoring import PatientMonitor, VirtualWard
 
 _ExitAfter = Annotated[
     float | None,
@@ -52,6 +52,7 @@ def demo(
     A reading comes every three seconds of the patients' time. Everything is simulated, except a record that
     you name with --record.
     """
+    import asyncio
     import time
 
     from digital_twins.cli import _output
@@ -59,22 +60,10 @@ def demo(
 
     ward = VirtualWard(load_profiles(profiles), thresholds=load_thresholds(thresholds))
     end = time.monotonic() + exit_after if exit_after is not None else float("inf")
-    told: set[int] = set()
-    alerts: list[dict[str, Any]] = []
-    updates = 0
     if not as_json:
         _output.write_lines(["SIMULATED patients. Research use only, not a medical device."])
-    while ward.now_s < minutes * 60 and time.monotonic() < end:
-        ward.step()
-        updates += 1
-        new = _news(ward.monitor, told)
-        alerts += new
-        if not as_json:
-            _output.write_lines(_lines(new, ward.now_s))
-            if updates % 20 == 0:
-                _table(ward.view(), ward.now_s)
-        if speed:
-            time.sleep(min(3.0 / speed, max(end - time.monotonic(), 0.0)))
+    played = _play(ward, minutes * 60, speed=speed, end=end, quiet=as_json)
+    updates, alerts = asyncio.run(played)
     tiles = ward.view()
     replayed = _replayed(replay_record(record), end)
     if as_json:
@@ -94,6 +83,38 @@ def demo(
     _output.write_lines([f"Replay of a {kind}, {replayed['minutes']:.0f} minutes:"])
     for each in replayed["alerts"]:
         _output.write_lines(_lines([each], each["raised_s"]))
+
+
+async def _play(
+    ward: "VirtualWard", seconds: float, *, speed: float, end: float, quiet: bool
+) -> tuple[int, list[dict[str, Any]]]:
+    """Let the ward live, on the central station where a person may watch; return updates and alerts."""
+    import asyncio
+    import contextlib
+    import time
+
+    from digital_twins.cli import _output
+    from digital_twins.monitoring import open_ward
+
+    told: set[int] = set()
+    alerts: list[dict[str, Any]] = []
+    updates = 0
+    async with contextlib.AsyncExitStack() as stack:
+        if speed and not quiet:
+            address = await stack.enter_async_context(open_ward(ward))
+            _output.write_lines([f"Central station, as long as the patients live: {address}"])
+        while ward.now_s < seconds and time.monotonic() < end:
+            ward.step()
+            updates += 1
+            new = _news(ward.monitor, told)
+            alerts += new
+            if not quiet:
+                _output.write_lines(_lines(new, ward.now_s))
+                if updates % 20 == 0:
+                    _table(ward.view(), ward.now_s)
+            if speed:
+                await asyncio.sleep(min(3.0 / speed, max(end - time.monotonic(), 0.0)))
+    return updates, alerts
 
 
 def _replayed(frames: "Iterable[tuple[float, PatientMonitor]]", end: float) -> dict[str, Any]:
@@ -179,16 +200,20 @@ def serve(  # noqa: PLR0913  (options)
     ] = None,
     capacity: Annotated[int, typer.Option(min=1, help="Patients at a time.")] = 1000,
     thresholds: _Thresholds = None,
+    nurse_call: Annotated[
+        str | None, typer.Option(help="URL that gets every notice of the escalation.", show_default=False)
+    ] = None,
     exit_after: _ExitAfter = None,
     as_json: Json = False,
 ) -> None:
     """Run the monitor on this machine until Ctrl-C: MQTT, HTTP, WebSocket and, if asked for, HL7 v2."""
     import asyncio
+    import contextlib
     import os
 
     from digital_twins._logging import setup_logging
     from digital_twins.cli import _output
-    from digital_twins.monitoring import MonitorPorts, load_thresholds, run_monitor
+    from digital_twins.monitoring import MonitorPorts, WebhookCall, load_thresholds, run_monitor
 
     setup_logging()
     os.umask(0o077)
@@ -198,15 +223,22 @@ def serve(  # noqa: PLR0913  (options)
             _output.write_json(ports)
         else:
             _output.write_lines(f"{name} port {port}" for name, port in ports.items())
+            _output.write_lines([f"Central station: http://127.0.0.1:{ports['http']}/"])
 
-    asyncio.run(
-        run_monitor(
-            data,
-            files=(devices, staff),
-            ports=MonitorPorts(http_port, mqtt_port, hl7_port, broker),
-            capacity=capacity,
-            thresholds=load_thresholds(thresholds),
-            exit_after_s=exit_after,
-            ready=ready,
+    with contextlib.ExitStack() as stack:
+        call = None
+        if nurse_call is not None:
+            token = os.environ.get("TWIN_NURSE_CALL_TOKEN", "")
+            call = stack.enter_context(WebhookCall(nurse_call, token=token))
+        asyncio.run(
+            run_monitor(
+                data,
+                files=(devices, staff),
+                ports=MonitorPorts(http_port, mqtt_port, hl7_port, broker),
+                capacity=capacity,
+                thresholds=load_thresholds(thresholds),
+                notify=call,
+                exit_after_s=exit_after,
+                ready=ready,
+            )
         )
-    )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from digital_twins.dicom import DICOMHandler as DICOMHandler
     from digital_twins.fhir import FHIRClient as FHIRClient
     from digital_twins.governance import (
+        ComplianceManager as ComplianceManager,
         ModelDocumentation as ModelDocumentation,
         SecurityManager as SecurityManager,
     )
@@ -40,7 +41,9 @@ _WHERE = {
     "IMAGE_MODALITIES": f"{_ROOM}._visits",
     "ImagingStudy": f"{_ROOM}._connector",
     "PREDICTED_PREFIX": f"{_ROOM}._visits",
-    **dict.fromkeys(("ModelDocumentation", "SecurityManager"), "digital_twins.governance"),
+    **dict.fromkeys(
+        ("ComplianceManager", "ModelDocumentation", "SecurityManager"), "digital_twins.governance"
+    ),
     "Visit": f"{_ROOM}._visits",
     "build_clinical_twin": f"{_ROOM}._build",
 }

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+    Key = EllipticCurvePrivateKey | RSAPrivateKey
+
+_DOCUMENT_SIGNING = "1.3.6.1.5.5.7.3.36"
+"""Extended key usage of certificates that sign documents (RFC 9336)."""
 
 _CLOCK_ERROR = timedelta(minutes=5)
 
@@ -61,7 +67,7 @@ def issue_certificate(
     name: str,
     *,
     hosts: Sequence[str] = (),
-    purpose: Literal["server", "client", "both"] = "both",
+    purpose: Literal["server", "client", "both", "document"] = "both",
     days: int = 397,
     replace: bool = False,
 ) -> Path:
@@ -76,7 +82,8 @@ def issue_certificate(
     hosts
         Host names and addresses that clients may reach it under (subjectAltName).
     purpose
-        Whether it may answer as a server, call as a client, or both, as a DICOM node does.
+        Whether it may answer as a server, call as a client, or both, as a DICOM node does; or sign documents:
+        then its key is RSA of 3,072 bits, as PDF/A-2 knows no ECDSA signatures.
     days
         How long it is valid; 397 is what browsers bear [verify].
     replace
@@ -93,7 +100,7 @@ def issue_certificate(
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
     from cryptography.x509.oid import ExtendedKeyUsageOID as Oid
 
     if (
@@ -113,16 +120,18 @@ def issue_certificate(
         ) from error
     if not isinstance(signing, ec.EllipticCurvePrivateKey):
         raise StorageError("The authority cannot be used.", "Its key is no EC key.", "Run: twin certs init")
-    key = ec.generate_private_key(ec.SECP256R1())
+    signs = purpose == "document"
+    key = rsa.generate_private_key(65537, 3072) if signs else ec.generate_private_key(ec.SECP256R1())
     uses = {
         "server": [Oid.SERVER_AUTH],
         "client": [Oid.CLIENT_AUTH],
         "both": [Oid.SERVER_AUTH, Oid.CLIENT_AUTH],
+        "document": [x509.ObjectIdentifier(_DOCUMENT_SIGNING)],
     }
     builder = (
         _begun(_name(name), authority.subject, key, days)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(_usage(signs_certificates=False, signs_documents=signs), critical=True)
         .add_extension(x509.ExtendedKeyUsage(uses[purpose]), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key()), critical=False
@@ -150,9 +159,7 @@ def _host(text: str) -> x509.GeneralName:
         return x509.DNSName(text)
 
 
-def _begun(
-    subject: x509.Name, issuer: x509.Name, key: EllipticCurvePrivateKey, days: int
-) -> x509.CertificateBuilder:
+def _begun(subject: x509.Name, issuer: x509.Name, key: Key, days: int) -> x509.CertificateBuilder:
     from cryptography import x509
 
     now = datetime.now(tz=UTC)
@@ -168,12 +175,12 @@ def _begun(
     )
 
 
-def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+def _usage(*, signs_certificates: bool, signs_documents: bool = False) -> x509.KeyUsage:
     from cryptography import x509
 
     return x509.KeyUsage(
         digital_signature=not signs_certificates,
-        content_commitment=False,
+        content_commitment=signs_documents,
         key_encipherment=False,
         data_encipherment=False,
         key_agreement=False,
@@ -190,9 +197,7 @@ def _signed(builder: x509.CertificateBuilder, key: EllipticCurvePrivateKey) -> x
     return builder.sign(key, hashes.SHA256())
 
 
-def _written(
-    folder: Path, name: str, key: EllipticCurvePrivateKey, chain: Sequence[x509.Certificate]
-) -> Path:
+def _written(folder: Path, name: str, key: Key, chain: Sequence[x509.Certificate]) -> Path:
     """Write key and chain; each file changes at once, never half."""
     from cryptography.hazmat.primitives import serialization
 

@@ -63,6 +63,12 @@ class VerifierKey:
         """Return ``name+keyid+base64``, which may be published."""
         return f"{self.name}+{self.key_id.hex()}+{_base64(_ED25519 + self.public)}"
 
+    def to_pem(self) -> str:
+        """Return the key as PEM (SubjectPublicKeyInfo, RFC 8410), for openssl and others."""
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+        return self._loaded().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode("ascii")
+
     @classmethod
     def from_text(cls, text: str) -> VerifierKey:
         """Return the key of ``name+keyid+base64``.

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
+    from digital_twins.governance._compliance import ComplianceManager as ComplianceManager
+    from digital_twins.governance._compliance_report import compliance_pdf as compliance_pdf
     from digital_twins.governance._hindcast import Hindcast as Hindcast, hindcast as hindcast
     from digital_twins.governance._model_card import ModelCard as ModelCard
     from digital_twins.governance._model_documentation import ModelDocumentation as ModelDocumentation
@@ -32,9 +34,42 @@ if TYPE_CHECKING:
         read_reidentification_table as read_reidentification_table,
         write_reidentification_table as write_reidentification_table,
     )
+    from digital_twins.governance.signatures._manifest import (
+        ElectronicSignature as ElectronicSignature,
+        Meaning as Meaning,
+        SignatureManifest as SignatureManifest,
+        signature_problems as signature_problems,
+    )
+    from digital_twins.governance.signatures._pades import (
+        DocumentCertificate as DocumentCertificate,
+        PdfSignature as PdfSignature,
+        check_certificate as check_certificate,
+        sign_pdf as sign_pdf,
+        verify_pdf as verify_pdf,
+    )
+    from digital_twins.governance.signatures._refusal import SignatureRequiredError as SignatureRequiredError
+    from digital_twins.governance.signatures._signing import (
+        Signatures as Signatures,
+        SigningComponents as SigningComponents,
+        signature_key as signature_key,
+    )
+    from digital_twins.governance.signatures._store import SIGNATURE_MIGRATIONS as SIGNATURE_MIGRATIONS
 
 _DEID = "digital_twins.governance.deidentification"
+_SIGN = "digital_twins.governance.signatures"
 _WHERE = {
+    "ComplianceManager": "digital_twins.governance._compliance",
+    "compliance_pdf": "digital_twins.governance._compliance_report",
+    **dict.fromkeys(
+        ("ElectronicSignature", "Meaning", "SignatureManifest", "signature_problems"), f"{_SIGN}._manifest"
+    ),
+    **dict.fromkeys(
+        ("DocumentCertificate", "PdfSignature", "check_certificate", "sign_pdf", "verify_pdf"),
+        f"{_SIGN}._pades",
+    ),
+    "SignatureRequiredError": f"{_SIGN}._refusal",
+    **dict.fromkeys(("Signatures", "SigningComponents", "signature_key"), f"{_SIGN}._signing"),
+    "SIGNATURE_MIGRATIONS": f"{_SIGN}._store",
     **dict.fromkeys(("Hindcast", "hindcast"), "digital_twins.governance._hindcast"),
     "ModelCard": "digital_twins.governance._model_card",
     "ModelDocumentation": "digital_twins.governance._model_documentation",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from digital_twins.monitoring._from_fhir import observation_readings as observation_readings
     from digital_twins.monitoring._from_hl7 import oru_reading as oru_reading
     from digital_twins.monitoring._history import History as History
-    from digital_twins.monitoring._http import StaffMember as StaffMember, monitor_app as monitor_app
+    from digital_twins.monitoring._http import monitor_app as monitor_app
     from digital_twins.monitoring._intake import Arrival as Arrival, Intake as Intake
     from digital_twins.monitoring._live_twin import (
         LiveTwin as LiveTwin,
@@ -43,10 +43,12 @@ if TYPE_CHECKING:
         MqttSubscriber as MqttSubscriber,
     )
     from digital_twins.monitoring._news2 import News2 as News2, news2 as news2
+    from digital_twins.monitoring._nurse_call import WebhookCall as WebhookCall
     from digital_twins.monitoring._particles import (
         ParticleTwin as ParticleTwin,
         systematic_rows as systematic_rows,
     )
+    from digital_twins.monitoring._people import StaffMember as StaffMember
     from digital_twins.monitoring._physiology import (
         OBSERVED as OBSERVED,
         SLOW as SLOW,
@@ -74,7 +76,11 @@ if TYPE_CHECKING:
     from digital_twins.monitoring._quality import Checked as Checked, QualityChecks as QualityChecks
     from digital_twins.monitoring._replay import replay_numerics as replay_numerics
     from digital_twins.monitoring._ring import Ring as Ring
-    from digital_twins.monitoring._run import MonitorPorts as MonitorPorts, run_monitor as run_monitor
+    from digital_twins.monitoring._run import (
+        MonitorPorts as MonitorPorts,
+        open_ward as open_ward,
+        run_monitor as run_monitor,
+    )
     from digital_twins.monitoring._sample import Quality as Quality, Reading as Reading, Sample as Sample
     from digital_twins.monitoring._scenarios import (
         SCENARIOS as SCENARIOS,
@@ -162,8 +168,10 @@ _WHERE = {
     **dict.fromkeys(("BrokerAddress", "MqttSubscriber"), "digital_twins.monitoring._mqtt"),
     "MonitorService": "digital_twins.monitoring._service",
     **dict.fromkeys(("VirtualWard", "replay_record"), "digital_twins.monitoring._demo"),
-    **dict.fromkeys(("StaffMember", "monitor_app"), "digital_twins.monitoring._http"),
-    **dict.fromkeys(("MonitorPorts", "run_monitor"), "digital_twins.monitoring._run"),
+    "WebhookCall": "digital_twins.monitoring._nurse_call",
+    "StaffMember": "digital_twins.monitoring._people",
+    "monitor_app": "digital_twins.monitoring._http",
+    **dict.fromkeys(("MonitorPorts", "open_ward", "run_monitor"), "digital_twins.monitoring._run"),
 }
 
 __getattr__, __dir__ = exports(__name__, _WHERE)

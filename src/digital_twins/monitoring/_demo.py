@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from digital_twins.monitoring._association import Association
     from digital_twins.monitoring._thresholds import Thresholds
 
 INTERVAL_S = 3.0
@@ -70,14 +71,27 @@ class VirtualWard:
         )
         beds = AssociationLog()
         detectors = (AnomalyDetector("isolation_forest"), AnomalyDetector("one_class_svm"))
+        self.intake = Intake(beds)
         self.monitor = PatientMonitor(
-            Intake(beds), capacity=len(self.profiles), thresholds=thresholds, detectors=detectors
+            self.intake, capacity=len(self.profiles), thresholds=thresholds, detectors=detectors
         )
         for number, each in enumerate(self.profiles):
             beds.place_device(f"SIM-{number}", each.bed, since_s=0.0)
             beds.admit(each.patient, each.bed, since_s=0.0)
             self.monitor.describe(each)
         self.now_s = 0.0
+
+    def clock(self) -> float:
+        """Return the ward's time."""
+        return self.now_s
+
+    def associate(self, entry: Association) -> None:
+        """Place a device or a patient otherwise."""
+        self.intake.associations.apply(entry)
+        self.intake.release()
+
+    def save(self) -> None:
+        """Keep nothing: the ward lives as long as its process."""
 
     def step(self) -> None:
         """Let three seconds pass: one reading of each patient through the monitor."""

@@ -10,64 +10,70 @@ import asyncio
 import contextlib
 import hmac
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Protocol
 
 from starlette.applications import Starlette
-from starlette.responses import JSONResponse
-from starlette.routing import Route, WebSocketRoute
+from starlette.middleware import Middleware
+from starlette.responses import FileResponse, JSONResponse
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocketDisconnect
 
 from digital_twins._errors import DigitalTwinError, InputError
 from digital_twins.monitoring._association import Association
 from digital_twins.monitoring._from_fhir import observation_readings
 from digital_twins.monitoring._message import MAX_BYTES, decode_reading
+from digital_twins.monitoring._people import COOKIE, People, RefusedError, bearer, refused
+from digital_twins.monitoring._station import STATION, Headers, bed_page, trends, what_if
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from starlette.requests import HTTPConnection, Request
+    from starlette.responses import Response
     from starlette.websockets import WebSocket
 
+    from digital_twins.monitoring._intake import Intake
+    from digital_twins.monitoring._monitor import PatientMonitor
+    from digital_twins.monitoring._people import StaffMember
     from digital_twins.monitoring._sample import Reading
-    from digital_twins.monitoring._service import MonitorService
 
-    Endpoint = Callable[[Request], Awaitable[JSONResponse]]
+    Endpoint = Callable[[Request], Awaitable[Response]]
 
 _LONGEST_FHIR = 1 << 20
+_TREND_S = 300.0
 
 
-class StaffMember(NamedTuple):
-    """Who a token stands for."""
+class Watched(Protocol):
+    """What stands behind the doors: a running monitor, or the virtual ward."""
 
-    name: str
-    role: str
+    synthetic: bool
+    monitor: PatientMonitor
+    intake: Intake
 
+    def clock(self) -> float:
+        """Return the time, in seconds since 1970 UTC or since the ward's start."""
 
-class _RefusedError(DigitalTwinError):
-    http_status = 401
+    def associate(self, entry: Association) -> None:
+        """Place a device or a patient."""
 
-
-def _refused() -> _RefusedError:
-    return _RefusedError("Not allowed.", "The token is missing or unknown.", "Send it as a bearer token.")
+    def save(self) -> object:
+        """Make durable what was done."""
 
 
 class _Doors:
     def __init__(
-        self, service: MonitorService, devices: Mapping[str, str], staff: Mapping[str, StaffMember]
+        self, service: Watched, devices: Mapping[str, str], staff: Mapping[str, StaffMember]
     ) -> None:
-        self.service, self.devices, self.staff = service, devices, staff
+        self.service, self.devices, self.people = service, devices, People(staff)
 
     def device(self, request: HTTPConnection, name: str) -> None:
-        token, secret = _bearer(request), self.devices.get(name)
+        token, secret = bearer(request), self.devices.get(name)
         if secret is None or not hmac.compare_digest(secret.encode(), token.encode()):
-            raise _refused()
+            raise refused()
 
     def member(self, request: HTTPConnection) -> StaffMember:
-        token = _bearer(request).encode()
-        for secret, member in self.staff.items():
-            if hmac.compare_digest(secret.encode(), token):
-                return member
-        raise _refused()
+        return self.people.member(request)
 
     def take(self, reading: Reading) -> JSONResponse:
         if self.service.intake.offer(reading, received_s=self.service.clock()):
@@ -93,7 +99,7 @@ class _Doors:
         name = socket.path_params["device"]
         try:
             self.device(socket, name)
-        except _RefusedError:
+        except RefusedError:
             await socket.close(4401)
             return
         await socket.accept()
@@ -111,14 +117,17 @@ class _Doors:
     async def live(self, socket: WebSocket) -> None:
         try:
             self.member(socket)
-        except _RefusedError:
+        except RefusedError:
             await socket.close(4401)
             return
         await socket.accept()
+        now_s = asyncio.get_running_loop().time
+        due_s = now_s()
         with contextlib.suppress(WebSocketDisconnect):
             while True:
                 await socket.send_json(self.tiles())
-                await asyncio.sleep(1.0)
+                due_s = max(due_s + 1.0, now_s())
+                await asyncio.sleep(due_s - now_s())
 
     def tiles(self) -> dict[str, Any]:
         now_s = self.service.clock()
@@ -142,7 +151,7 @@ class _Doors:
         alert = self.service.monitor.alerts.acknowledge(
             int(request.path_params["alert"]), by=member.name, role=member.role, at_s=self.service.clock()
         )
-        await asyncio.to_thread(self.service.store.flush)
+        await asyncio.to_thread(self.service.save)
         return JSONResponse(alert.to_dict())
 
     async def shelve(self, request: Request) -> JSONResponse:
@@ -156,6 +165,52 @@ class _Doors:
             patient, key, by=member.name, role=member.role, at_s=self.service.clock(), for_s=for_s
         )
         return JSONResponse({"shelved": key})
+
+    async def sign_in(self, request: Request) -> JSONResponse:
+        data = _decoded(await _body(request, MAX_BYTES))
+        member, secret = self.people.sign_in(str(data.get("token", "")))
+        answer = JSONResponse(self.who(member), status_code=201)
+        secure = request.url.scheme == "https"
+        answer.set_cookie(COOKIE, secret, httponly=True, samesite="strict", secure=secure)
+        return answer
+
+    async def sign_out(self, request: Request) -> JSONResponse:
+        self.member(request)
+        self.people.sign_out(request)
+        answer = JSONResponse({"signed_out": True})
+        answer.delete_cookie(COOKIE)
+        return answer
+
+    async def session(self, request: Request) -> JSONResponse:
+        """Who is signed in; nobody is an answer, so that the page need not fail to ask."""
+        try:
+            return JSONResponse(self.who(self.member(request)))
+        except RefusedError:
+            return JSONResponse({"name": None})
+
+    def who(self, member: StaffMember) -> dict[str, Any]:
+        may = member.role in self.service.monitor.thresholds.may_acknowledge
+        return {**member._asdict(), "may_acknowledge": may, "simulated": self.service.synthetic}
+
+    async def trends(self, request: Request) -> JSONResponse:
+        self.member(request)
+        now_s = self.service.clock()
+        code = request.query_params.get("code", "HR")
+        found = trends(self.service.monitor, code, since_s=now_s - _TREND_S)
+        return JSONResponse({"code": code, "at_s": now_s, "patients": found})
+
+    async def bed(self, request: Request) -> JSONResponse:
+        self.member(request)
+        patient = request.path_params["patient"]
+        return JSONResponse(bed_page(self.service.monitor, patient, now_s=self.service.clock()))
+
+    async def what_if(self, request: Request) -> JSONResponse:
+        self.member(request)
+        data = _decoded(await _body(request, MAX_BYTES))
+        return JSONResponse(what_if(self.service.monitor, request.path_params["patient"], data))
+
+    async def page(self, _: Request) -> FileResponse:
+        return FileResponse(STATION / "index.html")
 
     async def associate(self, request: Request) -> JSONResponse:
         self.member(request)
@@ -172,7 +227,7 @@ class _Doors:
 
 
 def monitor_app(
-    service: MonitorService, *, devices: Mapping[str, str], staff: Mapping[str, StaffMember]
+    service: Watched, *, devices: Mapping[str, str], staff: Mapping[str, StaffMember]
 ) -> Starlette:
     """Return the HTTP application of a running monitor.
 
@@ -190,7 +245,14 @@ def monitor_app(
         ("POST", "/readings/{device}", doors.reading),
         ("POST", "/fhir/Observation", doors.observation),
         ("POST", "/fhir", doors.observation),
+        ("GET", "/", doors.page),
+        ("POST", "/session", doors.sign_in),
+        ("DELETE", "/session", doors.sign_out),
+        ("GET", "/session", doors.session),
+        ("GET", "/trends", doors.trends),
         ("GET", "/patients", doors.patients),
+        ("POST", "/patients/{patient:path}/what-if", doors.what_if),
+        ("GET", "/patients/{patient:path}", doors.bed),
         ("GET", "/alerts", doors.alerts),
         ("POST", "/alerts/{alert:int}/acknowledge", doors.acknowledge),
         ("POST", "/shelves", doors.shelve),
@@ -198,17 +260,17 @@ def monitor_app(
     )
     routes = [Route(path, endpoint, methods=[method]) for method, path, endpoint in table]
     sockets = [WebSocketRoute("/stream/{device}", doors.stream), WebSocketRoute("/live", doors.live)]
-    return Starlette(routes=[*routes, *sockets], exception_handlers={DigitalTwinError: _problem})
+    files = Mount("/static", StaticFiles(directory=STATION))
+    return Starlette(
+        routes=[*routes, *sockets, files],
+        exception_handlers={DigitalTwinError: _problem},
+        middleware=[Middleware(Headers)],
+    )
 
 
 async def _problem(_: Request, error: Exception) -> JSONResponse:
-    known = error if isinstance(error, DigitalTwinError) else _refused()
+    known = error if isinstance(error, DigitalTwinError) else refused()
     return JSONResponse(known.to_dict(), status_code=known.http_status)
-
-
-def _bearer(request: HTTPConnection) -> str:
-    kind, _, token = request.headers.get("authorization", "").partition(" ")
-    return token.strip() if kind.lower() == "bearer" else ""
 
 
 async def _body(request: Request, longest: int) -> bytes:

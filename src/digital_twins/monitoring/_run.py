@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,14 +12,17 @@ from typing import TYPE_CHECKING, Any
 from digital_twins._errors import InputError, StorageError
 from digital_twins.monitoring._anomaly import AnomalyDetector
 from digital_twins.monitoring._broker import EmbeddedBroker
-from digital_twins.monitoring._http import StaffMember, monitor_app
+from digital_twins.monitoring._http import monitor_app
 from digital_twins.monitoring._mqtt import BrokerAddress, MqttSubscriber
+from digital_twins.monitoring._people import StaffMember
 from digital_twins.monitoring._service import MonitorService
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from digital_twins.monitoring._alert import Notice
+    from digital_twins.monitoring._demo import VirtualWard
     from digital_twins.monitoring._thresholds import Thresholds
 
 _HOST = "127.0.0.1"
@@ -52,6 +56,7 @@ async def run_monitor(
     ports: MonitorPorts,
     capacity: int = 1000,
     thresholds: Thresholds | None = None,
+    notify: Callable[[Notice], None] | None = None,
     exit_after_s: float | None = None,
     ready: Callable[[dict[str, int]], None] = lambda _: None,
 ) -> None:
@@ -65,7 +70,7 @@ async def run_monitor(
         YAML of devices (name to password) and of staff (token to ``{name, role}``).
     ports
         Where to listen.
-    capacity, thresholds
+    capacity, thresholds, notify
         As for `PatientMonitor`.
     exit_after_s
         End by itself.
@@ -90,6 +95,7 @@ async def run_monitor(
                 thresholds=thresholds,
                 detectors=detectors,
                 devices=frozenset(devices),
+                notify=notify,
             )
         )
         opened: dict[str, int] = {}
@@ -110,31 +116,62 @@ async def run_monitor(
             mllp = await start_mllp(service.take_hl7, host=_HOST, port=ports.hl7)
             stack.push_async_callback(mllp.close)
             opened["hl7"] = mllp.port
-        server = _server(monitor_app(service, devices=devices, staff=staff), ports.http)
-        task = asyncio.create_task(server.serve())
-        stack.push_async_callback(_stop, server, task)
+        app = monitor_app(service, devices=devices, staff=staff)
+        opened["http"], task = await stack.enter_async_context(serving(app, ports.http))
+        ready(opened)
+        await asyncio.wait([task], timeout=exit_after_s)
+
+
+@contextlib.asynccontextmanager
+async def open_ward(ward: VirtualWard, *, port: int = 0) -> AsyncIterator[str]:
+    """Show a virtual ward on the central station; yields the address, which carries its one token.
+
+    Parameters
+    ----------
+    ward
+        Its steps must run in the same event loop.
+    port
+        On 127.0.0.1; 0 takes a free one.
+
+    Raises
+    ------
+    StorageError
+        The port is occupied.
+    """
+    token = secrets.token_urlsafe(24)
+    app = monitor_app(ward, devices={}, staff={token: StaffMember("Demonstration", "nurse")})
+    async with serving(app, port) as (opened, _):
+        yield f"http://{_HOST}:{opened}/#token={token}"
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Any, port: int) -> AsyncIterator[tuple[int, asyncio.Task[None]]]:
+    """Serve an application on 127.0.0.1; yields the port and the task; raises StorageError."""
+    import uvicorn
+
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=_HOST,
+            port=port,
+            log_config=None,
+            access_log=False,
+            ws="websockets-sansio",
+            timeout_graceful_shutdown=2,
+        )
+    )
+    task = asyncio.create_task(server.serve())
+    try:
         while not server.started:
             if task.done():
                 raise StorageError(
                     "The HTTP port could not be opened.", "Another program may use it.", "Choose another."
                 )
             await asyncio.sleep(0.02)
-        opened["http"] = int(server.servers[0].sockets[0].getsockname()[1])
-        ready(opened)
-        await asyncio.wait([task], timeout=exit_after_s)
-
-
-async def _stop(server: Any, task: asyncio.Task[None]) -> None:
-    server.should_exit = True
-    await asyncio.gather(task, return_exceptions=True)
-
-
-def _server(app: Any, port: int) -> Any:
-    import uvicorn
-
-    return uvicorn.Server(
-        uvicorn.Config(app, host=_HOST, port=port, log_config=None, access_log=False, ws="websockets-sansio")
-    )
+        yield int(server.servers[0].sockets[0].getsockname()[1]), task
+    finally:
+        server.should_exit = True
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def _yaml(path: Path) -> dict[Any, Any]:

@@ -63,7 +63,7 @@ class MonitorService:
         folder.mkdir(parents=True, exist_ok=True)
         self.database = Database(folder / "monitor.sqlite", migrations=MIGRATIONS)
         self.store, self.history = AlertStore(self.database), History(folder / "history")
-        self.clock = clock
+        self._clock = clock
         self.associations = AssociationLog()
         for entry in self.store.associations():
             self.associations.apply(entry)
@@ -81,6 +81,16 @@ class MonitorService:
         self.monitor.alerts.restore(alerts, next_id=next_id)
         self._task: asyncio.Task[None] | None = None
         self._ticked_s = 0.0
+
+    synthetic = False
+
+    def clock(self) -> float:
+        """Return the time in seconds since 1970 UTC."""
+        return self._clock()
+
+    def save(self) -> int:
+        """Make every step of the alerts durable; return how many there were."""
+        return self.store.flush()
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run())

@@ -5,6 +5,10 @@ from typing import TYPE_CHECKING
 from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
+    from digital_twins.reports._compliance import (
+        ReportSection as ReportSection,
+        render_compliance_pdf as render_compliance_pdf,
+    )
     from digital_twins.reports._dicom import (
         predicted_days as predicted_days,
         render_encapsulated_pdf as render_encapsulated_pdf,
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
         TwinSummary as TwinSummary,
     )
     from digital_twins.reports._pdf import render_pdf as render_pdf
+    from digital_twins.reports._stamp import STAMP_MM as STAMP_MM, render_stamp as render_stamp
     from digital_twins.reports._summary import (
         summarise as summarise,
         summarise_response as summarise_response,
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
     )
 
 _WHERE = {
+    **dict.fromkeys(("ReportSection", "render_compliance_pdf"), "digital_twins.reports._compliance"),
     **dict.fromkeys(
         ("predicted_days", "render_encapsulated_pdf", "render_seg", "render_sr"),
         "digital_twins.reports._dicom",
@@ -49,6 +55,7 @@ _WHERE = {
         "digital_twins.reports._model",
     ),
     "render_pdf": "digital_twins.reports._pdf",
+    **dict.fromkeys(("STAMP_MM", "render_stamp"), "digital_twins.reports._stamp"),
     **dict.fromkeys(
         ("summarise", "summarise_response", "summarise_twin"),
         "digital_twins.reports._summary",

@@ -58,18 +58,19 @@ def render_pdf(report: TwinReport) -> bytes:
     try:
         pdf = typst.compile(
             template,
-            font_paths=_fonts(system=False),
+            font_paths=fonts(system=False),
             ignore_system_fonts=True,
             pdf_standards=["a-2a", "ua-1"],
             **common,
         )
     except typst.TypstError:
-        pdf = typst.compile(template, font_paths=_fonts(system=True), **common)
+        pdf = typst.compile(template, font_paths=fonts(system=True), **common)
     return bytes(pdf)
 
 
 @cache
-def _fonts(*, system: bool) -> Any:
+def fonts(*, system: bool) -> Any:
+    """Return the fonts of the documents, with those of the system or without."""
     import typst
 
     return typst.Fonts(
@@ -115,7 +116,7 @@ def _banner(report: TwinReport) -> list[dict[str, str]]:
         ("Baseline", f"{report.twin.baseline:%Y-%m-%d}" if report.twin.baseline else None),
     )
     shown = [(label, _short(str(value or "-"), 60)) for label, value in pairs]
-    return [{"label": label, "value": _breakable(value, 14)} for label, value in shown]
+    return [{"label": label, "value": breakable(value, 14)} for label, value in shown]
 
 
 def _key_numbers(report: TwinReport) -> list[dict[str, str]]:
@@ -203,7 +204,7 @@ def _provenance(report: TwinReport) -> list[dict[str, str]]:
             f"{len(twin.observed)}, of them simulated {sum(p.simulated for p in twin.observed)}",
         ),
     ]
-    return [{"label": label, "value": _breakable(_short(value, 64), 40)} for label, value in lines]
+    return [{"label": label, "value": breakable(_short(value, 64), 40)} for label, value in lines]
 
 
 def number(value: float) -> str:
@@ -230,7 +231,7 @@ def _unit(unit: str) -> str:
     return _UNITS.get(unit, unit)
 
 
-def _breakable(text: str, every: int) -> str:
+def breakable(text: str, every: int) -> str:
     """Put a zero-width space into words that would run over their column."""
     return " ".join(
         "\u200b".join(word[i : i + every] for i in range(0, len(word), every)) for word in text.split(" ")

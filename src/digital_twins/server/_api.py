@@ -25,6 +25,7 @@ from digital_twins.server._models import (
 from digital_twins.server._nifti import one_frame
 from digital_twins.server._operations_api import Operations, add_operations
 from digital_twins.server._queues_api import add_queues
+from digital_twins.server._signing import ReportSigning, add_signatures
 from digital_twins.server._static import STATIC
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class ApiParts:
 
     ``audit(action, kind, entity, patient_id)`` writes exactly one event for an access that touches a patient;
     ``stopping`` tells open event streams that the node goes down; without ``queues`` nothing is forwarded;
-    ``stale`` and ``operations`` are those of a whole node.
+    ``stale``, ``operations`` and ``signing`` are those of a whole node.
     """
 
     catalogue: Catalogue
@@ -57,6 +58,7 @@ class ApiParts:
     queues: SendQueues | None = None
     stale: StaleMarks | None = None
     operations: Operations | None = None
+    signing: ReportSigning | None = None
 
 
 def create_api(parts: ApiParts) -> FastAPI:
@@ -82,6 +84,7 @@ def create_api(parts: ApiParts) -> FastAPI:
     _jobs(app, parts)
     add_queues(app, parts.queues, audit=parts.audit)
     add_operations(app, parts.operations)
+    add_signatures(app, parts.catalogue, parts.signing, audit=parts.audit)
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> FileResponse:

@@ -9,13 +9,14 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import orjson
 from starlette.routing import Mount, Router
 
-from digital_twins.auth import acting_principal
+from digital_twins.server._acting import agent_name
 from digital_twins.server._api import ApiParts
 from digital_twins.server._app import create_app
 from digital_twins.server._cors import with_cors
 from digital_twins.server._gate import Gate
 from digital_twins.server._operations import retention_rules
 from digital_twins.server._operations_api import Operations
+from digital_twins.server._signing import report_signing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,6 +86,7 @@ def node_app(
             services.queues,
             services.stale,
             Operations(services, retention_rules(settings), on_changed=record_changed),
+            report_signing(services, settings, authority),
         ),
         metrics=services.metrics,
         health=health,
@@ -115,12 +117,6 @@ def node_app(
         gate=None if authority is None else lambda inner: Gate(inner, authority),
     )
     return _watch_records(app, record_changed)
-
-
-def agent_name(otherwise: str) -> str:
-    """Return who acts, for the audit trail."""
-    principal = acting_principal()
-    return otherwise if principal is None else principal.name
 
 
 def patients_of(services: Services, *, limit: int = 200) -> list[tuple[str, str]]:

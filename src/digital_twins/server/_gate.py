@@ -41,6 +41,7 @@ _TABLE: tuple[tuple[str, str, str], ...] = (
     (r"/api/(retention|holds)(/.*)?", "w", "retention.manage"),
     (r"/api/(patients|twins|jobs|events)(/.*)?", "r", "twin.read"),
     (r"/api/(docs|openapi\.json)(/.*)?", "r", "twin.read"),
+    (r"/api/twins/[^/]+/report/signatures", "w", "report.sign"),
     (r"/api/(patients|twins|jobs)(/.*)?", "w", "twin.manage"),
     (r"/dicom-web/.*", "r", "imaging.read"),
     (r"/dicom-web/.*", "w", "imaging.write"),

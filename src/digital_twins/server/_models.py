@@ -28,6 +28,30 @@ class Interval(_Model):
     level: float = 0.95
 
 
+class SignatureRequest(_Model):
+    """What a signer shows and means; the first signature of a session needs name, password and code."""
+
+    meaning: Literal["authorship", "review", "approval", "responsibility"]
+    name: str | None = None
+    password: str | None = Field(default=None, repr=False)
+    code: str | None = Field(default=None, repr=False)
+
+
+class SignatureView(_Model):
+    """An electronic signature, what a check of it finds, and the document that anybody can verify."""
+
+    signature_id: str
+    meaning: str
+    signer: str
+    printed_name: str
+    signed_utc: datetime
+    record: str
+    record_sha256: str
+    in_pdf: bool
+    problems: list[str]
+    document: str
+
+
 class JobView(_Model):
     """State of one job of the queue."""
 

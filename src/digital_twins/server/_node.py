@@ -184,6 +184,7 @@ class Node:
             anchor=self.settings.audit_anchor_file,
             server=self.settings.database,
         )
+        self._follow_audit()  # ends after the trail, so that the last checkpoint is sent too
         self._stack.callback(self._trail.close)
         task = asyncio.create_task(self._drain())
 
@@ -193,6 +194,20 @@ class Node:
             await asyncio.to_thread(self._trail.drain, self._services.database)
 
         self._stack.push_async_callback(last_drain)
+
+    def _follow_audit(self) -> None:
+        """Let a syslog receiver follow the trail, where the settings name one."""
+        from digital_twins.audit import SyslogForwarder, SyslogTarget
+
+        settings = self.settings
+        if settings.audit_syslog_authority is None or not settings.audit_syslog:
+            return
+        host, _, port = settings.audit_syslog.rpartition(":")
+        shown = settings.audit_syslog_certificate, settings.audit_syslog_key
+        target = SyslogTarget(host.strip("[]"), int(port), settings.audit_syslog_authority, *shown)
+        forwarder = SyslogForwarder(self._trail.path, target)
+        forwarder.start()
+        self._stack.callback(forwarder.close)
 
     async def _drain(self) -> None:
         while True:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from anyio.from_thread import run_sync
 
 from digital_twins._errors import ConflictError, InputError
+from digital_twins.server._acting import agent_name
 from digital_twins.server._models import (
     HoldRequest,
     HoldView,
@@ -33,6 +34,12 @@ if TYPE_CHECKING:
     from digital_twins.server._services import Services
 
 _WEB = "web"
+
+
+def _looked(operations: Operations, kind: str) -> None:
+    """Write the event of a list that names patients or their studies."""
+    services = operations.services
+    services.audit(services.auditor.acting(agent_name(_WEB)).event("R", kind))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +92,17 @@ def _priors(app: FastAPI, node: Callable[[], Operations]) -> None:
         found["patient_key"] = node().services.catalogue.patient_key(found.pop("patient_id"))
         return PrefetchView(**{name: found[name] for name in PrefetchView.model_fields})
 
+    def entries() -> list[PrefetchView]:
+        return [shown(entry) for entry in node().services.prefetch.entries()]
+
     @app.get("/prefetch", response_model=list[PrefetchView], summary="Priors under way", tags=["queues"])
     def listed() -> list[PrefetchView]:
-        return [shown(entry) for entry in node().services.prefetch.entries()]
+        _looked(node(), "api.prefetch.list")
+        return entries()
 
     @app.post("/prefetch", response_model=list[PrefetchView], summary="Fetch priors now", tags=["queues"])
     def request(asked: PrefetchRequest) -> list[PrefetchView]:
-        found = node().services.prefetch.request(asked.patient_id, order=asked.order, agent=_WEB)
+        found = node().services.prefetch.request(asked.patient_id, order=asked.order, agent=agent_name(_WEB))
         return [shown(entry) for entry in found]
 
     @app.post(
@@ -101,22 +112,26 @@ def _priors(app: FastAPI, node: Callable[[], Operations]) -> None:
         tags=["queues"],
     )
     def replay(source: str) -> list[PrefetchView]:
-        node().services.prefetch.replay(source, agent=_WEB)
-        return listed()
+        node().services.prefetch.replay(source, agent=agent_name(_WEB))
+        return entries()
 
 
 def _rejections(app: FastAPI, node: Callable[[], Operations]) -> None:
+    def withdrawn(study_uid: str | None) -> list[WithdrawnView]:
+        return [WithdrawnView(**asdict(each)) for each in node().services.rejections.withdrawn(study_uid)]
+
     @app.get(
         "/rejections", response_model=list[WithdrawnView], summary="Withdrawn DICOM objects", tags=["objects"]
     )
     def listed(study_uid: str | None = None) -> list[WithdrawnView]:
-        return [WithdrawnView(**asdict(each)) for each in node().services.rejections.withdrawn(study_uid)]
+        _looked(node(), "api.rejections.list")
+        return withdrawn(study_uid)
 
     @app.post("/rejections", response_model=RejectionView, summary="Write a rejection note", tags=["objects"])
     def reject(asked: RejectionRequest) -> RejectionView:
         rejections = node().services.rejections
         uids = tuple(asked.sop_uids) or rejections.objects_of(asked.study_uid, asked.series_uid)
-        note = rejections.reject(uids, asked.reason, description=asked.description, agent=_WEB)
+        note = rejections.reject(uids, asked.reason, description=asked.description, agent=agent_name(_WEB))
         run_sync(node().on_changed)
         return RejectionView(note=note.sop_uid, reason=asked.reason, sop_uids=list(uids))
 
@@ -128,10 +143,10 @@ def _rejections(app: FastAPI, node: Callable[[], Operations]) -> None:
     )
     def restore(note: str) -> list[WithdrawnView]:
         services = node().services
-        services.rejections.restore(note, agent=_WEB)
+        services.rejections.restore(note, agent=agent_name(_WEB))
         services.database.write(lambda cursor: services.stale.undo_in(cursor, note))
         run_sync(node().on_changed)
-        return listed(None)
+        return withdrawn(None)
 
 
 def _merges(app: FastAPI, node: Callable[[], Operations]) -> None:
@@ -150,6 +165,7 @@ def _merges(app: FastAPI, node: Callable[[], Operations]) -> None:
     def listed() -> list[MergeView]:
         from digital_twins.dicom import merges
 
+        _looked(node(), "api.merges.list")
         return [shown(each) for each in merges(node().services.dicom)]
 
     @app.post(
@@ -161,14 +177,16 @@ def _merges(app: FastAPI, node: Callable[[], Operations]) -> None:
     def merge(key: str, asked: MergeRequest) -> MergeView:
         services = node().services
         prior = services.catalogue.patient(key).patient_id
-        made = merge_patient(services, (prior, asked.issuer), (asked.into, asked.into_issuer), agent=_WEB)
+        made = merge_patient(
+            services, (prior, asked.issuer), (asked.into, asked.into_issuer), agent=agent_name(_WEB)
+        )
         run_sync(node().on_changed)
         return shown(made)
 
     @app.post("/merges/{merge_id}/undo", response_model=MergeView, summary="Undo a merge", tags=["patients"])
     def undo(merge_id: int) -> MergeView:
         services = node().services
-        made = undo_merge(services, merge_id, agent=_WEB)
+        made = undo_merge(services, merge_id, agent=agent_name(_WEB))
         run_sync(node().on_changed)
         return shown(made)
 
@@ -222,6 +240,7 @@ def _retention(app: FastAPI, node: Callable[[], Operations]) -> None:
         "/retention", response_model=RetentionView, summary="What the rules would remove", tags=["objects"]
     )
     def dry_run() -> RetentionView:
+        _looked(node(), "api.retention.list")
         return ran(dry_run=True)
 
     @app.post("/retention", response_model=RetentionView, summary="Follow the rules now", tags=["objects"])
@@ -235,24 +254,28 @@ def _retention(app: FastAPI, node: Callable[[], Operations]) -> None:
 
         services = node().services
         retention = Retention(services.dicom, node().rules, protected=services.stale.objects_in)
-        return RetentionView(**asdict(retention.run(dry_run=dry_run, agent=_WEB)))
+        return RetentionView(**asdict(retention.run(dry_run=dry_run, agent=agent_name(_WEB))))
 
-    @app.get("/holds", response_model=list[HoldView], summary="Legal holds", tags=["objects"])
     def held() -> list[HoldView]:
         from digital_twins.dicom import holds
 
         return [HoldView.model_validate(each) for each in holds(node().services.dicom)]
 
+    @app.get("/holds", response_model=list[HoldView], summary="Legal holds", tags=["objects"])
+    def listed() -> list[HoldView]:
+        _looked(node(), "api.holds.list")
+        return held()
+
     @app.put("/holds/{study_uid}", response_model=list[HoldView], summary="Hold a study", tags=["objects"])
     def hold(study_uid: str, asked: HoldRequest) -> list[HoldView]:
         from digital_twins.dicom import hold_study
 
-        hold_study(node().services.dicom, study_uid, reason=asked.reason, agent=_WEB)
+        hold_study(node().services.dicom, study_uid, reason=asked.reason, agent=agent_name(_WEB))
         return held()
 
     @app.delete("/holds/{study_uid}", response_model=list[HoldView], summary="End a hold", tags=["objects"])
     def release(study_uid: str) -> list[HoldView]:
         from digital_twins.dicom import release_study
 
-        release_study(node().services.dicom, study_uid, agent=_WEB)
+        release_study(node().services.dicom, study_uid, agent=agent_name(_WEB))
         return held()

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Literal
 
 from digital_twins._errors import NotFoundError
+from digital_twins.server._acting import agent_name
 from digital_twins.server._models import DeadLetter, QueueDetail, QueueView
 
 if TYPE_CHECKING:
@@ -45,14 +46,14 @@ def add_queues(
         "/queues/{destination}/pause", response_model=QueueView, summary="Send nothing more", tags=["queues"]
     )
     def pause(destination: str) -> QueueView:
-        known().pause(destination, agent="web")
+        known().pause(destination, agent=agent_name("web"))
         return QueueView(**asdict(known().state(destination)))
 
     @app.post(
         "/queues/{destination}/resume", response_model=QueueView, summary="End a pause", tags=["queues"]
     )
     def resume(destination: str) -> QueueView:
-        known().resume(destination, agent="web")
+        known().resume(destination, agent=agent_name("web"))
         return QueueView(**asdict(known().state(destination)))
 
     @app.post(
@@ -62,7 +63,7 @@ def add_queues(
         tags=["queues"],
     )
     def replay(destination: str) -> QueueView:
-        known().replay(destination, agent="web")
+        known().replay(destination, agent=agent_name("web"))
         return QueueView(**asdict(known().state(destination)))
 
     def known() -> SendQueues:

@@ -92,7 +92,8 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node", server: s
     from digital_twins.fhir import subscriptions
     from digital_twins.fhir.bulk import BulkExports
     from digital_twins.fhir.validation import PACKAGES_FOLDER, ResourceValidation
-    from digital_twins.server import _catalogue, _stale
+    from digital_twins.governance import SIGNATURE_MIGRATIONS
+    from digital_twins.server import _catalogue, _signing, _stale
 
     database = storage.Database(
         data_dir / "twin.sqlite",
@@ -107,6 +108,8 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node", server: s
             *records.BED_MIGRATIONS,
             *_catalogue.MIGRATIONS,
             *_stale.MIGRATIONS,
+            *SIGNATURE_MIGRATIONS,
+            *_signing.MIGRATIONS,
         ),
         server=server,
     )
