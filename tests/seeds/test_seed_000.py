@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,9 +12,12 @@ from seed_blocks import block
 from seed_hospital import credentials_in, hospital_with
 
 from digital_twins.audit import tail_trail
+from digital_twins.auth import AccessDeniedError, NotSignedInError, Principal, acting_as
 from digital_twins.governance import SignatureRequiredError
 from digital_twins.patient_modeling import TumorTwinPipeline
 from digital_twins.samples import sample_patient
+from foreign import python_package
+from tumour_phantom import new_twin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -145,6 +148,43 @@ def test_model_documentation(
     assert "not calibrated" in card.sections["Validation"][0]
     assert len(list(tmp_path.glob("*.md"))) == 8
     assert "class C" in (tmp_path / "04-soup.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.peers
+def test_data_protection(
+    seeds: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    run_block: Callable[[str, dict[str, Any], Path], str],
+) -> None:
+    for package in ("moto", "boto3"):
+        python_package(package)
+    import boto3
+    import moto
+
+    twin = new_twin()
+    twin.patient_id, twin.baseline = MRN, datetime(2025, 9, 1, 9, 30, tzinfo=UTC)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "for-tests")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    namespace: dict[str, Any] = {"patient_dt": twin, "load_patient_dt": {MRN: twin}.__getitem__}
+    with moto.mock_aws():
+        kms = boto3.client("kms")
+        key = kms.create_key()["KeyMetadata"]["KeyId"]
+        kms.create_alias(AliasName="alias/digital-twins", TargetKeyId=key)
+        run_block(block(seeds, "000", "Data Protection").source, namespace, tmp_path)
+        encrypted = namespace["security"].encrypt_data(twin, key_management="aws_kms")
+        assert namespace["security"].decrypt_data(encrypted).content_digest == twin.content_digest
+    cleaned = namespace["deidentified_dt"]
+    assert MRN not in cleaned.patient_id
+    assert (cleaned.baseline.year, cleaned.baseline.month, cleaned.baseline.day) == (2025, 1, 1)
+    view = namespace["view_patient_dt"]
+    with pytest.raises(NotSignedInError):
+        view(MRN)
+    with acting_as(Principal("user:adam", roles=frozenset({"admin"}))), pytest.raises(AccessDeniedError):
+        view(MRN)
+    with acting_as(Principal("user:anna", roles=frozenset({"oncologist"}))):
+        assert view(MRN) is twin
 
 
 def test_part_11_compliance(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from digital_twins import InputError
+from digital_twins.auth import NOBODY, AccessDeniedError, NotSignedInError, Principal, acting_as, role_table
 from digital_twins.crypto import DecryptionError, LocalKeyFile
 from digital_twins.governance import DeidentificationKey, SecurityManager
 from tumour_phantom import RADIATION, follow_up, new_twin
@@ -106,3 +107,28 @@ def test_pseudonyms_of_a_new_manager_cannot_be_repeated(twin):
     first, second = SecurityManager(), SecurityManager()
     assert first.deidentify(twin).patient_id != second.deidentify(twin).patient_id
     assert first.deidentify(twin).patient_id == first.deidentify(twin).patient_id
+
+
+def test_a_function_kept_for_a_role_runs_for_nobody_else(tmp_path):
+    manager = security(tmp_path)
+
+    @manager.require_role("oncologist", "physicist")
+    def view(number: int) -> int:
+        """Say what was asked for."""
+        return number
+
+    assert view.__name__ == "view"
+    with pytest.raises(NotSignedInError):
+        view(1)
+    with acting_as(NOBODY), pytest.raises(NotSignedInError):
+        view(1)
+    for role in role_table():
+        with acting_as(Principal("user:anna", roles=frozenset({role}))):
+            if role in {"oncologist", "physicist"}:
+                assert view(1) == 1
+            else:
+                with pytest.raises(AccessDeniedError):
+                    view(1)
+    for wrong in ((), ("oncologits",)):
+        with pytest.raises(InputError):
+            manager.require_role(*wrong)

@@ -1,4 +1,4 @@
-"""Protection of a twin that leaves the node: encrypted for storage, or without its patient for research."""
+"""Protection of a twin that leaves the node: encrypted, without its patient, or for one role alone."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from digital_twins._errors import InputError
+from digital_twins.auth import require_role, role_table
 from digital_twins.crypto import (
     AwsKms,
     DecryptionError,
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from digital_twins.crypto import KeyProvider
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _ENCRYPTION = "AES-256-GCM"
 _METHODS = {
@@ -91,7 +95,7 @@ class EncryptedTwin:
 
 
 class SecurityManager:
-    """Encrypts twins and takes their patients out.
+    """Encrypts twins, takes their patients out, and keeps functions for those who may call them.
 
     Parameters
     ----------
@@ -213,6 +217,35 @@ class SecurityManager:
             note=f"De-identified by method {method}: {_METHODS[method]}.",
         )
         return twin_without_identity(twin, identity)
+
+    def require_role(self, *roles: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+        """Let a function run only for somebody who signed in with one of the roles.
+
+        Who acts is the principal of the request, or of ``auth.acting_as``; nobody is refused, and so is
+        somebody with other roles, administrators included.
+
+        Parameters
+        ----------
+        roles
+            Names of the role table (``auth.role_table``), e.g. ``"oncologist"``.
+
+        Raises
+        ------
+        InputError
+            No role is given, or the table does not have one of them.
+        NotSignedInError
+            On the call: nobody acts here.
+        AccessDeniedError
+            On the call: who acts has none of the roles.
+        """
+        unknown = sorted(set(roles) - set(role_table()))
+        if unknown or not roles:
+            raise InputError(
+                "The function cannot be kept for a role.",
+                f"Unknown: {', '.join(unknown)}." if unknown else "No role was given.",
+                f"Use one of {', '.join(sorted(role_table()))}.",
+            )
+        return require_role(*roles)
 
     def _moments(self, method: str, patient_id: str) -> Callable[[datetime], datetime]:
         if method == "limited_data_set":
