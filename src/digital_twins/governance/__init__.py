@@ -15,6 +15,10 @@ if TYPE_CHECKING:
         SecurityManager as SecurityManager,
     )
     from digital_twins.governance._software_bill import software_bill as software_bill
+    from digital_twins.governance.deidentification._fhir import (
+        FhirDeidentifier as FhirDeidentifier,
+        known_identifiers as known_identifiers,
+    )
     from digital_twins.governance.deidentification._folder import (
         FolderReport as FolderReport,
         deidentify_folder as deidentify_folder,
@@ -23,6 +27,9 @@ if TYPE_CHECKING:
     from digital_twins.governance.deidentification._k_anonymity import (
         KAnonymity as KAnonymity,
         k_anonymity as k_anonymity,
+    )
+    from digital_twins.governance.deidentification._known_identifiers import (
+        KnownIdentifiers as KnownIdentifiers,
     )
     from digital_twins.governance.deidentification._object import (
         DicomDeidentifier as DicomDeidentifier,
@@ -33,6 +40,10 @@ if TYPE_CHECKING:
     from digital_twins.governance.deidentification._table_file import (
         read_reidentification_table as read_reidentification_table,
         write_reidentification_table as write_reidentification_table,
+    )
+    from digital_twins.governance.deidentification._text import (
+        CleanText as CleanText,
+        deidentify_text as deidentify_text,
     )
     from digital_twins.governance.signatures._manifest import (
         ElectronicSignature as ElectronicSignature,
@@ -75,6 +86,9 @@ _WHERE = {
     "ModelDocumentation": "digital_twins.governance._model_documentation",
     "software_bill": "digital_twins.governance._software_bill",
     **dict.fromkeys(("EncryptedTwin", "SecurityManager"), "digital_twins.governance._security"),
+    **dict.fromkeys(("FhirDeidentifier", "known_identifiers"), f"{_DEID}._fhir"),
+    "KnownIdentifiers": f"{_DEID}._known_identifiers",
+    **dict.fromkeys(("CleanText", "deidentify_text"), f"{_DEID}._text"),
     **dict.fromkeys(("FolderReport", "deidentify_folder"), f"{_DEID}._folder"),
     "DeidentificationKey": f"{_DEID}._identity",
     **dict.fromkeys(("KAnonymity", "k_anonymity"), f"{_DEID}._k_anonymity"),
