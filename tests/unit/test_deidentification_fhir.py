@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from digital_twins import InputError
+from digital_twins.cli import main
 from digital_twins.fhir.validation import Validator
 from digital_twins.governance import DeidentificationKey, FhirDeidentifier, known_identifiers
 
@@ -217,3 +218,37 @@ def test_synthea_patients_are_gone_and_the_records_stay_valid(shared_data, full)
             types[new["resource"]["resourceType"]] += 1
             assert len(errors(new["resource"], validator)) <= len(errors(old["resource"], validator))
     assert len(types) >= 10
+
+
+def test_a_folder_of_fhir_files(tmp_path, capsys):
+    source, target = tmp_path / "Aurelia_Whitfield", tmp_path / "out"
+    source.mkdir()
+    by_type: dict[str, list[dict]] = {}
+    for each in resources():
+        by_type.setdefault(each["resourceType"], []).append(each)
+    for kind, found in by_type.items():
+        (source / f"{kind}_Whitfield.ndjson").write_text("\n".join(map(json.dumps, found)), encoding="utf-8")
+    (source / "one.json").write_text(json.dumps(bundle(resources())), encoding="utf-8")
+    (source / "none.json").write_text('{"resourceType": "Nothing"}', encoding="utf-8")
+    (source / "cut.ndjson").write_text('{"resourceType": ', encoding="utf-8")
+    words = [
+        "deid",
+        str(source),
+        str(target),
+        "--dates",
+        "remove",
+        "--key",
+        str(tmp_path / "deid.key"),
+        "--json",
+    ]
+    assert main(words) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["written"], result["refused"]) == (0, 0)
+    assert result["fhir"]["written"] == len(by_type) + 1
+    assert result["fhir"]["resources"] == 2 * len(resources())
+    assert set(result["fhir"]["refused_files"]) == {"none.json", "cut.ndjson"}
+    files = [path for path in target.rglob("*") if path.is_file()]
+    assert len(files) == len(by_type) + 1
+    shown = "".join(f"{path.relative_to(target)} {path.read_text(encoding='utf-8')}" for path in files)
+    assert [each for each in PLANTED if re.search(rf"(?<!\w){re.escape(each)}", shown, re.IGNORECASE)] == []
+    assert main([*words[:4], "keep", *words[5:]]) == 1

@@ -1,11 +1,15 @@
-"""``twin deid``: a folder of DICOM files without its patients."""
+"""``twin deid``: a folder of DICOM and FHIR files without its patients."""
 
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from digital_twins.cli._options import Json
+
+_FHIR_METHODS = {"remove": "safe_harbor", "shift": "expert_determination"}
+_NO_DATES = "Dates of FHIR files cannot be kept; say --dates remove or shift."
 
 
 def register(app: typer.Typer) -> None:
@@ -14,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 
 def deid(  # noqa: PLR0913  (each parameter is an option)
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Folder of DICOM files.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Folder of DICOM or FHIR files.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the new files.")],
     *,
     profile: Annotated[str, typer.Option(help="Profile of PS3.15 Annex E: basic.")] = "basic",
@@ -37,7 +41,7 @@ def deid(  # noqa: PLR0913  (each parameter is an option)
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     as_json: Json = False,
 ) -> int:
-    """De-identify a folder; files that may show text in their pixels are refused and named, never passed.
+    """De-identify a folder of DICOM and FHIR files; images that may show text are refused.
 
     Shifted dates are not Safe Harbor of HIPAA (years only): use --dates remove for that.
     """
@@ -73,20 +77,43 @@ def deid(  # noqa: PLR0913  (each parameter is an option)
     if table is not None:
         provider = LocalKeyFile(table.with_name(f"{table.name}.key"))
         write_reidentification_table(table, report.identities, provider=provider)
-    result = report.to_dict()
+    result = _with_fhir(report.to_dict(), (source, target), key=key, dates=dates)
     if as_json:
         _output.write_json(result)
     else:
         _output.write_lines(_lines(result))
-    return 1 if report.refused and not report.identities else 0
+    written = report.identities or result.get("fhir", {}).get("written")
+    return 1 if not written and (result["refused"] or "fhir" in result) else 0
 
 
-def _lines(result: dict[str, object]) -> list[str]:
+def _with_fhir(
+    result: dict[str, Any], folders: tuple[Path, Path], *, key: Path, dates: str
+) -> dict[str, Any]:
+    """De-identify the FHIR files, and tell of them apart from the DICOM files."""
+    from digital_twins.governance import DeidentificationKey, FhirDeidentifier, deidentify_fhir_folder
+
+    fhir = {name for name in result["refused_files"] if name.endswith((".json", ".ndjson"))}
+    if not fhir:
+        return result
+    others = {name: why for name, why in result["refused_files"].items() if name not in fhir}
+    result |= {"refused": len(others), "reasons": dict(Counter(others.values())), "refused_files": others}
+    if dates not in _FHIR_METHODS:
+        said = {"written": 0, "resources": 0, "refused_files": dict.fromkeys(sorted(fhir), _NO_DATES)}
+        return result | {"fhir": said}
+    cleaner = FhirDeidentifier(DeidentificationKey.load(key), _FHIR_METHODS[dates])
+    return result | {"fhir": deidentify_fhir_folder(*folders, deidentifier=cleaner).to_dict()}
+
+
+def _lines(result: dict[str, Any]) -> list[str]:
     lines = [f"{result['written']} objects of {result['patients']} patients written"]
     if result["faces_can_be_rendered_from"]:
         count = result["faces_can_be_rendered_from"]
         lines.append(f"faces can be rendered from {count} of them: nothing was defaced")
-    refused = result["refused_files"]
-    if isinstance(refused, dict):
+    refused = dict(result["refused_files"])
+    if "fhir" in result:
+        fhir = result["fhir"]
+        lines.append(f"{fhir['written']} FHIR files with {fhir['resources']} resources written")
+        refused |= fhir["refused_files"]
+    if refused:
         lines += [f"refused {name}: {why}" for name, why in refused.items()]
     return lines

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
         FhirDeidentifier as FhirDeidentifier,
         known_identifiers as known_identifiers,
     )
+    from digital_twins.governance.deidentification._fhir_folder import (
+        FhirFolderReport as FhirFolderReport,
+        deidentify_fhir_folder as deidentify_fhir_folder,
+    )
     from digital_twins.governance.deidentification._folder import (
         FolderReport as FolderReport,
         deidentify_folder as deidentify_folder,
@@ -87,6 +91,7 @@ _WHERE = {
     "software_bill": "digital_twins.governance._software_bill",
     **dict.fromkeys(("EncryptedTwin", "SecurityManager"), "digital_twins.governance._security"),
     **dict.fromkeys(("FhirDeidentifier", "known_identifiers"), f"{_DEID}._fhir"),
+    **dict.fromkeys(("FhirFolderReport", "deidentify_fhir_folder"), f"{_DEID}._fhir_folder"),
     "KnownIdentifiers": f"{_DEID}._known_identifiers",
     **dict.fromkeys(("CleanText", "deidentify_text"), f"{_DEID}._text"),
     **dict.fromkeys(("FolderReport", "deidentify_folder"), f"{_DEID}._folder"),

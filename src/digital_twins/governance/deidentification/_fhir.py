@@ -40,18 +40,32 @@ def known_identifiers(resources: Iterable[dict[str, Any]]) -> KnownIdentifiers:
     names: set[str] = set()
     values: set[str] = set()
     for resource in resources:
-        for each in _entries(resource):
+        for each in filter(_is_resource, entries_of(resource)):
             names.update(str(value) for value in rules.names.evaluate(each))
             values.update(str(value) for value in rules.values.evaluate(each))
     return KnownIdentifiers.of(names, values)
 
 
-def _entries(resource: dict[str, Any]) -> list[dict[str, Any]]:
+def entries_of(resource: dict[str, Any]) -> list[dict[str, Any]]:
     """Return a resource, or the resources of a Bundle."""
     if resource.get("resourceType") != "Bundle":
         return [resource]
     inner = [entry.get("resource") for entry in resource.get("entry", ()) if isinstance(entry, dict)]
-    return [each for one in inner if isinstance(one, dict) for each in _entries(one)]
+    return [each for one in inner if isinstance(one, dict) for each in entries_of(one)]
+
+
+def patient_of(resource: dict[str, Any]) -> str:
+    """Return the id of the patient whom a resource is about, in lower case; empty when it is about none."""
+    if not _is_resource(resource) or resource["resourceType"] == "Bundle":
+        return ""
+    for found in fhir_rules().patient.evaluate(resource):
+        return str(found).rpartition("/")[2].rpartition(":")[2].lower()
+    return ""
+
+
+def _is_resource(value: dict[str, Any]) -> bool:
+    kind = value.get("resourceType")
+    return isinstance(kind, str) and bool(Node(value, kind).names())
 
 
 @dataclass(frozen=True)
@@ -124,8 +138,7 @@ class _Pass:
     def resource(self, old: dict[str, Any], *, labelled: bool) -> dict[str, Any]:
         """Return the new resource; a contained one may carry no label (invariant dom-5)."""
         kind = old.get("resourceType")
-        node = Node(old, str(kind))
-        if not isinstance(kind, str) or not node.names():
+        if not isinstance(kind, str) or not _is_resource(old):
             raise InputError(
                 "It cannot be de-identified.",
                 "It is no resource of FHIR R4.",
@@ -143,10 +156,8 @@ class _Pass:
         return kept | ({"meta": {"security": [_LABEL]}} if labelled else {})
 
     def _shift(self, old: dict[str, Any]) -> int | None:
-        for found in self.rules.patient.evaluate(old):
-            patient = str(found).rpartition("/")[2].rpartition(":")[2].lower()
-            return self.what.key.shift_days(patient)
-        return self.shift_days
+        patient = patient_of(old)
+        return self.what.key.shift_days(patient) if patient else self.shift_days
 
     def _object(self, old: dict[str, Any], kind: str) -> dict[str, Any]:
         if "modifierExtension" in old:
