@@ -250,5 +250,7 @@ def test_a_folder_of_fhir_files(tmp_path, capsys):
     files = [path for path in target.rglob("*") if path.is_file()]
     assert len(files) == len(by_type) + 1
     shown = "".join(f"{path.relative_to(target)} {path.read_text(encoding='utf-8')}" for path in files)
-    assert [each for each in PLANTED if re.search(rf"(?<!\w){re.escape(each)}", shown, re.IGNORECASE)] == []
+    assert [
+        each for each in PLANTED if re.search(rf"(?<!\w){re.escape(each)}(?!\w)", shown, re.IGNORECASE)
+    ] == []
     assert main([*words[:4], "keep", *words[5:]]) == 1

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _WORD = re.compile(r"[^\W\d_]+")
 _SHORTEST_NAME, _SHORTEST_FUZZY, _SHORTEST_VALUE = 2, 6, 4
+_LONGEST_FUZZY = 40
 _PARTICLES = frozenset(
     ("de", "da", "di", "do", "of", "la", "le", "van", "von", "der", "den", "dos", "jr", "sr")
 )
@@ -61,7 +62,7 @@ class KnownIdentifiers:
         lower = plain(word)
         if lower in self.name_words:
             return True
-        if len(lower) < _SHORTEST_FUZZY or not word[0].isupper():
+        if not _SHORTEST_FUZZY <= len(lower) <= _LONGEST_FUZZY or not word[0].isupper():
             return False
         return not self._near.isdisjoint(_without_one(lower))
 

@@ -103,7 +103,9 @@ RULES = [
     Rule("PHONE", re.compile(r"\+\d(?:[ ().-]{0,2}\d){7,}")),
     Rule(
         "PHONE",
-        re.compile(r"(?<![\w.-])(?:1[ .-])?\(?\d{3}\)?[ .-]{1,2}\d{3}[ .-]\d{4}(?:\s?(?:x|ext\.?)\s?\d+)?\b"),
+        re.compile(
+            r"(?<![\w.-])(?:1[ .-])?\(?\d{3}\)?[ ./-]{1,2}\d{3}[ .-]\d{4}(?:\s?(?:x|ext\.?)\s?\d+)?\b"
+        ),
     ),
     Rule(
         "PHONE",
@@ -116,7 +118,7 @@ RULES = [
     Rule("ID", re.compile(r"(?<![\w.,])\d{7,}\b(?!\s*(?:copies|cells|IU|/))")),
     Rule("ID", re.compile(r"\b\d{4}[ -]\d{4}[ -]\d{4}[ -]\d{3,4}\b")),
     Rule("ID", re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b")),
-    Rule("AGE", re.compile(rf"\b{_AGE}[ -]*(?:years?|yrs?|y/?o|y)\b"), _old_age),
+    Rule("AGE", re.compile(rf"\b{_AGE}[ -]*(?:years?|yrs?|y/?o|y|[MF])\b"), _old_age),
     Rule("AGE", re.compile(rf"\b[Aa]ged?(?: of)?:? {_AGE}\b"), _old_age),
     Rule("AGE", re.compile(rf"\b(?P<age>{_TENS})(?=[ -]years?[ -])", re.IGNORECASE), _old_age),
     Rule(
@@ -153,11 +155,11 @@ TITLED = re.compile(
 RELATED = re.compile(
     r"\b(?:[Dd]aughter|[Ss]on|[Ww]ife|[Hh]usband|[Mm]other|[Ff]ather|[Bb]rother|[Ss]ister|[Pp]artner|[Ss]pouse"
     r"|[Ff]riend|[Nn]eighbou?r|[Cc]aregiver|[Aa]unt|[Uu]ncle|[Cc]ousin|[Nn]iece|[Nn]ephew|[Gg]uardian)"
-    r"(?:,| named| is called|:)? " + _NAMES
+    r"(?:-in-law)?(?:,| named| is called|:)? " + _NAMES
 )
 LABELLED = re.compile(
-    r"(?:\b[Nn]ame|\b[Pp]atient|\b[Aa]ttending|\b[Ss]urgeon|\b[Rr]eferr(?:er|ing physician)|\b[Rr]adiologist"
-    r"|\b[Nn]ext of kin|\b[Cc]ontact): " + _NAMES
+    r"\b(?:[Nn]ame|[Pp]atient|[Pp]t|[Aa]ttending|[Ss]urgeon|[Rr]eferr(?:er|ing physician)|[Rr]adiologist"
+    r"|[Nn]ext of kin|[Cc]ontact): " + _NAMES
 )
 SIGNED = re.compile(
     r"\b(?:[Ss]igned|[Dd]ictated|[Rr]eviewed|[Rr]eferred|[Ss]een|[Rr]ead|[Rr]eported|[Vv]erified|[Aa]pproved)"
