@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import subprocess
@@ -41,6 +42,16 @@ def small_volume(tmp_path: Path) -> Iterator[SmallVolume]:
     yield volume
     if volume.mounted:
         subprocess.run(["umount", "-l", str(volume.folder)], check=True, capture_output=True)
+
+
+@pytest.fixture(autouse=True)
+def _log_of_one_test() -> Iterator[None]:
+    """Take down the log that a command line of the test set up, so that the next test's output is its own."""
+    yield
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if type(handler.formatter).__module__ == "digital_twins._logging":
+            root.removeHandler(handler)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
