@@ -11,6 +11,7 @@ from digital_twins import __version__
 from digital_twins._errors import InputError
 from digital_twins.governance._markdown import table
 from digital_twins.governance._model_card import OPERATOR, ModelCard, model_card
+from digital_twins.governance._regulatory import write_regulatory
 from digital_twins.governance._software_bill import software_bill
 from digital_twins.governance._subject import CarriesTwin, twin_of
 
@@ -118,6 +119,28 @@ class ModelDocumentation:
             written.append(_write(folder / name, f"{heading}\n\n{header}{rest}"))
         written.append(_write(folder / "sbom.cdx.json", json.dumps(bill, indent=2) + "\n"))
         return written
+
+    def generate_regulatory_docs(self, *, output_dir: str | os.PathLike[str]) -> list[Path]:
+        """Write a change control plan and two checklists, each as Markdown and as JSON.
+
+        The predetermined change control plan has the parts that the FDA asks for (section 515C of the FD&C
+        Act: modifications, protocol, impact), filled from the twin's calibration and validation. The
+        checklists are of Annex II of Regulation (EU) 2017/745, and of ISO 13485 and ISO 14971; they name the
+        files of `generate_iec62304_docs`. What only the operator knows is marked ``[operator to supply]``.
+
+        Parameters
+        ----------
+        output_dir
+            Folder; made if missing.
+
+        Returns
+        -------
+        list of Path
+            The files.
+        """
+        folder = Path(output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        return write_regulatory(self._twin, folder)
 
 
 def _write(path: Path, text: str) -> Path:
