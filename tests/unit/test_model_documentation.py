@@ -74,6 +74,32 @@ def test_the_documents_are_whole(twin, tmp_path):
         ModelDocumentation(twin).generate_iec62304_docs(output_dir=tmp_path, software_safety_class="D")
 
 
+def test_the_change_control_plan_and_checklists_are_whole(twin, tmp_path):
+    documents = ModelDocumentation(twin)
+    written = documents.generate_regulatory_docs(output_dir=tmp_path / "docs")
+    assert len(written) == 6
+    iec = {path.name for path in documents.generate_iec62304_docs(output_dir=tmp_path / "docs")}
+    here = iec | {path.name for path in written}
+    for path in written[::2]:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"\|[ ]*\|", text), f"{path.name} has an empty cell"
+        assert "[operator to supply]" in text
+        assert set(re.findall(r"[\w.-]+\.(?:md|cdx\.json)", text)) <= here
+    plan = (tmp_path / "docs/predetermined-change-control-plan.md").read_text(encoding="utf-8")
+    estimate = twin.parameters["proliferation_per_day"]
+    assert f"{estimate.value:.4g} /d, {estimate.low:.4g} to {estimate.high:.4g}" in plan
+    assert f"seed {twin.provenance.seed}, {twin.calibration.evaluations} evaluations" in plan
+    assert "Forecast of day 56 from the 1 earlier" in plan
+    assert twin.patient_id not in plan
+    path, _, name = re.search(r"tests/\S+\.py::\w+", plan)[0].partition("::")
+    assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8")
+    kept = json.loads((tmp_path / "docs/eu-mdr-annex-ii.json").read_text(encoding="utf-8"))
+    assert {row["section"] for row in kept["rows"]} >= {"1.1", "1.2", "2", "3", "4", "5", "6.1", "6.2"}
+    ModelDocumentation(new_twin()).generate_regulatory_docs(output_dir=tmp_path / "fresh")
+    fresh = (tmp_path / "fresh/predetermined-change-control-plan.md").read_text(encoding="utf-8")
+    assert "the twin was not calibrated" in fresh
+
+
 def test_requirements_are_those_of_the_feature_table_and_trace_to_tests():
     made = runpy.run_path(str(ROOT / "scripts/make-requirements.py"))["requirements"]()
     kept = json.loads((PACKAGE / "requirements.json").read_text(encoding="utf-8"))

@@ -210,14 +210,14 @@ class Accounts:
     def get(self, name: str) -> User | None:
         """Return an account, None when there is none."""
         with self._records.database.read() as connection:
-            text = f"SELECT {_COLUMNS} FROM auth_user WHERE name=?"  # noqa: S608  (columns of ours)
+            text = f"SELECT {_COLUMNS} FROM auth_user WHERE name=?"  # noqa: S608  (columns of ours)  # nosec B608
             row = connection.execute(text, (name,)).fetchone()
         return None if row is None else _user(row)
 
     def all(self) -> list[User]:
         """Return all accounts by name."""
         with self._records.database.read() as connection:
-            rows = connection.execute(f"SELECT {_COLUMNS} FROM auth_user ORDER BY name").fetchall()  # noqa: S608  (as above)
+            rows = connection.execute(f"SELECT {_COLUMNS} FROM auth_user ORDER BY name").fetchall()  # noqa: S608  (as above)  # nosec B608
         return [_user(row) for row in rows]
 
     def sign_in(self, name: str, password: str, code: str = "") -> User:
@@ -275,7 +275,7 @@ class Accounts:
     def _admit(self, name: str, step: int, *, spent: bool, kind: str = "sign-in") -> User:
         def work(cursor: apsw.Cursor) -> User:
             text = (
-                "UPDATE auth_user SET failures=0, locked_until=0, totp_last=? "  # noqa: S608  (columns of ours)
+                "UPDATE auth_user SET failures=0, locked_until=0, totp_last=? "  # noqa: S608  (columns of ours)  # nosec B608
                 f"WHERE name=? AND totp_last{'<' if spent else '<='}? RETURNING {_COLUMNS}"
             )
             row = cursor.execute(text, (step, name, step)).fetchone()

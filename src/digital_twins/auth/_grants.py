@@ -241,7 +241,7 @@ class Grants:
 
     def _load(self, cursor: Any, name: str) -> Grant | None:
         row = cursor.execute(
-            f"SELECT {_COLUMNS} FROM auth_grant g WHERE id=? AND revoked=0 AND expires>? "  # noqa: S608  (columns of ours)
+            f"SELECT {_COLUMNS} FROM auth_grant g WHERE id=? AND revoked=0 AND expires>? "  # noqa: S608  (columns of ours)  # nosec B608
             "AND NOT EXISTS (SELECT 1 FROM auth_user u WHERE u.name=g.username AND u.disabled=1) "
             "AND NOT EXISTS (SELECT 1 FROM auth_client c WHERE c.id=g.client AND c.disabled=1)",
             (name, int(self._records.now())),

@@ -183,7 +183,7 @@ def _insert(cursor: apsw.Cursor, table: str, row: Row) -> int:
     columns = ", ".join(row)
     marks = ", ".join("?" * len(row))
     added: Any = cursor.execute(
-        f"INSERT INTO {table} ({columns}) VALUES ({marks}) RETURNING id",  # noqa: S608  (names of our own tables)
+        f"INSERT INTO {table} ({columns}) VALUES ({marks}) RETURNING id",  # noqa: S608  (names of our own tables)  # nosec B608
         tuple(row.values()),
     ).fetchone()
     return int(added[0])

@@ -165,7 +165,7 @@ def merges(store: DicomStore) -> list[Merge]:
     """Return every merge, the latest first, undone ones too."""
     with store.database.read() as connection:
         rows: list[Any] = connection.execute(
-            f"SELECT {_COLUMNS} FROM dicom_merge ORDER BY id DESC"  # noqa: S608  (constant)
+            f"SELECT {_COLUMNS} FROM dicom_merge ORDER BY id DESC"  # noqa: S608  (constant)  # nosec B608
         ).fetchall()
     return [_merge(row) for row in rows]
 

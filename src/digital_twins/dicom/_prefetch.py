@@ -291,7 +291,7 @@ class PrefetchQueue:
 
     def _select(self, tail: str, values: tuple[Any, ...]) -> list[Prefetch]:
         with self._store.database.read() as connection:
-            sql = f"SELECT {_COLUMNS} FROM dicom_prefetch {tail}"  # noqa: S608  (constants)
+            sql = f"SELECT {_COLUMNS} FROM dicom_prefetch {tail}"  # noqa: S608  (constants)  # nosec B608
             rows: Any = connection.execute(sql, values).fetchall()
         return [Prefetch(*row) for row in rows]
 

@@ -174,7 +174,7 @@ class Rejections:
         where, values = ("", ()) if study_uid is None else (" WHERE study_uid = ?", (study_uid,))
         with self._store.database.read() as connection:
             rows: list[Any] = connection.execute(
-                "SELECT sop_uid, study_uid, series_uid, reason, note, entry, withdrawn_utc"  # noqa: S608  (constants)
+                "SELECT sop_uid, study_uid, series_uid, reason, note, entry, withdrawn_utc"  # noqa: S608  (constants)  # nosec B608
                 f" FROM dicom_withdrawn{where} ORDER BY withdrawn_utc, sop_uid",
                 values,
             ).fetchall()

@@ -181,7 +181,7 @@ def add_patient(cursor: apsw.Cursor, row: dict[str, Any]) -> int:
 
 def _row(cursor: apsw.Cursor, table: str, column: str, value: str | int) -> dict[str, Any] | None:
     names = COLUMNS[table]
-    sql = f"SELECT {', '.join(names)} FROM {table} WHERE {column} = ?"  # noqa: S608  (own names)
+    sql = f"SELECT {', '.join(names)} FROM {table} WHERE {column} = ?"  # noqa: S608  (own names)  # nosec B608
     values: Any = cursor.execute(sql, (value,)).fetchone()
     cursor.fetchall()
     return None if values is None else dict(zip(names, values, strict=True))
@@ -191,14 +191,14 @@ def _found(cursor: apsw.Cursor, table: str, row: dict[str, Any]) -> int | None:
     columns = _UNIQUE[table]
     where = " AND ".join(f"{column} = ?" for column in columns)
     values: Sequence[Any] = [row[column] for column in columns]
-    found: Any = cursor.execute(f"SELECT id FROM {table} WHERE {where}", tuple(values)).fetchone()  # noqa: S608
+    found: Any = cursor.execute(f"SELECT id FROM {table} WHERE {where}", tuple(values)).fetchone()  # noqa: S608  (own names; values are bound)  # nosec B608
     return None if found is None else int(found[0])
 
 
 def _insert(cursor: apsw.Cursor, table: str, row: dict[str, Any]) -> int:
     kept = {name: value for name, value in row.items() if name != "id"}
     marks = ", ".join("?" * len(kept))
-    sql = f"INSERT INTO {table} ({', '.join(kept)}) VALUES ({marks}) RETURNING id"  # noqa: S608  (own names)
+    sql = f"INSERT INTO {table} ({', '.join(kept)}) VALUES ({marks}) RETURNING id"  # noqa: S608  (own names)  # nosec B608
     found: Any = cursor.execute(sql, tuple(kept.values())).fetchone()
     cursor.fetchall()
     return int(found[0])

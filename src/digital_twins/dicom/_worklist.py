@@ -218,7 +218,7 @@ class Worklist:
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
         with self._store.database.read() as connection:
             rows = connection.execute(
-                f"SELECT item FROM dicom_worklist {where} ORDER BY start_date, step_id",  # noqa: S608  (own names)
+                f"SELECT item FROM dicom_worklist {where} ORDER BY start_date, step_id",  # noqa: S608  (own names)  # nosec B608
                 values,
             ).fetchall()
         known = {each.name for each in fields(WorklistItem)}

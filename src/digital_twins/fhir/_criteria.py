@@ -100,7 +100,7 @@ class Criteria:
                 sql, arguments = matching(kind, found)
                 where, numbers = key(parameter)
                 condition = (
-                    f"{where} AND target IN (SELECT r.type||'/'||r.id FROM fhir_resource r WHERE {sql})"  # noqa: S608  (built from our own texts)
+                    f"{where} AND target IN (SELECT r.type||'/'||r.id FROM fhir_resource r WHERE {sql})"  # noqa: S608  (built from our own texts)  # nosec B608
                 )
                 tests.append(Test("fhir_reference", condition, (*numbers, *arguments)))
         if not tests and refused is not None:
@@ -118,7 +118,7 @@ class Criteria:
         sql, arguments = matching(parts[1], found)
         where, numbers = key(parameter)
         condition = (
-            f"r.type||'/'||r.id IN (SELECT target FROM fhir_reference WHERE {where} AND rid IN "  # noqa: S608  (built from our own texts)
+            f"r.type||'/'||r.id IN (SELECT target FROM fhir_reference WHERE {where} AND rid IN "  # noqa: S608  (built from our own texts)  # nosec B608
             f"(SELECT r.rid FROM fhir_resource r WHERE {sql}))"
         )
         return Predicate((Test("", condition, (*numbers, *arguments)),), rank=7)

@@ -143,12 +143,12 @@ def history_page(
     rows: list[Any] = []
     for text, arguments in (
         (
-            "SELECT r.updated, r.rid, r.version, r.type, r.id, r.deleted, r.body, r.method "  # noqa: S608  (our own texts; values are bound)
+            "SELECT r.updated, r.rid, r.version, r.type, r.id, r.deleted, r.body, r.method "  # noqa: S608  (our own texts; values are bound)  # nosec B608
             f"FROM fhir_resource r WHERE {now} ORDER BY r.updated DESC, r.rid DESC LIMIT {limit}",
             first,
         ),
         (
-            "SELECT v.updated, v.rid, v.version, r.type, r.id, v.deleted, v.body, v.method "  # noqa: S608  (our own texts; values are bound)
+            "SELECT v.updated, v.rid, v.version, r.type, r.id, v.deleted, v.body, v.method "  # noqa: S608  (our own texts; values are bound)  # nosec B608
             f"FROM fhir_version v JOIN fhir_resource r ON r.rid=v.rid WHERE {old} "
             f"ORDER BY v.updated DESC, v.rid DESC, v.version DESC LIMIT {limit}",
             second,

@@ -67,7 +67,7 @@ def _leader(cursor: Executes, predicates: Sequence[Predicate]) -> int | None:
         return best  # an identifier or a patient: nothing narrower is worth a count
     for number in usable:
         test = predicates[number].tests[0]
-        sql = f"SELECT count(*) FROM (SELECT 1 FROM {test.table} WHERE {test.condition} LIMIT {_PROBE})"  # noqa: S608  (our own texts; values are bound)
+        sql = f"SELECT count(*) FROM (SELECT 1 FROM {test.table} WHERE {test.condition} LIMIT {_PROBE})"  # noqa: S608  (our own texts; values are bound)  # nosec B608
         (count,) = cursor.execute(sql, test.arguments).fetchone()
         if count < fewest:
             best, fewest = number, count
@@ -124,7 +124,7 @@ def _sort_column(key: SortKey) -> str:
     if parameter.kind == "date":
         column = "high" if key.descending else "low"
         last: int | str = -_LAST_NUMBER if key.descending else _LAST_NUMBER
-        inner = f"(SELECT {low}({column}) FROM fhir_date x WHERE x.rid=r.rid AND x.param IN ({keys}))"  # noqa: S608  (names and numbers of ours)
+        inner = f"(SELECT {low}({column}) FROM fhir_date x WHERE x.rid=r.rid AND x.param IN ({keys}))"  # noqa: S608  (names and numbers of ours)  # nosec B608
         return f"coalesce({inner},{last})"
     table = "fhir_quantity" if parameter.kind in {"number", "quantity"} else f"fhir_{parameter.kind}"
     column = columns.get(parameter.kind, "low")
@@ -134,8 +134,8 @@ def _sort_column(key: SortKey) -> str:
         last = "''" if key.descending else f"'{_LAST_TEXT}'"
     # The index has no key by resource: the values of the parameter are gathered once and joined.
     where = f"param IN ({keys})"
-    gathered = f"SELECT rid, {low}({column}) AS value FROM {table} WHERE {where} GROUP BY rid"  # noqa: S608  (names and numbers of ours)
-    return f"coalesce((SELECT g.value FROM ({gathered}) g WHERE g.rid=r.rid),{last})"  # noqa: S608  (as above)
+    gathered = f"SELECT rid, {low}({column}) AS value FROM {table} WHERE {where} GROUP BY rid"  # noqa: S608  (names and numbers of ours)  # nosec B608
+    return f"coalesce((SELECT g.value FROM ({gathered}) g WHERE g.rid=r.rid),{last})"  # noqa: S608  (as above)  # nosec B608
 
 
 def _after(sort: Sequence[SortKey], cursor: Sequence[Any]) -> tuple[str, list[Any]]:
@@ -162,20 +162,20 @@ def _rows(cursor: Executes, query: Query, sql: _Sql) -> list[tuple[Any, ...]]:
             where += f" AND {sql.rid}>?"
             arguments.append(query.cursor[-1])
         text = (
-            f"SELECT {sql.rid}, r.type, r.id, r.body FROM {sql.source}{sql.resource} WHERE {where}{once} "  # noqa: S608  (our own texts; values are bound)
+            f"SELECT {sql.rid}, r.type, r.id, r.body FROM {sql.source}{sql.resource} WHERE {where}{once} "  # noqa: S608  (our own texts; values are bound)  # nosec B608
             f"ORDER BY {sql.rid} LIMIT {limit}"
         )
         return list(cursor.execute(text, arguments))
     distinct = "DISTINCT " if sql.repeats else ""
     columns = "".join(f", {_sort_column(key)} AS k{n}" for n, key in enumerate(query.sort))
-    text = f"SELECT {distinct}r.rid AS rid{columns} FROM {sql.source}{sql.resource} WHERE {where}"  # noqa: S608  (our own texts; values are bound)
+    text = f"SELECT {distinct}r.rid AS rid{columns} FROM {sql.source}{sql.resource} WHERE {where}"  # noqa: S608  (our own texts; values are bound)  # nosec B608
     order = ", ".join(f"k{n} {'DESC' if key.descending else 'ASC'}" for n, key in enumerate(query.sort))
     outer = ""
     if query.cursor:
         condition, more = _after(query.sort, query.cursor)
         outer = f" WHERE {condition}"
         arguments.extend(more)
-    text = f"SELECT * FROM ({text}){outer} ORDER BY {order}, rid LIMIT {limit}"  # noqa: S608  (our own texts; values are bound)
+    text = f"SELECT * FROM ({text}){outer} ORDER BY {order}, rid LIMIT {limit}"  # noqa: S608  (our own texts; values are bound)  # nosec B608
     return list(cursor.execute(text, arguments))
 
 
@@ -191,7 +191,7 @@ def run_query(cursor: Executes, query: Query) -> SearchPage:
     if query.total or query.summary == "count":
         where = " AND ".join(sql.where)
         source = sql.source if sql.resource and sql.bare else f"{sql.source}{sql.resource}"
-        text = f"SELECT count(DISTINCT {sql.rid}) FROM {source} WHERE {where}"  # noqa: S608  (our own texts; values are bound)
+        text = f"SELECT count(DISTINCT {sql.rid}) FROM {source} WHERE {where}"  # noqa: S608  (our own texts; values are bound)  # nosec B608
         (page.total,) = cursor.execute(text, sql.arguments).fetchone()
     if query.summary == "count":
         return page

@@ -33,7 +33,7 @@ _INSERT = {
     for table, columns in INDEX_TABLES.items()
 }
 _DELETE = {
-    table: f"DELETE FROM {table} WHERE {' AND '.join(f'{c}=?' for c in columns)}"  # noqa: S608  (names of ours)
+    table: f"DELETE FROM {table} WHERE {' AND '.join(f'{c}=?' for c in columns)}"  # noqa: S608  (names of ours)  # nosec B608
     for table, columns in INDEX_TABLES.items()
 }
 _INSERT_CODING = "INSERT OR IGNORE INTO fhir_coding(param, code, system, uri, words) VALUES(?,?,?,?,?)"
@@ -157,7 +157,7 @@ def _old_rows(cursor: Executes, current: _Current) -> IndexRows:
         return _EMPTY
     if current.index_version != definitions().index_version:
         for table in INDEX_TABLES:
-            cursor.execute(f"DELETE FROM {table} WHERE rid=?", (current.rid,))  # noqa: S608  (names of ours)
+            cursor.execute(f"DELETE FROM {table} WHERE rid=?", (current.rid,))  # noqa: S608  (names of ours)  # nosec B608
         return _EMPTY
     return index_rows(orjson.loads(current.body))
 

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
         EncryptedTwin as EncryptedTwin,
         SecurityManager as SecurityManager,
     )
+    from digital_twins.governance._site_documents import (
+        security_answers as security_answers,
+        write_security_documents as write_security_documents,
+    )
     from digital_twins.governance._software_bill import software_bill as software_bill
     from digital_twins.governance.deidentification._fhir import (
         FhirDeidentifier as FhirDeidentifier,
@@ -88,6 +92,9 @@ _WHERE = {
     **dict.fromkeys(("Hindcast", "hindcast"), "digital_twins.governance._hindcast"),
     "ModelCard": "digital_twins.governance._model_card",
     "ModelDocumentation": "digital_twins.governance._model_documentation",
+    **dict.fromkeys(
+        ("security_answers", "write_security_documents"), "digital_twins.governance._site_documents"
+    ),
     "software_bill": "digital_twins.governance._software_bill",
     **dict.fromkeys(("EncryptedTwin", "SecurityManager"), "digital_twins.governance._security"),
     **dict.fromkeys(("FhirDeidentifier", "known_identifiers"), f"{_DEID}._fhir"),

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from digital_twins import __version__
 from digital_twins._errors import InputError
+from digital_twins.governance._markdown import table
 from digital_twins.governance._model_card import OPERATOR, ModelCard, model_card
+from digital_twins.governance._regulatory import write_regulatory
 from digital_twins.governance._software_bill import software_bill
 from digital_twins.governance._subject import CarriesTwin, twin_of
 
@@ -118,6 +120,28 @@ class ModelDocumentation:
         written.append(_write(folder / "sbom.cdx.json", json.dumps(bill, indent=2) + "\n"))
         return written
 
+    def generate_regulatory_docs(self, *, output_dir: str | os.PathLike[str]) -> list[Path]:
+        """Write a change control plan and two checklists, each as Markdown and as JSON.
+
+        The predetermined change control plan has the parts that the FDA asks for (section 515C of the FD&C
+        Act: modifications, protocol, impact), filled from the twin's calibration and validation. The
+        checklists are of Annex II of Regulation (EU) 2017/745, and of ISO 13485 and ISO 14971; they name the
+        files of `generate_iec62304_docs`. What only the operator knows is marked ``[operator to supply]``.
+
+        Parameters
+        ----------
+        output_dir
+            Folder; made if missing.
+
+        Returns
+        -------
+        list of Path
+            The files.
+        """
+        folder = Path(output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        return write_regulatory(self._twin, folder)
+
 
 def _write(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
@@ -143,12 +167,12 @@ def _plan(letter: str) -> str:
         ("8 configuration management", "git; bill of materials sbom.cdx.json"),
         ("9 problem resolution", f"07-problem-list.md; the site's process: {OPERATOR}"),
     ]
-    return "# Software development plan\n\n" + _table(("clause", "how it is met"), rows)
+    return "# Software development plan\n\n" + table(("clause", "how it is met"), rows)
 
 
 def _requirements(requirements: Sequence[Mapping[str, Any]]) -> str:
     rows = [(each["id"], each["text"], each["state"]) for each in requirements]
-    return "# Software requirements\n\n" + _table(("id", "requirement", "state"), rows)
+    return "# Software requirements\n\n" + table(("id", "requirement", "state"), rows)
 
 
 def _architecture() -> str:
@@ -161,7 +185,7 @@ def _architecture() -> str:
             rooms.append((entry.name, first))
     return (
         "# Software architecture\n\nOne room a capability; a room imports only from rooms below it, "
-        "which a tool enforces.\n\n" + _table(("software item", "purpose"), rooms)
+        "which a tool enforces.\n\n" + table(("software item", "purpose"), rooms)
     )
 
 
@@ -177,7 +201,7 @@ def _soup(bill: Mapping[str, Any]) -> str:
     return (
         "# Software of unknown provenance\n\nRead from what is installed. Known anomalies of each item and "
         f"their bearing on safety: {OPERATOR}\n\n"
-        + _table(("item", "version", "licence, as stated by the item"), rows)
+        + table(("item", "version", "licence, as stated by the item"), rows)
     )
 
 
@@ -186,7 +210,7 @@ def _risks(risks: Sequence[Mapping[str, Any]]) -> str:
     return (
         "# Risk file\n\nHazards that the software itself controls (ISO 14971). Probabilities and "
         f"acceptability in the site's use: {OPERATOR}\n\n"
-        + _table(("id", "hazard", "harm", "severity", "control"), rows)
+        + table(("id", "hazard", "harm", "severity", "control"), rows)
     )
 
 
@@ -203,7 +227,7 @@ def _traces(requirements: Sequence[Mapping[str, Any]], risks: Sequence[Mapping[s
         )
         for each in requirements
     ]
-    return "# Trace matrix\n\n" + _table(("requirement", "risks that it controls", "tests"), rows)
+    return "# Trace matrix\n\n" + table(("requirement", "risks that it controls", "tests"), rows)
 
 
 def _problems(requirements: Sequence[Mapping[str, Any]]) -> str:
@@ -212,14 +236,6 @@ def _problems(requirements: Sequence[Mapping[str, Any]]) -> str:
         for each in requirements
         if each["state"] != "works"
     ]
-    return "# Known problems\n\nWhat is missing of each requirement.\n\n" + _table(
+    return "# Known problems\n\nWhat is missing of each requirement.\n\n" + table(
         ("requirement", "state", "what is missing"), rows
-    )
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return (
-        "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in lines)
-        + "\n"
     )

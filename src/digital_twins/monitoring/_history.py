@@ -99,7 +99,7 @@ class History:
             return np.empty(0), np.empty(0)
         with duckdb.connect() as connection:
             found = connection.execute(
-                f"SELECT time_s, {list(COLUMN)[COLUMN[code]]} AS value FROM read_parquet(?)"  # noqa: S608  (a known name)
+                f"SELECT time_s, {list(COLUMN)[COLUMN[code]]} AS value FROM read_parquet(?)"  # noqa: S608  (a known name)  # nosec B608
                 " WHERE patient = ? AND time_s BETWEEN ? AND ? AND value IS NOT NULL ORDER BY time_s",
                 [str(self.folder / "*.parquet"), patient, since_s, until_s],
             ).fetchnumpy()

@@ -44,9 +44,9 @@ BED_MIGRATIONS = (
 _STAY = "SELECT patient, visit, bed, start_us, end_us FROM bed_stay WHERE void=0 AND "
 _NOW_1 = "start_us<=?1 AND (end_us IS NULL OR end_us>?1)"
 _NOW_2 = "start_us<=?2 AND (end_us IS NULL OR end_us>?2)"
-_IN_BED = f"SELECT patient FROM bed_stay WHERE bed=?1 AND void=0 AND {_NOW_2}"  # noqa: S608  (constants of ours)
-_OF_DEVICE = f"SELECT bed, patient FROM bed_device WHERE device=?1 AND {_NOW_2} LIMIT 1"  # noqa: S608  (as above)
-_LINKS = f"SELECT device, bed, patient, start_us, end_us FROM bed_device WHERE {_NOW_1} ORDER BY device"  # noqa: S608  (as above)
+_IN_BED = f"SELECT patient FROM bed_stay WHERE bed=?1 AND void=0 AND {_NOW_2}"  # noqa: S608  (constants of ours)  # nosec B608
+_OF_DEVICE = f"SELECT bed, patient FROM bed_device WHERE device=?1 AND {_NOW_2} LIMIT 1"  # noqa: S608  (as above)  # nosec B608
+_LINKS = f"SELECT device, bed, patient, start_us, end_us FROM bed_device WHERE {_NOW_1} ORDER BY device"  # noqa: S608  (as above)  # nosec B608
 
 
 @dataclass(frozen=True, slots=True)

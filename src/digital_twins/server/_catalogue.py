@@ -218,7 +218,7 @@ class Catalogue:
     def _entries(self, tail: str, values: tuple[str, ...]) -> list[Entry]:
         with self._database.read() as connection:
             rows: list[Any] = connection.execute(
-                "SELECT key, patient_id, summary, waiting_for, job_id, updated FROM server_patient " + tail,  # noqa: S608  (constants of this class)
+                "SELECT key, patient_id, summary, waiting_for, job_id, updated FROM server_patient " + tail,  # noqa: S608  (constants of this class)  # nosec B608
                 values,
             ).fetchall()
         return [

@@ -323,7 +323,7 @@ class JobQueue:
         """Return the newest jobs first, of one kind or in one state if asked."""
         with self._database.read() as connection:
             rows = connection.execute(
-                f"SELECT {_COLUMNS} FROM job WHERE (?1 IS NULL OR kind = ?1) AND (?2 IS NULL OR state = ?2)"  # noqa: S608  (constant)
+                f"SELECT {_COLUMNS} FROM job WHERE (?1 IS NULL OR kind = ?1) AND (?2 IS NULL OR state = ?2)"  # noqa: S608  (constant)  # nosec B608
                 " ORDER BY created DESC, job_id LIMIT ?3",
                 (kind, None if state is None else str(state), limit),
             ).fetchall()
@@ -363,7 +363,7 @@ _WORKER_DIED = {
 def _next(cursor: apsw.Cursor, kinds: Sequence[str], now: float) -> tuple[str, int, int, int] | None:
     marks = ", ".join("?" * len(kinds))
     row = cursor.execute(
-        "SELECT job_id, attempts, max_attempts, cancel_requested FROM job"  # noqa: S608  (question marks)
+        "SELECT job_id, attempts, max_attempts, cancel_requested FROM job"  # noqa: S608  (question marks)  # nosec B608
         f" WHERE kind IN ({marks}) AND ((state = 'queued' AND not_before <= ?)"
         " OR (state = 'running' AND lease_until < ?)) ORDER BY created, job_id LIMIT 1",
         (*kinds, now, now),
@@ -375,7 +375,7 @@ def _while_held(
     cursor: apsw.Cursor, job: Job, assignments: str, values: tuple[str | float, ...], extra: str = ""
 ) -> bool:
     cursor.execute(
-        f"UPDATE job SET {assignments}, updated = ?"  # noqa: S608  (constants of this module)
+        f"UPDATE job SET {assignments}, updated = ?"  # noqa: S608  (constants of this module)  # nosec B608
         " WHERE job_id = ? AND state = 'running' AND worker = ? AND attempts = ?" + extra,
         (*values, time.time(), job.job_id, job.worker, job.attempts),
     )
@@ -427,7 +427,7 @@ def _changes(cursor: apsw.Cursor) -> int:
 
 
 def _get(cursor: apsw.Cursor, job_id: str) -> Job:
-    row = cursor.execute(f"SELECT {_COLUMNS} FROM job WHERE job_id = ?", (job_id,)).fetchone()  # noqa: S608  (constant)
+    row = cursor.execute(f"SELECT {_COLUMNS} FROM job WHERE job_id = ?", (job_id,)).fetchone()  # noqa: S608  (constant)  # nosec B608
     if row is None:
         raise NotFoundError(
             "There is no such job.",

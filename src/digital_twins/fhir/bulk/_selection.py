@@ -54,7 +54,7 @@ def compartments(database: Database, patients: Iterable[str], tick: Callable[[],
         tick()
         with database.read() as connection:
             for (rid,) in connection.execute(
-                f"SELECT rid FROM fhir_reference WHERE target=? AND param IN ({marks})",  # noqa: S608  (numbers of ours)
+                f"SELECT rid FROM fhir_reference WHERE target=? AND param IN ({marks})",  # noqa: S608  (numbers of ours)  # nosec B608
                 (f"Patient/{name}",),
             ):
                 rows.add(int(str(rid)))

@@ -129,7 +129,7 @@ class _Export:
         numbers = iter(self.own)
         while part := list(islice(numbers, _PAGE)):
             marks = ",".join("?" * len(part))
-            text = f"SELECT {_COLUMNS} FROM fhir_resource WHERE rid IN ({marks}) AND deleted=0"  # noqa: S608  (question marks only)
+            text = f"SELECT {_COLUMNS} FROM fhir_resource WHERE rid IN ({marks}) AND deleted=0"  # noqa: S608  (question marks only)  # nosec B608
             with self.database.read() as connection:
                 found = [_Row(*row) for row in connection.execute(text, part).fetchall()]  # type: ignore[arg-type]
             yield from ((0.5, row) for row in found)
@@ -137,7 +137,7 @@ class _Export:
     def rows_of_type(self, kind: str) -> Iterator[_Row]:
         last = -1
         text = (
-            f"SELECT {_COLUMNS} FROM fhir_resource WHERE type=? AND deleted=0 AND rid>?"  # noqa: S608  (names of ours)
+            f"SELECT {_COLUMNS} FROM fhir_resource WHERE type=? AND deleted=0 AND rid>?"  # noqa: S608  (names of ours)  # nosec B608
             f" ORDER BY rid LIMIT {_PAGE}"
         )
         while True:
@@ -150,7 +150,7 @@ class _Export:
 
     def removed_later(self) -> Iterator[_Row]:
         """Yield what was deleted while the export ran."""
-        text = f"SELECT {_COLUMNS} FROM fhir_resource WHERE deleted=1 AND updated>?"  # noqa: S608  (names of ours)
+        text = f"SELECT {_COLUMNS} FROM fhir_resource WHERE deleted=1 AND updated>?"  # noqa: S608  (names of ours)  # nosec B608
         with self.database.read() as connection:
             found = [_Row(*row) for row in connection.execute(text, (self.until_us,)).fetchall()]  # type: ignore[arg-type]
         yield from (row for row in found if self.own is None or self.belonged(row))
@@ -204,7 +204,7 @@ class _Export:
     def write_deletions(self, since_us: int) -> None:
         """Write a transaction Bundle with a DELETE for each resource deleted since then."""
         text = (
-            f"SELECT {_COLUMNS} FROM fhir_resource WHERE deleted=1 AND updated>? AND updated<=? ORDER BY rid"  # noqa: S608  (names of ours)
+            f"SELECT {_COLUMNS} FROM fhir_resource WHERE deleted=1 AND updated>? AND updated<=? ORDER BY rid"  # noqa: S608  (names of ours)  # nosec B608
         )
         with self.database.read() as connection:
             rows = [_Row(*row) for row in connection.execute(text, (since_us, self.until_us)).fetchall()]  # type: ignore[arg-type]
