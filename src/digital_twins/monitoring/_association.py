@@ -6,6 +6,7 @@ who lay, at the moment of the measurement, in the bed where the device stood at 
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from dataclasses import dataclass, field
 
@@ -42,6 +43,12 @@ class _Line:
     def at(self, time_s: float) -> str | None:
         place = bisect_right(self.since, time_s)
         return self.target[place - 1] if place else None
+
+    def between(self, time_s: float) -> tuple[str | None, float, float]:
+        place = bisect_right(self.since, time_s)
+        start = self.since[place - 1] if place else -math.inf
+        end = self.since[place] if place < len(self.since) else math.inf
+        return self.target[place - 1] if place else None, start, end
 
     def put(self, since_s: float, target: str | None) -> None:
         place = bisect_right(self.since, since_s)
@@ -136,6 +143,18 @@ class AssociationLog:
         """Return the patient of a device's measurement at a moment; None: its samples are quarantined."""
         bed = self.bed_at(device, time_s)
         return None if bed is None else self.patient_in(bed, time_s)
+
+    def patient_between(self, device: str, time_s: float) -> tuple[str | None, float, float]:
+        """Return what `patient_of` does, and from and until when (s) that answer holds without a change."""
+        line = self._devices.get(device)
+        if line is None:
+            return None, -math.inf, math.inf
+        bed, start, end = line.between(time_s)
+        stays = self._beds.get(bed) if bed is not None else None
+        if stays is None:
+            return None, start, end
+        patient, since, until = stays.between(time_s)
+        return patient, max(start, since), min(end, until)
 
     def bed_of(self, patient: str, time_s: float) -> str | None:
         """Return the bed in which a patient lay."""

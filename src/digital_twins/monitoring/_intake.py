@@ -6,6 +6,8 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
+
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
@@ -17,8 +19,7 @@ FUTURE_S = 60.0
 _REMEMBERED = 64
 
 
-@dataclass(slots=True)
-class Arrival:
+class Arrival(msgspec.Struct, gc=False):
     """A reading that is somebody's.
 
     Attributes
@@ -45,6 +46,10 @@ class _Device:
     order: deque[tuple[int, float]] = field(default_factory=deque)
     newest_s: float = float("-inf")
     offset_s: float = 0.0
+    patient: str | None = None
+    from_s: float = float("inf")
+    until_s: float = float("inf")
+    changes: int = -1
 
 
 class Intake:
@@ -105,7 +110,12 @@ class Intake:
         if len(device.order) > _REMEMBERED:
             device.seen.discard(device.order.popleft())
         time_s = self._believed(device, reading.device_time_s, received_s)
-        patient = self.associations.patient_of(reading.device, time_s)
+        changes = self.associations.changes
+        if device.changes != changes or not device.from_s <= time_s < device.until_s:
+            span = self.associations.patient_between(reading.device, time_s)
+            device.patient, device.from_s, device.until_s = span
+            device.changes = changes
+        patient = device.patient
         if patient is None:
             self._put_aside(reading, time_s, received_s)
             return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -143,11 +144,14 @@ class PatientMonitor:
         """Work through every reading that has arrived; return how many were used."""
         rounds: list[list[tuple[int, Arrival]]] = []
         turn: dict[int, int] = {}
+        known, gone = self._rows, self._gone
         for arrival in self.intake.take():
-            if arrival.time_s <= self._gone.get(arrival.patient, -np.inf):
+            if gone and arrival.time_s <= gone.get(arrival.patient, -np.inf):
                 self.intake.counts["after-discharge"] += 1
                 continue
-            row = self._row(arrival.patient)
+            row = known.get(arrival.patient)
+            if row is None:
+                row = self._row(arrival.patient)
             number = turn.get(row, 0)
             turn[row] = number + 1
             if number == len(rounds):
@@ -205,24 +209,24 @@ class PatientMonitor:
         return row
 
     def _pass(self, batch: list[tuple[int, Arrival]]) -> None:
-        fresh = [(row, each) for row, each in batch if not each.time_s < self.trend.time_s[row]]
-        self.intake.counts["late"] += len(batch) - len(fresh)
         for row, each in batch:
-            for event in each.reading.events:
-                self._raise_event(row, event, each.time_s)
-        if not fresh:
-            return
-        rows = np.array([row for row, _ in fresh], dtype=np.intp)
-        time_s = np.array([each.time_s for _, each in fresh])
-        values = np.full((len(fresh), len(VITALS)), np.nan)
-        for place, (_, each) in enumerate(fresh):
-            for code, value in each.reading.values.items():
-                column = COLUMN.get(code)
-                if column is not None:
-                    values[place, column] = value
+            if each.reading.events:
+                for event in each.reading.events:
+                    self._raise_event(row, event, each.time_s)
+        rows = np.array([row for row, _ in batch], dtype=np.intp)
+        time_s = np.array([each.time_s for _, each in batch])
+        late = time_s < self.trend.time_s[rows]
+        fresh = [each for _, each in batch]
+        if late.any():
+            self.intake.counts["late"] += int(late.sum())
+            rows, time_s = rows[~late], time_s[~late]
+            fresh = [each for each, old in zip(fresh, late.tolist(), strict=True) if not old]
+            if not fresh:
+                return
+        values = _table([each.reading.values for each in fresh])
         clean = self._use(rows, time_s, values)
         if self._history is not None:
-            self._history([each.patient for _, each in fresh], time_s, clean)
+            self._history([each.patient for each in fresh], time_s, clean)
 
     def _use(self, rows: Rows, time_s: Floats, values: Floats) -> Floats:
         checked = self.quality.step(rows, time_s, values)
@@ -305,3 +309,18 @@ class PatientMonitor:
         patient = self._patients[row]
         if patient is not None:
             self.alerts.end(patient, key, at_s=at_s)
+
+
+def _table(readings: Sequence[Mapping[str, float]]) -> Floats:
+    """Return the values of readings, [row, vital]; unknown codes are left out."""
+    codes: list[str] = []
+    values: list[float] = []
+    sizes: list[int] = []
+    for each in readings:
+        codes.extend(each)
+        values.extend(each.values())
+        sizes.append(len(each))
+    table = np.full((len(readings), len(VITALS) + 1), np.nan)
+    columns = np.fromiter(map(COLUMN.get, codes, repeat(len(VITALS))), np.intp, len(codes))
+    table[np.repeat(np.arange(len(sizes)), sizes), columns] = values
+    return table[:, : len(VITALS)]

@@ -29,6 +29,8 @@ _KEEP_ALIVE_S = 30
 _LONGEST = 1 << 20
 _RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 _ANSWER_S = 10.0
+_WHOLE_BYTES = 1 << 18
+_GATHER_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,9 @@ class MqttSubscriber:
     async def _session(self) -> None:
         where = self.address
         async with asyncio.timeout(_ANSWER_S):
-            reader, writer = await asyncio.open_connection(where.host, where.port, ssl=self._tls)
+            reader, writer = await asyncio.open_connection(
+                where.host, where.port, ssl=self._tls, limit=_WHOLE_BYTES
+            )
         pinger: asyncio.Task[None] | None = None
         try:
             writer.write(_connect(where, self._client_id) + _subscribe(where, self._topic))
@@ -158,11 +162,13 @@ class MqttSubscriber:
             buffer = bytearray()
             while True:
                 async with asyncio.timeout(_KEEP_ALIVE_S * 1.5):
-                    data = await reader.read(1 << 18)
+                    data = await reader.read(_WHOLE_BYTES)
                 if not data:
                     return
                 buffer += data
                 await self._packets(buffer, writer)
+                if self.connected.is_set() and len(data) < _WHOLE_BYTES // 4:
+                    await _gather(writer.transport)
         finally:
             if pinger is not None:
                 pinger.cancel()
@@ -199,6 +205,14 @@ class MqttSubscriber:
             )
         if kind == _SUBACK:
             self.connected.set()
+
+
+async def _gather(transport: asyncio.WriteTransport) -> None:
+    """Let messages collect in the socket: waking up for each small piece costs more than reading it."""
+    if isinstance(transport, asyncio.Transport) and not transport.is_closing():
+        transport.pause_reading()
+        await asyncio.sleep(_GATHER_S)
+        transport.resume_reading()
 
 
 async def _ping(writer: asyncio.StreamWriter) -> None:
@@ -240,6 +254,9 @@ def _subscribe(where: BrokerAddress, topic: str) -> bytes:
 def _frame(data: bytes, place: int) -> tuple[int, int] | None:
     """Return start and end of the body of the packet at a place; None until it is whole."""
     length, shift, at = 0, 0, place + 1
+    if at < len(data) and (byte := data[at]) < 0x80:  # nearly every message is that short
+        end = at + 1 + byte
+        return (at + 1, end) if end <= len(data) else None
     while at < len(data):
         byte = data[at]
         length |= (byte & 0x7F) << shift

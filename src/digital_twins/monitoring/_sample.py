@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from digital_twins.monitoring._vitals import vital
 
 if TYPE_CHECKING:
@@ -58,8 +60,7 @@ class Sample:
     quality: Quality = Quality.GOOD
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True, gc=False):
     """What a device says at one moment.
 
     Attributes
