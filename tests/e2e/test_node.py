@@ -64,8 +64,8 @@ def test_images_wait_for_the_record_and_become_a_twin(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     with Node(settings(folder)) as node:
         send(Remote("127.0.0.1", node.dicom_port), sample.datasets())
-        waiting = until(lambda: (p := the_patient(node)) and p["waiting_for"] and p)
-        assert waiting["waiting_for"] == "the FHIR record"
+        # until all objects are there it waits for the lesion's outline
+        waiting = until(lambda: (p := the_patient(node)) and p["waiting_for"] == "the FHIR record" and p)
         assert waiting["latest_job"] is None
         post_record(node, sample.fhir_bundle())
         patient = until(lambda: ended(node))
