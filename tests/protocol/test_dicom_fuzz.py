@@ -227,6 +227,9 @@ def test_our_client_survives_a_hostile_server(tmp_path: Path) -> None:
             await writer.drain()
             writer.close()
 
+    async def closed(server: asyncio.Server) -> None:
+        server.close()
+
     thread = LoopThread()
     server = thread.run(asyncio.start_server(serve, "127.0.0.1", 0))
     remote = dicom.Remote("127.0.0.1", server.sockets[0].getsockname()[1], timeout_s=2)
@@ -235,7 +238,7 @@ def test_our_client_survives_a_hostile_server(tmp_path: Path) -> None:
             with pytest.raises(dicom.DimseFailedError):
                 dicom.echo(remote)
     finally:
-        server.close()
+        thread.run(closed(server))  # asyncio's servers are closed in their own thread only
         thread.close()
 
 

@@ -92,6 +92,7 @@ function begin(who) {
   allow(who.may_acknowledge)
   write(byId('who'), `${who.name}, ${who.role}`)
   byId('simulated').hidden = !who.simulated
+  byId('token').blur() // a hidden field keeps the keyboard until the next painting
   byId('enter').hidden = true
   for (const node of [byId('layout'), byId('pause'), byId('leave'), document.querySelector('.trend')]) node.hidden = false
   byId('pause').addEventListener('click', pause)
