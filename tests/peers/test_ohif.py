@@ -96,6 +96,15 @@ def coloured(picture: Any) -> int:
     return int((view[..., 0] - view[..., 2] > 10).sum())
 
 
+def coloured_more_than(page: Any, count: int) -> bool:
+    """Wait until the viewer, which has to fetch and decode first, has drawn in colour."""
+    for _ in range(60):
+        if coloured(settled(page)) > count:
+            return True
+        page.wait_for_timeout(1_000)
+    return False
+
+
 def test_ct_and_segmentation(viewer: tuple[DicomStore, str]) -> None:
     with browser() as chromium, chromium.page() as page:
         plain = open_study(page, viewer[1], "1.2.826.1", "CT")
@@ -104,8 +113,7 @@ def test_ct_and_segmentation(viewer: tuple[DicomStore, str]) -> None:
         assert 100 < plain[300, 600].max() < 200, "the box is dim"
         assert coloured(plain) < 100
         page.get_by_text("Lesion").first.dblclick()
-        page.wait_for_timeout(8_000)
-        assert coloured(settled(page)) > 1_000, "the segmentation is drawn"
+        assert coloured_more_than(page, 1_000), "the segmentation is drawn"
         assert not [text for text in chromium.complaints if "Failed to load resource" in text]
 
 
@@ -151,5 +159,4 @@ def test_structure_set(viewer: tuple[DicomStore, str], shared_data: Path, full: 
     with browser() as chromium, chromium.page() as page:
         plain = open_study(page, base, study, "RTSTRUCT")
         page.get_by_text("RTSTRUCT", exact=True).first.dblclick()
-        page.wait_for_timeout(8_000)
-        assert coloured(settled(page)) > coloured(plain) + 200
+        assert coloured_more_than(page, coloured(plain) + 200)
