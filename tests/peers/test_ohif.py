@@ -130,17 +130,21 @@ def test_structured_report(viewer: tuple[DicomStore, str], full: bool) -> None:
     store, base = viewer
     series = sample_series()
     store.ingest_many(file_bytes(ds) for ds in series)
-    made = documents(sample_report(), series)
-    for document in made.dicom:
+    seg = seg_from_masks([sample_report().twin.lesion], series, series_description="Lesion", series_number=50)
+    made = documents(sample_report(), series, segmentation=seg)
+    for document in (seg, *made.dicom):
         store.ingest(file_bytes(document))
     answers: list[tuple[str, int]] = []
     with browser() as chromium, chromium.page() as page:
         page.on("response", lambda answer: answers.append((answer.url, answer.status)))
         open_study(page, base, str(series[0].StudyInstanceUID), "SR")
-        # Our report has no coordinates in the image, so the viewer lists it and has nothing to draw.
         page.get_by_text("SR", exact=True).first.dblclick()
+        # The viewer shows the numbers beside the measured outline, in the drawing itself and as SVG text.
+        for text in ("Volume: 12.50 cm3", "Area: 96.53 mm2"):
+            page.get_by_text(text).first.wait_for(timeout=120_000)
         settled(page)
         assert page.get_by_text("Digital twin analysis").count() > 0
+        assert page.get_by_text("Something went wrong").count() == 0
         assert not [text for text in chromium.complaints if "Error" in text]
     report = f"series/{made.dicom[2].SeriesInstanceUID}"
     assert any(report in url and status == 200 for url, status in answers)
