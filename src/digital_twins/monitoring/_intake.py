@@ -42,8 +42,8 @@ class Arrival(msgspec.Struct, gc=False):
 
 @dataclass(slots=True)
 class _Device:
-    seen: set[tuple[int, float]] = field(default_factory=set)
-    order: deque[tuple[int, float]] = field(default_factory=deque)
+    seen: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+    latest_s: float = float("-inf")
     newest_s: float = float("-inf")
     offset_s: float = 0.0
     patient: str | None = None
@@ -102,13 +102,12 @@ class Intake:
         if device is None:
             device = self._known[reading.device] = _Device()
         mark = (reading.sequence, reading.device_time_s)
-        if mark in device.seen:
+        if reading.device_time_s > device.latest_s:
+            device.latest_s = reading.device_time_s
+        elif mark in device.seen:
             self.counts["duplicate"] += 1
             return True
-        device.seen.add(mark)
-        device.order.append(mark)
-        if len(device.order) > _REMEMBERED:
-            device.seen.discard(device.order.popleft())
+        device.seen.append(mark)
         time_s = self._believed(device, reading.device_time_s, received_s)
         changes = self.associations.changes
         if device.changes != changes or not device.from_s <= time_s < device.until_s:
