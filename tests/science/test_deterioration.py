@@ -15,6 +15,7 @@ from digital_twins._errors import InputError
 from digital_twins.cli import main
 from digital_twins.monitoring import (
     Stays,
+    _learned,
     cross_validate_death_risk,
     load_death_risk,
     predictor_inputs,
@@ -46,6 +47,14 @@ KEYS = {
     "alarms_per_patient_day",
     "sensitivity",
 }
+
+
+@pytest.fixture
+def fewer_trees(full: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of the trees in the reduced run; `make test-all` grows them all."""
+    if not full:
+        fewer = tuple((change, rounds // 4) for change, rounds in _learned._KINDS)
+        monkeypatch.setattr(_learned, "_KINDS", fewer)
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +213,7 @@ def test_a_trained_model_is_written_read_and_explains(sets: tuple[Path, Path], t
         load_death_risk(tmp_path / "none.zip")
 
 
+@pytest.mark.usefixtures("fewer_trees")
 def test_the_command_line_judges_and_trains(
     sets: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -242,6 +252,7 @@ def test_what_cannot_be_read_is_explained(tmp_path: Path, capsys: pytest.Capture
 
 
 @pytest.mark.shared
+@pytest.mark.usefixtures("fewer_trees")
 def test_a_part_of_the_real_stays(shared_data: Path) -> None:
     stays = read_stays(shared_data / "monitor" / "physionet2012" / "set-a")
     assert len(stays) == 4000
