@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from digital_twins.fhir._outcome import FhirError as FhirError, Issue as Issue
     from digital_twins.fhir._record import patient_record as patient_record
     from digital_twins.fhir._resource import FHIRResource as FHIRResource
-    from digital_twins.fhir._routes import fhir_routes as fhir_routes
+    from digital_twins.fhir._routes import FhirFirst as FhirFirst, fhir_routes as fhir_routes
     from digital_twins.fhir._schema import MIGRATIONS as MIGRATIONS
     from digital_twins.fhir._search import SearchPage as SearchPage
     from digital_twins.fhir._server import FhirFeatures as FhirFeatures
@@ -71,7 +71,7 @@ _WHERE = {
     **dict.fromkeys(("json_patch", "merge_patch"), "digital_twins.fhir._json_patch"),
     "FhirOperation": "digital_twins.fhir._operations",
     "patient_record": "digital_twins.fhir._record",
-    "fhir_routes": "digital_twins.fhir._routes",
+    **dict.fromkeys(("FhirFirst", "fhir_routes"), "digital_twins.fhir._routes"),
     "MIGRATIONS": "digital_twins.fhir._schema",
     "Hit": "digital_twins.fhir._hits",
     "SearchPage": "digital_twins.fhir._search",
