@@ -109,7 +109,11 @@ class FhirFirst:
         if scope["type"] == "http":
             for base, door in self._doors.items():
                 path = scope["path"]
-                if path[len(base) + 1 : len(base) + 2].isupper() and path.startswith(base) and "$" not in path:
+                if (
+                    path[len(base) + 1 : len(base) + 2].isupper()
+                    and path.startswith(base)
+                    and "$" not in path
+                ):
                     response = await door.answer(Request(scope, receive, send))
                     await response(scope, receive, send)
                     return

@@ -103,7 +103,10 @@ class WriteHandlers:
     async def delete(self, request: Request, call: Call) -> Response:
         """Answer ``DELETE Type/id``."""
         work = self.store.changes.delete(
-            call.type, call.id, if_match=header(request, b"if-match") or None, agent=self.server.agent(request)
+            call.type,
+            call.id,
+            if_match=header(request, b"if-match") or None,
+            agent=self.server.agent(request),
         )
         saved = await self.done(work)
         return Response(status_code=204, headers={"etag": saved.etag} if saved else None)
