@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from digital_twins.fhir._package_index import PackageParameters as PackageParameters
     from digital_twins.fhir._record import patient_record as patient_record
     from digital_twins.fhir._resource import FHIRResource as FHIRResource
-    from digital_twins.fhir._routes import fhir_routes as fhir_routes
+    from digital_twins.fhir._routes import FhirFirst as FhirFirst, fhir_routes as fhir_routes
     from digital_twins.fhir._schema import MIGRATIONS as MIGRATIONS
     from digital_twins.fhir._search import SearchPage as SearchPage
     from digital_twins.fhir._server import FhirFeatures as FhirFeatures
@@ -73,7 +73,7 @@ _WHERE = {
     "FhirOperation": "digital_twins.fhir._operations",
     "PackageParameters": "digital_twins.fhir._package_index",
     "patient_record": "digital_twins.fhir._record",
-    "fhir_routes": "digital_twins.fhir._routes",
+    **dict.fromkeys(("FhirFirst", "fhir_routes"), "digital_twins.fhir._routes"),
     "MIGRATIONS": "digital_twins.fhir._schema",
     "Hit": "digital_twins.fhir._hits",
     "SearchPage": "digital_twins.fhir._search",

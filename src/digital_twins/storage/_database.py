@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,9 @@ from digital_twins.storage._groups import Failed, GroupCommit, GroupsClosedError
 from digital_twins.storage._loops import Looped, Mailbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
     import apsw
@@ -143,8 +143,7 @@ class Database:
             raise self._closed_error() from None
         return cast("T", await unit.future)
 
-    @contextmanager
-    def read(self) -> Iterator[apsw.Connection]:
+    def read(self) -> AbstractContextManager[apsw.Connection]:
         """Lend a read-only connection; everything read inside the block is one snapshot.
 
         Keep the block short: old row versions cannot be cleared away below the oldest snapshot in use.
@@ -152,8 +151,7 @@ class Database:
         self._check_usable()
         if self._groups.closed:
             raise self._closed_error()
-        with self._engine.reading() as connection:
-            yield connection
+        return self._engine.reading()
 
     @property
     def location(self) -> tuple[str, str] | None:

@@ -17,7 +17,9 @@ from digital_twins.storage._migrations import Migration, apply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
+    from types import TracebackType
 
 _CAREFUL_GROUPS = 16
 
@@ -63,20 +65,22 @@ class SqliteEngine:
         """Return the error to raise for one of SQLite's."""
         return from_sqlite(error, what)
 
-    @contextmanager
-    def reading(self) -> Iterator[apsw.Connection]:
+    def reading(self) -> AbstractContextManager[apsw.Connection]:
         """Lend a read-only connection."""
+        return _Reading(self)
+
+    def lend(self) -> apsw.Connection:
+        """Return a reader that is free, or a new one, within a transaction."""
         try:
             connection = self._idle.pop()
         except IndexError:
             connection = self._open_reader()
         try:
             connection.execute("BEGIN")
-            yield connection
-        except apsw.Error as error:
-            raise from_sqlite(error, f"The database '{self.name}' could not be read.") from error
-        finally:
-            self._give_back(connection)
+        except BaseException:
+            self.give_back(connection)
+            raise
+        return connection
 
     def close(self) -> None:
         """Close every connection."""
@@ -137,7 +141,8 @@ class SqliteEngine:
             raise from_sqlite(error, f"The database '{self.name}' could not be read.") from error
         return connection
 
-    def _give_back(self, connection: apsw.Connection) -> None:
+    def give_back(self, connection: apsw.Connection) -> None:
+        """Take a reader back; its snapshot ends."""
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         # A cursor that somebody still holds half read keeps the snapshot open: nobody else may get that.
@@ -162,6 +167,32 @@ class SqliteEngine:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+
+
+class _Reading:
+    """A reader on loan; a generator in its place would cost each read more than its SQL."""
+
+    __slots__ = ("_connection", "_engine")
+
+    def __init__(self, engine: SqliteEngine) -> None:
+        self._engine = engine
+
+    def __enter__(self) -> apsw.Connection:
+        try:
+            self._connection = self._engine.lend()
+        except apsw.Error as error:
+            raise self._explained(error) from error
+        return self._connection
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._engine.give_back(self._connection)
+        if isinstance(error, apsw.Error):
+            raise self._explained(error) from error
+
+    def _explained(self, error: apsw.Error) -> BaseException:
+        return from_sqlite(error, f"The database '{self._engine.name}' could not be read.")
 
 
 def _plainly(connection: apsw.Connection, unit: Unit) -> Any:
