@@ -87,7 +87,7 @@ class TwinRegistry:
         ConflictError
             When another content is stored under this twin and version.
         """
-        blob = self._blobs.put(to_bytes(twin))
+        blob = self._blobs.put(to_bytes(twin), owner=twin.patient_id)
         digest = twin.content_digest
         row = (twin.twin_id, twin.version, twin.patient_id, twin.created_utc.isoformat(), digest, blob)
 

@@ -6,6 +6,11 @@ from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
     from digital_twins.server._app import create_app as create_app
+    from digital_twins.server._encryption import (
+        database_key as database_key,
+        open_keys as open_keys,
+        opened_keys as opened_keys,
+    )
     from digital_twins.server._node import Node as Node, run_node as run_node
     from digital_twins.server._operations import retention_rules as retention_rules
     from digital_twins.server._operations_api import merge_patient as merge_patient, undo_merge as undo_merge
@@ -16,6 +21,7 @@ _WHERE = {
     "create_app": "digital_twins.server._app",
     "follow_settings": "digital_twins.server._routing",
     "retention_rules": "digital_twins.server._operations",
+    **dict.fromkeys(("database_key", "open_keys", "opened_keys"), "digital_twins.server._encryption"),
     **dict.fromkeys(("merge_patient", "undo_merge"), "digital_twins.server._operations_api"),
     **dict.fromkeys(("Services", "open_services"), "digital_twins.server._services"),
     **dict.fromkeys(("Node", "run_node"), "digital_twins.server._node"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from digital_twins.server._encryption import database_key
 from digital_twins.server._metrics import Metrics
 from digital_twins.server._peers import PeerBook
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from digital_twins.records import BedBook
     from digital_twins.server._catalogue import Catalogue
     from digital_twins.server._stale import StaleMarks
-    from digital_twins.storage import BlobStore, Database, JobQueue
+    from digital_twins.storage import BlobStore, Database, JobQueue, KeyRegister
 
 BUILD = "twin.build"
 """Kind of the jobs that build a twin or calibrate it anew."""
@@ -51,6 +52,8 @@ class Services:
     prefetch: PrefetchQueue
     peers: PeerBook = field(default_factory=PeerBook)
     metrics: Metrics = field(default_factory=Metrics)
+    keys: KeyRegister | None = None
+    """Of an encrypted data folder."""
     results_to: str = ""
     """``HOST:PORT`` that gets each report as HL7 v2; empty: nobody."""
 
@@ -67,9 +70,18 @@ class Services:
     def close(self) -> None:
         """Close the database after the writes that wait."""
         self.database.close()
+        if self.keys is not None:
+            self.keys.close()
 
 
-def open_services(data_dir: Path, *, boot_id: str, node: str = "node", server: str = "") -> Services:
+def open_services(
+    data_dir: Path,
+    *,
+    boot_id: str,
+    node: str = "node",
+    server: str = "",
+    keys: KeyRegister | None = None,
+) -> Services:
     """Open the database, the blobs and the rooms over them.
 
     Parameters
@@ -82,6 +94,8 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node", server: s
         Names the node in the audit trail, e.g. its AE title.
     server
         URL of the PostgreSQL server that keeps the database; empty: SQLite.
+    keys
+        Of an encrypted data folder, from `open_keys`; closed with the services.
 
     Raises
     ------
@@ -112,8 +126,9 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node", server: s
             *_signing.MIGRATIONS,
         ),
         server=server,
+        key=database_key(keys, server),
     )
-    blobs = storage.BlobStore(data_dir / "blobs")
+    blobs = storage.BlobStore(data_dir / "blobs", keys=keys)
     auditor = audit.Auditor(node, audit.load_pseudonym_key(data_dir / "pseudonym.key"))
     store = dicom.DicomStore(database, blobs, pseudonym=auditor.patient)
     validation = ResourceValidation(data_dir / PACKAGES_FOLDER)
@@ -140,4 +155,5 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node", server: s
         stale=_stale.StaleMarks(database),
         rejections=dicom.Rejections(store),
         prefetch=dicom.PrefetchQueue(store, ()),
+        keys=keys,
     )

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
+    from digital_twins.storage._blob_file import BlobFile as BlobFile, BlobReader as BlobReader
     from digital_twins.storage._blobs import BlobStore as BlobStore
     from digital_twins.storage._database import Database as Database, WriteCounts as WriteCounts
     from digital_twins.storage._jobs import (
@@ -12,6 +13,14 @@ if TYPE_CHECKING:
         Job as Job,
         JobQueue as JobQueue,
         JobState as JobState,
+    )
+    from digital_twins.storage._key_register import (
+        COMMON as COMMON,
+        DataKey as DataKey,
+        ErasedError as ErasedError,
+        KeyRegister as KeyRegister,
+        KeyStatus as KeyStatus,
+        Rotation as Rotation,
     )
     from digital_twins.storage._migrations import Migration as Migration
     from digital_twins.storage._reading import (
@@ -23,6 +32,11 @@ if TYPE_CHECKING:
     from digital_twins.storage._spool import Spool as Spool
 
 _WHERE = {
+    **dict.fromkeys(("BlobFile", "BlobReader"), "digital_twins.storage._blob_file"),
+    **dict.fromkeys(
+        ("COMMON", "DataKey", "ErasedError", "KeyRegister", "KeyStatus", "Rotation"),
+        "digital_twins.storage._key_register",
+    ),
     "BlobStore": "digital_twins.storage._blobs",
     **dict.fromkeys(("Database", "WriteCounts"), "digital_twins.storage._database"),
     **dict.fromkeys(("MIGRATIONS", "Job", "JobQueue", "JobState"), "digital_twins.storage._jobs"),
