@@ -17,6 +17,7 @@ from digital_twins._errors import StorageError
 from digital_twins._logging import get_logger
 from digital_twins.server._datadir import DataFolder
 from digital_twins.server._encryption import open_keys, worker_encryption
+from digital_twins.server._erase import finish_erasures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -163,6 +164,7 @@ class Node:
             keys=keys,
         )
         self._stack.callback(self._services.close)
+        await asyncio.to_thread(finish_erasures, self._services)
         self._services.jobs.release_stale()
         await self._start_audit()
         self._scheduler = self._start_scheduler()

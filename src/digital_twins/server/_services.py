@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from digital_twins.server._encryption import database_key
+from digital_twins.server._encryption import DATABASE_FILE, database_key
 from digital_twins.server._metrics import Metrics
 from digital_twins.server._peers import PeerBook
 
@@ -102,32 +102,12 @@ def open_services(
     StorageError
         The folder cannot be written.
     """
-    from digital_twins import audit, auth, dicom, fhir, patient_modeling, records, storage
-    from digital_twins.fhir import subscriptions
+    from digital_twins import audit, dicom, fhir, patient_modeling, records, storage
     from digital_twins.fhir.bulk import BulkExports
     from digital_twins.fhir.validation import PACKAGES_FOLDER, ResourceValidation
-    from digital_twins.governance import SIGNATURE_MIGRATIONS
-    from digital_twins.server import _catalogue, _signing, _stale
+    from digital_twins.server import _catalogue, _stale
 
-    database = storage.Database(
-        data_dir / "twin.sqlite",
-        migrations=(
-            *storage.MIGRATIONS,
-            *audit.OUTBOX_MIGRATIONS,
-            *auth.MIGRATIONS,
-            *dicom.MIGRATIONS,
-            *fhir.MIGRATIONS,
-            *subscriptions.MIGRATIONS,
-            *patient_modeling.MIGRATIONS,
-            *records.BED_MIGRATIONS,
-            *_catalogue.MIGRATIONS,
-            *_stale.MIGRATIONS,
-            *SIGNATURE_MIGRATIONS,
-            *_signing.MIGRATIONS,
-        ),
-        server=server,
-        key=database_key(keys, server),
-    )
+    database = open_database(data_dir, server=server, key=database_key(keys, server))
     blobs = storage.BlobStore(data_dir / "blobs", keys=keys)
     auditor = audit.Auditor(node, audit.load_pseudonym_key(data_dir / "pseudonym.key"))
     store = dicom.DicomStore(database, blobs, pseudonym=auditor.patient)
@@ -149,11 +129,40 @@ def open_services(
         ),
         validation=validation,
         beds=records.BedBook(database),
-        exports=BulkExports(database, jobs, data_dir / "exports"),
+        exports=BulkExports(database, jobs, data_dir / "exports", keys=keys),
         registry=patient_modeling.TwinRegistry(database, blobs),
         auditor=auditor,
         stale=_stale.StaleMarks(database),
         rejections=dicom.Rejections(store),
         prefetch=dicom.PrefetchQueue(store, ()),
         keys=keys,
+    )
+
+
+def open_database(data_dir: Path, *, server: str, key: bytes | None) -> Database:
+    """Open the database with the tables of every room; parameters as for `open_services` and `Database`."""
+    from digital_twins import audit, auth, dicom, fhir, patient_modeling, records, storage
+    from digital_twins.fhir import subscriptions
+    from digital_twins.governance import SIGNATURE_MIGRATIONS
+    from digital_twins.server import _catalogue, _erase, _signing, _stale
+
+    return storage.Database(
+        data_dir / DATABASE_FILE,
+        migrations=(
+            *storage.MIGRATIONS,
+            *audit.OUTBOX_MIGRATIONS,
+            *auth.MIGRATIONS,
+            *dicom.MIGRATIONS,
+            *fhir.MIGRATIONS,
+            *subscriptions.MIGRATIONS,
+            *patient_modeling.MIGRATIONS,
+            *records.BED_MIGRATIONS,
+            *_catalogue.MIGRATIONS,
+            *_stale.MIGRATIONS,
+            *SIGNATURE_MIGRATIONS,
+            *_signing.MIGRATIONS,
+            *_erase.MIGRATIONS,
+        ),
+        server=server,
+        key=key,
     )

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
         server_state as server_state,
         stream as stream,
     )
+    from digital_twins.storage._seal_store import (
+        encrypt_blobs as encrypt_blobs,
+        encrypt_database as encrypt_database,
+    )
+    from digital_twins.storage._sealed_files import SealedFiles as SealedFiles
     from digital_twins.storage._spool import Spool as Spool
 
 _WHERE = {
@@ -44,6 +49,8 @@ _WHERE = {
     **dict.fromkeys(
         ("ServerState", "read_schema", "server_state", "stream"), "digital_twins.storage._reading"
     ),
+    **dict.fromkeys(("encrypt_blobs", "encrypt_database"), "digital_twins.storage._seal_store"),
+    "SealedFiles": "digital_twins.storage._sealed_files",
     "Spool": "digital_twins.storage._spool",
 }
 

@@ -82,6 +82,8 @@ def write_encrypted_copy(source: Path, target: Path, key: bytes) -> None:
         connection.execute("PRAGMA temp_store = MEMORY")
         place = f"file:{quote(str(target.absolute()))}?cipher={_CIPHER}&hexkey={_raw(key).encode().hex()}"
         connection.execute("VACUUM INTO ?", (place,))
+        # Nothing may stay in the log: whoever puts the copy into the place of the source removes that.
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     finally:
         connection.close()
     descriptor = os.open(target, os.O_RDONLY)

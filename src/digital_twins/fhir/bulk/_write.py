@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from digital_twins.fhir.bulk._request import ExportRequest
-    from digital_twins.storage import Database
+    from digital_twins.storage import Database, SealedFiles
 
 _PAGE = 500
 _COLUMNS = "rid, type, id, updated, deleted, version, body"
@@ -50,7 +50,12 @@ def export_moment(database: Database) -> int:
 
 
 def write_export(
-    database: Database, request: ExportRequest, folder: Path, progress: Callable[[float, str], None]
+    database: Database,
+    request: ExportRequest,
+    folder: Path,
+    progress: Callable[[float, str], None],
+    *,
+    files: SealedFiles | None = None,
 ) -> dict[str, Any]:
     """Write the files and return ``{"at_us", "output", "deleted", "error"}`` for the manifest.
 
@@ -66,8 +71,10 @@ def write_export(
         Where the files go.
     progress
         Called with a fraction in 0..1 and a short text; what it raises ends the export.
+    files
+        Opens the files; by default they are in clear.
     """
-    work = _Export(database, request, NdjsonFiles(folder), progress)
+    work = _Export(database, request, NdjsonFiles(folder, files=files), progress)
     try:
         return work.run()
     finally:
