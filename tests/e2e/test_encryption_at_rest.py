@@ -146,14 +146,14 @@ def test_a_folder_in_clear_is_found_refused_and_encrypted(tmp_path: Path) -> Non
     with pytest.raises(StorageError, match="twin keys encrypt"):
         open_keys(chosen)
 
-    class Stop(Exception):
+    class StoppedError(Exception):
         pass
 
     def stop(done: int, total: int) -> None:
         if done > total // 2:
-            raise Stop
+            raise StoppedError
 
-    with pytest.raises(Stop):
+    with pytest.raises(StoppedError):
         encrypt_folder(chosen, progress=stop)
     with pytest.raises(StorageError, match="not finished"):
         open_keys(chosen)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
     from digital_twins.storage import BlobFile
 
+_WHOLE_BYTES = 1 << 22
+"""Up to here a file is decrypted at once: many short reads then cost nothing."""
+
 
 @contextmanager
 def readable(file: BlobFile) -> Iterator[Path | BinaryIO]:
@@ -20,8 +24,10 @@ def readable(file: BlobFile) -> Iterator[Path | BinaryIO]:
     if file.keys is None:
         yield file.path
         return
-    with file.open() as stream:
-        yield stream
+    with file.reader() as reader:
+        whole = reader.size_bytes <= _WHOLE_BYTES
+        # pydicom takes an io.BufferedReader for a file with a name, so it gets the reader itself.
+        yield BytesIO(reader.read()) if whole else cast("BinaryIO", reader)
 
 
 def load(file: BlobFile, **options: Any) -> FileDataset:

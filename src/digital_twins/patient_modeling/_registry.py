@@ -123,15 +123,7 @@ class TwinRegistry:
             )
         return from_bytes(self._blobs.get(found[-1].blob), PatientTwin)
 
-    def versions(self, twin_id: str) -> Sequence[TwinVersion]:
-        """Return the versions of a twin, oldest first."""
-        return self._rows(_VERSIONS, twin_id)
-
-    def list(self, patient_id: str | None = None) -> Sequence[TwinVersion]:
-        """Return the latest version of every twin, or of a patient's twins."""
-        return self._rows(_LATEST, patient_id)
-
-    def erase_in(self, cursor: apsw.Cursor, patient_id: str) -> list[str]:
+    def erase_in(self, cursor: apsw.Cursor, patient_id: str) -> tuple[str, ...]:
         """Remove every version of a patient's twins inside a transaction and return their files' digests.
 
         The one exception from "append-only", for the erasure of a patient alone.
@@ -149,7 +141,15 @@ class TwinRegistry:
             if self._database.location is None
             else "ALTER TABLE twin_version ENABLE TRIGGER twin_version_no_delete"
         )
-        return [str(row[0]) for row in rows]
+        return tuple(str(row[0]) for row in rows)
+
+    def versions(self, twin_id: str) -> Sequence[TwinVersion]:
+        """Return the versions of a twin, oldest first."""
+        return self._rows(_VERSIONS, twin_id)
+
+    def list(self, patient_id: str | None = None) -> Sequence[TwinVersion]:
+        """Return the latest version of every twin, or of a patient's twins."""
+        return self._rows(_LATEST, patient_id)
 
     def _rows(self, query: str, value: str | None) -> Sequence[TwinVersion]:
         with self._database.read() as connection:
