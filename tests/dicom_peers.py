@@ -116,7 +116,7 @@ def orthanc(folder: Path, *, modalities: dict[str, list[object]]) -> Iterator[tu
     )
     with serving(port, "Orthanc", str(folder / "orthanc.json")):
         root = f"http://127.0.0.1:{http}"
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             with contextlib.suppress(OSError):
                 rest(f"{root}/system")

@@ -11,8 +11,6 @@ from typing import Any
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification
 
-from dicom_peers import free_port
-
 
 @dataclass
 class Pacs:
@@ -30,7 +28,8 @@ class Pacs:
 @contextmanager
 def pacs(classes: Sequence[tuple[str, Sequence[str]]], *, port: int = 0) -> Iterator[Pacs]:
     """Serve storage classes in the given transfer syntaxes, and verification."""
-    found = Pacs(port or free_port())
+    found = Pacs(port)
+    sockets: list[Any] = []
     entity = AE("PACS")
     entity.maximum_associations = 20
     entity.add_supported_context(Verification)
@@ -49,10 +48,17 @@ def pacs(classes: Sequence[tuple[str, Sequence[str]]], *, port: int = 0) -> Iter
         found.order.append(uid)
         return 0
 
+    def opened(event: Any) -> None:
+        sockets.append(event.assoc.dul.socket.socket)
+
     server = entity.start_server(
-        ("127.0.0.1", found.port), block=False, evt_handlers=[(evt.EVT_C_STORE, store)]
+        ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, store), (evt.EVT_CONN_OPEN, opened)]
     )
+    found.port = server.server_address[1]
     try:
         yield found
     finally:
         server.shutdown()
+        for each in sockets:  # pynetdicom leaves the socket of an aborted association to the collector
+            if each is not None:
+                each.close()

@@ -174,7 +174,7 @@ def workers_of(data: Path) -> list[int]:
 
 
 def assert_workers_end(data: Path) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while workers_of(data):
         assert time.monotonic() < deadline, "a worker outlived its node"
         time.sleep(0.02)

@@ -47,7 +47,7 @@ def test_export_subscription_and_cards(tmp_path: Path) -> None:
             made = client.create(
                 "Subscription", {"resourceType": "Subscription", **asked, "channel": channel}
             )
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 120
             while client.read("Subscription", made.id).status == "requested":
                 assert time.monotonic() < deadline
                 time.sleep(0.1)

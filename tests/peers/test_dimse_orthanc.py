@@ -80,7 +80,7 @@ def _orthanc_to_ours(root: str, store: dicom.DicomStore) -> None:
     assert isinstance(started, dict)
     import time
 
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while True:
         report = rest(f"{root}/storage-commitment/{started['ID']}")
         assert isinstance(report, dict)

@@ -64,7 +64,7 @@ def test_everything_acknowledged_arrives_with_the_same_bytes(tmp_path: Path, *, 
         _wait(archive, len(sent))
         with open_store(tmp_path) as store:
             queues = dicom.SendQueues(store.database)
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 120
             while queues.state("PACS").waiting and time.monotonic() < deadline:
                 time.sleep(0.02)
             state = queues.state("PACS")

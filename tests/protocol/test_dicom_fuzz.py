@@ -179,7 +179,7 @@ def test_a_port_under_fire_answers_the_next_caller(tmp_path: Path, associated: b
         ]
     )
     # A request that a busy machine sends late must not be cut off where it is not what is tried.
-    limits = dicom.Limits(artim_s=20 if associated else 0.3, idle_s=0.3)
+    limits = dicom.Limits(artim_s=20 if associated else 0.8, idle_s=0.8)
     with open_store(tmp_path) as store, listening(store, limits=limits) as node:
 
         @_examples(25)
@@ -198,7 +198,7 @@ def test_a_port_under_fire_answers_the_next_caller(tmp_path: Path, associated: b
 
         fire()
         dicom.echo(dicom.Remote("127.0.0.1", node.port))
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while (node.associations or node.half_open) and time.monotonic() < deadline:
             time.sleep(0.02)
         assert (node.associations, node.half_open, node.buffered_bytes) == (0, 0, 0)
@@ -256,7 +256,7 @@ def test_five_hundred_idle_connections_cost_nothing(tmp_path: Path) -> None:
                 connection = stack.enter_context(socket.create_connection(("127.0.0.1", node.port)))
                 if number % 2:
                     connection.sendall(REQUEST[: number % 60 + 1])  # half a request, then silence
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 120
             while node.half_open < 500 and time.monotonic() < deadline:
                 time.sleep(0.02)
             assert node.half_open == 500
@@ -268,7 +268,7 @@ def test_five_hundred_idle_connections_cost_nothing(tmp_path: Path) -> None:
 
 
 def test_a_slow_association_is_cut_off(tmp_path: Path) -> None:
-    limits = dicom.Limits(idle_s=0.3)
+    limits = dicom.Limits(idle_s=2.0)
     with open_store(tmp_path) as store, listening(store, limits=limits) as node:
         peer = RawPeer(node.port, CTImageStorage, EXPLICIT)
         peer.socket.sendall(b"\x04\x00\x00\x00\x01\x00")  # 256 bytes announced, none sent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydicom.dataset import Dataset
@@ -13,6 +14,7 @@ from dicom_forwarding import FAST, forwarding, wait_for
 from dicom_peers import free_port
 from dicom_support import audited, ct_slice, file_bytes, http_serving, open_store
 from digital_twins import InputError, NotFoundError, dicom
+from digital_twins.dicom import _queues, _routes
 from digital_twins.dicom._part10 import split_file
 from pacs_recorder import pacs
 
@@ -70,16 +72,20 @@ def test_rules_choose_by_caller_modality_and_class(
         assert {int(entry.sop_uid.rpartition(".")[2]) for entry in queues.due("PACS")} == expected
 
 
-def test_a_study_waits_until_it_is_stable(tmp_path: Path) -> None:
+def test_a_study_waits_until_it_is_stable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1_795_600_000.0]
+    for module in (_routes, _queues):
+        monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: now[0]))
     routes = [dicom.Route("PACS", when="study_stable")]
-    with forwarding(tmp_path, routes, stable_s=0.6) as (store, queues, _start):
+    with forwarding(tmp_path, routes, stable_s=60.0) as (store, queues, _start):
         put(store, ct_slice(1))
-        time.sleep(0.4)
+        now[0] += 40.0
         put(store, ct_slice(2))
-        time.sleep(0.3)  # 0.7 s after the first, 0.3 s after the second
+        now[0] += 30.0  # 70 s after the first, 30 s after the second
         assert queues.due("PACS") == []
-        wait_for(lambda: len(queues.due("PACS")) == 2)
-        assert queues.state("PACS").oldest_s >= 0.9
+        now[0] += 30.5
+        assert len(queues.due("PACS")) == 2
+        assert queues.state("PACS").oldest_s == pytest.approx(100.5, abs=1e-3)
 
 
 def test_a_refused_object_steps_aside_dies_and_is_replayed(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import tarfile
 import time
 import tracemalloc
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -14,7 +15,7 @@ import pytest
 
 from digital_twins.cli import main
 from digital_twins.fhir import AsyncFHIRClient, FHIRClient, FHIRRequestError
-from digital_twins.fhir.bulk import ExportRequest
+from digital_twins.fhir.bulk import ExportRequest, _exports
 from fhir_bulk_support import BulkServer, open_bulk, serve_bulk
 from fhir_support import observation, patient, transaction
 
@@ -246,7 +247,7 @@ def test_nobody_else_gets_at_an_export(ward: BulkServer) -> None:
     assert seen == [(f"fhir.export{part}", "ann") for part in ("", ".written", ".download")]
 
 
-def test_cancel_restart_and_expiry(tmp_path: Path) -> None:
+def test_cancel_restart_and_expiry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_bulk(tmp_path) as bulk:
         load_ward(bulk)
         with serve_bulk(bulk, working=False) as base, httpx.Client(headers=ASK) as http:
@@ -258,13 +259,14 @@ def test_cancel_restart_and_expiry(tmp_path: Path) -> None:
         job = bulk.jobs.claim("dead", ["fhir.export"])
         assert job is not None
         (bulk.exports.folder / f"{kept}.part").mkdir(parents=True)
-    with open_bulk(tmp_path, lifetime_s=0.3) as bulk:  # the process died; the next one goes on
+    with open_bulk(tmp_path, lifetime_s=600.0) as bulk:  # the process died; the next one goes on
         assert bulk.jobs.release_stale() == 1
         assert bulk.work_once()
         assert bulk.exports.find(kept, agent="anonymous").expires
         names = sorted(place.name for place in bulk.exports.folder.iterdir())
         assert names == [kept]
-        time.sleep(0.4)
+        later = time.time() + 601.0
+        monkeypatch.setattr(_exports, "time", SimpleNamespace(time=lambda: later))
         bulk.exports.kick_off(ExportRequest("system"), agent="x", url="")
         assert not list(bulk.exports.folder.iterdir())
 

@@ -161,7 +161,7 @@ def test_truncated_and_oversized_objects(tmp_path: Path) -> None:
 )
 def test_nonsense_is_aborted_at_once(tmp_path: Path, garbage: bytes) -> None:
     # ARTIM matters for one of them: a rejected association is closed by its requestor (PS3.8 AE-8).
-    limits = dicom.Limits(artim_s=0.5)
+    limits = dicom.Limits(artim_s=1.0)
     with open_store(tmp_path) as store, listening(store, limits=limits) as node:
         with socket.create_connection(("127.0.0.1", node.port), timeout=10) as connection:
             connection.sendall(garbage)
@@ -183,7 +183,7 @@ def test_length_bomb_inside_an_association(tmp_path: Path) -> None:
 
 
 def test_idle_and_half_open_connections_are_bounded(tmp_path: Path) -> None:
-    limits = dicom.Limits(max_half_open=20, artim_s=3.0, idle_s=0.3, max_associations=2)
+    limits = dicom.Limits(max_half_open=20, artim_s=4.0, idle_s=3.0, max_associations=2)
     with open_store(tmp_path) as store, listening(store, limits=limits) as node:
         idle = [socket.create_connection(("127.0.0.1", node.port)) for _ in range(200)]
         assert node.half_open <= 20
@@ -194,7 +194,7 @@ def test_idle_and_half_open_connections_are_bounded(tmp_path: Path) -> None:
         assert first.read_pdu()[0] == 7
         for connection in (*idle, first.socket, second.socket):
             connection.close()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 120
         while (node.half_open or node.associations) and time.monotonic() < deadline:
             time.sleep(0.02)
         assert (node.half_open, node.associations) == (0, 0)
@@ -285,7 +285,7 @@ def test_a_rejected_peer_is_the_one_to_close_until_artim_ends(tmp_path: Path) ->
                         with pytest.raises(TimeoutError):
                             connection.recv(1)
                         assert node.half_open == 1
-                deadline = time.monotonic() + 10
+                deadline = time.monotonic() + 120
                 while node.half_open and time.monotonic() < deadline:
                     time.sleep(0.02)
                 assert node.half_open == 0
