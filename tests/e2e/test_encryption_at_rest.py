@@ -141,7 +141,7 @@ def test_a_folder_in_clear_is_found_refused_and_encrypted(tmp_path: Path) -> Non
     patient, folder = planted("migrated", 3), tmp_path / "data"
     with Node(settings(folder, encrypted=False)) as node:
         pipeline(node, patient)
-        assert {"twin.sqlite", "blobs"} <= survivors(folder, patient)  # so the search can find something
+    assert {"twin.sqlite", "blobs"} <= survivors(folder, patient)  # so the search can find something
     chosen = settings(folder, encrypted=True)
     with pytest.raises(StorageError, match="twin keys encrypt"):
         open_keys(chosen)
