@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     )
     from digital_twins.fhir._operations import FhirOperation as FhirOperation
     from digital_twins.fhir._outcome import FhirError as FhirError, Issue as Issue
+    from digital_twins.fhir._package_index import PackageParameters as PackageParameters
     from digital_twins.fhir._record import patient_record as patient_record
     from digital_twins.fhir._resource import FHIRResource as FHIRResource
     from digital_twins.fhir._routes import fhir_routes as fhir_routes
@@ -76,6 +77,7 @@ _WHERE = {
     "fhirpath_patch": "digital_twins.fhir._fhirpath_patch",
     **dict.fromkeys(("json_patch", "merge_patch"), "digital_twins.fhir._json_patch"),
     "FhirOperation": "digital_twins.fhir._operations",
+    "PackageParameters": "digital_twins.fhir._package_index",
     "patient_record": "digital_twins.fhir._record",
     "fhir_routes": "digital_twins.fhir._routes",
     "MIGRATIONS": "digital_twins.fhir._schema",

@@ -51,6 +51,7 @@ class ReadHandlers:
             operations=server.all_operations,
             conditional_delete=server.conditional_delete,
             oauth=server.features.oauth,
+            extra=await asyncio.to_thread(lambda: self.store.package_parameters),
         )
         return json_response(statement)
 

@@ -13,7 +13,7 @@ import uuid
 from typing import TYPE_CHECKING, Self
 
 import digital_twins
-from digital_twins._errors import StorageError
+from digital_twins._errors import DigitalTwinError, StorageError
 from digital_twins._logging import get_logger
 from digital_twins.server._datadir import DataFolder
 from digital_twins.server._encryption import open_keys, worker_encryption
@@ -166,6 +166,7 @@ class Node:
         self._stack.callback(self._services.close)
         await asyncio.to_thread(finish_erasures, self._services)
         self._services.jobs.release_stale()
+        self._start_package_index()
         await self._start_audit()
         self._scheduler = self._start_scheduler()
         await self._start_routing()
@@ -179,6 +180,27 @@ class Node:
         self._scheduler.rescan()
         self._announce()
         _log.info("node.started", port=self.http_port)
+
+    def _start_package_index(self) -> None:
+        """Index what is stored for the search parameters of the packages, beside everything else."""
+
+        def go_on(done: int, total: int) -> None:
+            if self._stopping:
+                raise asyncio.CancelledError
+            _log.info("fhir.reindex", done=done, total=total)
+
+        async def work() -> None:
+            try:
+                await asyncio.to_thread(self._services.parameters.reindex, go_on)
+            except DigitalTwinError as error:
+                _log.error("fhir.reindex.failed", what=error.what, why=error.why)
+
+        task = asyncio.create_task(work())
+
+        async def end() -> None:
+            await asyncio.gather(task, return_exceptions=True)
+
+        self._stack.push_async_callback(end)
 
     async def _start_audit(self) -> None:
         from digital_twins.audit import AuditTrail

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from digital_twins.audit import AuditEvent, Auditor
     from digital_twins.dicom import DicomStore, PrefetchQueue, Rejections, SendQueues
-    from digital_twins.fhir import FhirStore
+    from digital_twins.fhir import FhirStore, PackageParameters
     from digital_twins.fhir.bulk import BulkExports
     from digital_twins.fhir.validation import ResourceValidation
     from digital_twins.patient_modeling import TwinRegistry
@@ -43,6 +43,7 @@ class Services:
     queues: SendQueues
     fhir: FhirStore
     validation: ResourceValidation
+    parameters: PackageParameters
     exports: BulkExports
     beds: BedBook
     registry: TwinRegistry
@@ -112,6 +113,7 @@ def open_services(
     auditor = audit.Auditor(node, audit.load_pseudonym_key(data_dir / "pseudonym.key"))
     store = dicom.DicomStore(database, blobs, pseudonym=auditor.patient)
     validation = ResourceValidation(data_dir / PACKAGES_FOLDER)
+    parameters = fhir.PackageParameters(data_dir / PACKAGES_FOLDER, database)
     jobs = storage.JobQueue(database, boot_id=boot_id)
     return Services(
         data_dir=data_dir,
@@ -126,10 +128,12 @@ def open_services(
             pseudonym=auditor.patient,
             validate=validation.check,
             systems=lambda: validation.validator.terminology,
+            parameters=parameters,
         ),
         validation=validation,
+        parameters=parameters,
         beds=records.BedBook(database),
-        exports=BulkExports(database, jobs, data_dir / "exports", keys=keys),
+        exports=BulkExports(database, jobs, data_dir / "exports", parameters=parameters, keys=keys),
         registry=patient_modeling.TwinRegistry(database, blobs),
         auditor=auditor,
         stale=_stale.StaleMarks(database),

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     import apsw
 
+    from digital_twins.fhir._package_index import PackageParameters
+    from digital_twins.fhir._package_search import Extra
     from digital_twins.storage import Database, Job, JobQueue, KeyRegister
 
 EXPORT = "fhir.export"
@@ -60,6 +62,8 @@ class BulkExports:
         Seconds after which the files of an export are removed.
     keys
         Of an encrypted store: the files are then encrypted too.
+    parameters
+        The search parameters of packages, for ``_typeFilter``.
     """
 
     def __init__(
@@ -70,12 +74,19 @@ class BulkExports:
         *,
         lifetime_s: float = LIFETIME_S,
         keys: KeyRegister | None = None,
+        parameters: PackageParameters | None = None,
     ) -> None:
         self._database = database
         self._jobs = jobs
         self.folder = folder
         self.files = SealedFiles(keys, "exports")
         self._lifetime_s = lifetime_s
+        self._parameters = parameters
+
+    @property
+    def package_parameters(self) -> Extra:
+        """The search parameters of packages that a ``_typeFilter`` may name."""
+        return self._parameters.served if self._parameters is not None else {}
 
     def kick_off(self, request: ExportRequest, *, agent: str, url: str) -> str:
         """Queue an export and return its id.
@@ -132,7 +143,9 @@ class BulkExports:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True, mode=0o700)
         try:
-            result = write_export(self._database, request, part, progress, files=self.files)
+            result = write_export(
+                self._database, request, part, progress, files=self.files, extra=self.package_parameters
+            )
             shutil.rmtree(self.folder / job.job_id, ignore_errors=True)
             part.replace(self.folder / job.job_id)
         except BaseException:

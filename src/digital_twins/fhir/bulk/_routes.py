@@ -119,7 +119,13 @@ class _Door:
             pairs = [*pairs, *parameters_of(loads(await json_body(request)))]
         group = request.path_params.get("id", "")
         level: Level = "group" if group else "patient" if "/Patient/" in request.url.path else "system"
-        asked = parse_export(pairs, level=level, group=group, lenient="handling=lenient" in preferences)
+        asked = parse_export(
+            pairs,
+            level=level,
+            group=group,
+            lenient="handling=lenient" in preferences,
+            extra=self.exports.package_parameters,
+        )
         here = base_of(request, self.base, self.public_url)
         path = request.url.path[len(self.base) :]
         url = f"{here}{path}{'?' + request.url.query if request.url.query else ''}"

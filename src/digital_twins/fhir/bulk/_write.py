@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from digital_twins.fhir._package_search import Extra
     from digital_twins.fhir.bulk._request import ExportRequest
     from digital_twins.storage import Database, SealedFiles
 
@@ -56,6 +57,7 @@ def write_export(
     progress: Callable[[float, str], None],
     *,
     files: SealedFiles | None = None,
+    extra: Extra | None = None,
 ) -> dict[str, Any]:
     """Write the files and return ``{"at_us", "output", "deleted", "error"}`` for the manifest.
 
@@ -73,8 +75,11 @@ def write_export(
         Called with a fraction in 0..1 and a short text; what it raises ends the export.
     files
         Opens the files; by default they are in clear.
+    extra
+        Search parameters of packages.
     """
     work = _Export(database, request, NdjsonFiles(folder, files=files), progress)
+    work.extra = extra
     try:
         return work.run()
     finally:
@@ -93,6 +98,7 @@ class _Export:
         self.request = request
         self.files = files
         self.progress = progress
+        self.extra: Extra | None = None
         self.types = frozenset(request.exported_types)
         self.count = 0
         self.last_tick = 0.0
@@ -101,7 +107,7 @@ class _Export:
         at_us = export_moment(self.database)
         self.until_us = min(at_us, self.request.until_us or at_us)
         self.progress(0.01, "choosing resources")
-        self.filters = filtered(self.database, self.request, self.tick)
+        self.filters = filtered(self.database, self.request, self.tick, self.extra)
         self.own: RowSet | None = None
         self.patients: frozenset[str] | None = None
         if self.request.level == "group" or self.request.patients:
