@@ -17,6 +17,11 @@ if TYPE_CHECKING:
         imaging_worklist as imaging_worklist,
         imaging_worklist_async as imaging_worklist_async,
     )
+    from digital_twins.fhir._erasure import (
+        FhirFootprint as FhirFootprint,
+        erase_fhir_in as erase_fhir_in,
+        fhir_footprint as fhir_footprint,
+    )
     from digital_twins.fhir._exchange import (
         FHIRRequestError as FHIRRequestError,
         read_credentials as read_credentials,
@@ -52,6 +57,7 @@ _WHERE = {
     "request_allowed": "digital_twins.fhir._access",
     **dict.fromkeys(("BulkExport", "BulkFile"), "digital_twins.fhir._bulk_client"),
     **dict.fromkeys(("AsyncFHIRClient", "FHIRClient"), "digital_twins.fhir._client"),
+    **dict.fromkeys(("FhirFootprint", "erase_fhir_in", "fhir_footprint"), "digital_twins.fhir._erasure"),
     "OAuth2Auth": "digital_twins.fhir._client_auth",
     **dict.fromkeys(("LoadStep", "fhir_files", "load_steps"), "digital_twins.fhir._load"),
     **dict.fromkeys(

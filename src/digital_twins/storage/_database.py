@@ -58,6 +58,9 @@ class Database:
         How long a write waits for another process before it fails with StorageError.
     server
         ``postgresql://`` URL without a password; empty: SQLite.
+    key
+        Key of 32 bytes that encrypts every page of the SQLite file and of its log; none: they are in clear.
+        A PostgreSQL server encrypts its own disk or does not: the key is of no use there.
 
     Raises
     ------
@@ -75,6 +78,7 @@ class Database:
         migrations: Sequence[Migration] = (),
         busy_timeout_s: float = 30.0,
         server: str = "",
+        key: bytes | None = None,
     ) -> None:
         names = [migration.name for migration in migrations]
         if len(set(names)) != len(names):
@@ -89,7 +93,7 @@ class Database:
         self._units = 0
         self._commits = 0
         self._mailbox: Mailbox | None = None  # of the event loop that asked last
-        self._engine = _open_engine(self.path, server, migrations, busy_timeout_s)
+        self._engine = _open_engine(self.path, server, migrations, busy_timeout_s, key=key)
         self._groups = GroupCommit(self._process_units, f"write {self.path.name}")
 
     def submit(self, work: Callable[[apsw.Cursor], T]) -> Future[T]:
@@ -223,11 +227,13 @@ def _carried(work: Callable[[apsw.Cursor], T]) -> Callable[[apsw.Cursor], T]:
     return lambda cursor: context.run(work, cursor)
 
 
-def _open_engine(path: Path, server: str, migrations: Sequence[Migration], busy_timeout_s: float) -> Engine:
+def _open_engine(
+    path: Path, server: str, migrations: Sequence[Migration], busy_timeout_s: float, *, key: bytes | None
+) -> Engine:
     if server:
         from digital_twins.storage._postgresql import PostgresEngine
 
         return PostgresEngine(server, path.stem, migrations=migrations, busy_timeout_s=busy_timeout_s)
     from digital_twins.storage._sqlite import SqliteEngine
 
-    return SqliteEngine(path, migrations=migrations, busy_timeout_s=busy_timeout_s)
+    return SqliteEngine(path, migrations=migrations, busy_timeout_s=busy_timeout_s, key=key)

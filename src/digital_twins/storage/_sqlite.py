@@ -14,6 +14,7 @@ from digital_twins._errors import StorageError
 from digital_twins.storage._failures import from_os_error, from_sqlite
 from digital_twins.storage._groups import Failed, Unit
 from digital_twins.storage._migrations import Migration, apply
+from digital_twins.storage._pages import unlock, wrong_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,8 +28,11 @@ _CAREFUL_GROUPS = 16
 class SqliteEngine:
     """A SQLite database with a write-ahead log and synchronous=FULL; see `Database` for the parameters."""
 
-    def __init__(self, path: Path, *, migrations: Sequence[Migration], busy_timeout_s: float) -> None:
+    def __init__(
+        self, path: Path, *, migrations: Sequence[Migration], busy_timeout_s: float, key: bytes | None = None
+    ) -> None:
         self.path = path
+        self._key = key
         self.name = path.name
         self.location: tuple[str, str] | None = None
         self._what = f"The database '{path.name}' could not be written."
@@ -97,8 +101,11 @@ class SqliteEngine:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             connection = apsw.Connection(str(self.path))
+            unlock(connection, self._key)
         except OSError as error:
             raise from_os_error(error, self._what) from error
+        except apsw.NotADBError as error:
+            raise wrong_key(self.name) from error
         except apsw.Error as error:
             raise from_sqlite(error, self._what) from error
         try:
@@ -135,8 +142,11 @@ class SqliteEngine:
     def _open_reader(self) -> apsw.Connection:
         try:
             connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READONLY)
+            unlock(connection, self._key)
             connection.set_busy_timeout(int(self._busy_timeout_s * 1000))
             connection.execute("PRAGMA query_only = ON")
+            # What a sort cannot hold would go to a file beside the database, which nobody encrypts.
+            connection.execute("PRAGMA temp_store = MEMORY")
         except apsw.Error as error:
             raise from_sqlite(error, f"The database '{self.name}' could not be read.") from error
         return connection
