@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _CIPHER = "sqlcipher"
+_VERSION = 4
+"""Of SQLCipher's own format: without it the header of the first page stays partly in clear."""
 _PLAIN_START = b"SQLite format 3\0"
 
 
@@ -37,6 +39,7 @@ def unlock(connection: apsw.Connection, key: bytes | None) -> None:
         return
     _check_ciphers()
     connection.execute(f"PRAGMA cipher = '{_CIPHER}'")
+    connection.execute(f"PRAGMA legacy = {_VERSION}")
     connection.execute(f'PRAGMA key = "{_raw(key)}"')
     connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
 
@@ -80,7 +83,8 @@ def write_encrypted_copy(source: Path, target: Path, key: bytes) -> None:
     connection = apsw.Connection(str(source), flags=flags)
     try:
         connection.execute("PRAGMA temp_store = MEMORY")
-        place = f"file:{quote(str(target.absolute()))}?cipher={_CIPHER}&hexkey={_raw(key).encode().hex()}"
+        cipher = f"cipher={_CIPHER}&legacy={_VERSION}&hexkey={_raw(key).encode().hex()}"
+        place = f"file:{quote(str(target.absolute()))}?{cipher}"
         connection.execute("VACUUM INTO ?", (place,))
         # Nothing may stay in the log: whoever puts the copy into the place of the source removes that.
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
