@@ -242,7 +242,7 @@ class FhirStore:
     ) -> None:
         """Take the event of a read: it is written within 50 ms, and the reader does not wait for it."""
         if self._auditor is not None:
-            self._auditor.read(self._auditor.event(action, kind, agent=agent, entity=entity, patient=patient))
+            self._auditor.read(action, kind, agent=agent, entity=entity, patient=patient)
 
     def note_read(self, kind: str, *, agent: str, entity: str, patient: str | None) -> None:
         """Take the audit event of an operation that reads, e.g. ``fhir.everything``."""

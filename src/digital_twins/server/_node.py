@@ -16,6 +16,8 @@ import digital_twins
 from digital_twins._errors import DigitalTwinError, StorageError
 from digital_twins._logging import get_logger
 from digital_twins.server._datadir import DataFolder
+from digital_twins.server._encryption import open_keys, worker_encryption
+from digital_twins.server._erase import finish_erasures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -152,14 +154,17 @@ class Node:
         listening = _listen(settings.host, settings.http_port)
         self._stack.callback(listening.close)
         self.http_port = int(listening.getsockname()[1])
+        keys = await asyncio.to_thread(open_keys, settings)
         self._services = await asyncio.to_thread(
             open_services,
             folder.path,
             boot_id=self.boot_id,
             node=settings.ae_title,
             server=settings.database,
+            keys=keys,
         )
         self._stack.callback(self._services.close)
+        await asyncio.to_thread(finish_erasures, self._services)
         self._services.jobs.release_stale()
         self._start_package_index()
         await self._start_audit()
@@ -315,6 +320,7 @@ class Node:
             log_level=self.settings.log_level,
             routing=worker_routing(self.settings),
             results_to=self.settings.hl7_results_to,
+            encryption=worker_encryption(self.settings),
         )
         self._stack.push_async_callback(pool.close)
         return pool

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from digital_twins.fhir._package_search import Extra
     from digital_twins.fhir.bulk._request import ExportRequest
-    from digital_twins.storage import Database
+    from digital_twins.storage import Database, SealedFiles
 
 _PAGE = 500
 _COLUMNS = "rid, type, id, updated, deleted, version, body"
@@ -56,6 +56,7 @@ def write_export(
     folder: Path,
     progress: Callable[[float, str], None],
     *,
+    files: SealedFiles | None = None,
     extra: Extra | None = None,
 ) -> dict[str, Any]:
     """Write the files and return ``{"at_us", "output", "deleted", "error"}`` for the manifest.
@@ -72,10 +73,12 @@ def write_export(
         Where the files go.
     progress
         Called with a fraction in 0..1 and a short text; what it raises ends the export.
+    files
+        Opens the files; by default they are in clear.
     extra
         Search parameters of packages.
     """
-    work = _Export(database, request, NdjsonFiles(folder), progress)
+    work = _Export(database, request, NdjsonFiles(folder, files=files), progress)
     work.extra = extra
     try:
         return work.run()
