@@ -1,4 +1,7 @@
-"""CPU of the FHIR store and its routes: audited, validated, indexed; no authorisation.
+"""CPU of the FHIR store and its doors: authorised, audited, validated, indexed.
+
+The ``asgi`` figures are requests through everything that stands before the store in the node: Host check and
+security headers, the gate with a bearer token (checked once every five seconds, as in the node), routes.
 
 Ratios are to FHIRStarter (PyPI) for read and create, to the in-memory router of Medplum (npm) for ingest and
 search, and to fhir.resources for validation, each measured in the same run where `make peers` has put it.
@@ -23,13 +26,20 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from starlette.applications import Starlette
 
-from digital_twins.audit import OUTBOX_MIGRATIONS
-from digital_twins.fhir import MIGRATIONS, FhirStore, fhir_routes, structural_issues
+from digital_twins import auth
+from digital_twins.audit import OUTBOX_MIGRATIONS, Auditor
+from digital_twins.fhir import MIGRATIONS, FhirFirst, FhirStore, fhir_routes, structural_issues
 from digital_twins.fhir.validation import ResourceValidation, Validator
+from digital_twins.server._acting import agent_name
+from digital_twins.server._gate import Gate
+from digital_twins.server._metrics import Metrics
+from digital_twins.server._security import Guard
 from digital_twins.storage import Database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from starlette.types import ASGIApp
 
 HERE = Path(__file__).parent
 MEMORY = Path("/dev/shm")
@@ -43,6 +53,7 @@ _COPIED = {
     "fhir_string": ("param", "norm", "rid", "exact"),
     "fhir_quantity": ("param", "low", "high", "rid", "system", "code", "unit"),
 }
+_SCOPES = "system/*.cruds"
 _SHARED = Path(os.environ.get("TWIN_SHARED", Path(__file__).parents[2] / "shared"))
 
 Figure = tuple[str, float, str, float | None]
@@ -107,11 +118,14 @@ def _cpu_us(work: Callable[[int], object], rounds: int = ROUNDS) -> float:
     return (time.process_time() - start) / rounds * 1e6
 
 
-async def _call(app: Starlette, method: str, path: str, query: str = "", body: bytes = b"") -> int:
+async def _call(app: ASGIApp, token: bytes, request: tuple[str, str, str, bytes]) -> int:
+    method, path, query, body = request
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http",
         "path": path, "raw_path": path.encode(), "query_string": query.encode(), "root_path": "",
-        "headers": [(b"host", b"127.0.0.1"), (b"content-type", b"application/fhir+json")],
+        "headers": [
+            (b"host", b"127.0.0.1"), (b"content-type", b"application/fhir+json"), (b"authorization", token)
+        ],
         "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
     }  # fmt: skip
     status = 0
@@ -127,19 +141,34 @@ async def _call(app: Starlette, method: str, path: str, query: str = "", body: b
     return status
 
 
+def _doors(store: FhirStore, validation: ResourceValidation, folder: Path) -> tuple[ASGIApp, bytes]:
+    """Return the store behind the doors of the node, and the header of a client that may do everything."""
+    database = store.database
+    authority = auth.open_authority(
+        database, Auditor("bench", b"0" * 32), folder, base_url="http://127.0.0.1"
+    )
+    grant = authority.grants.new("bench", "", _SCOPES, None, {})
+    database.write(lambda cursor: authority.grants.create(cursor, grant))
+    routes = fhir_routes(store, validation=validation, agent=lambda _: agent_name("anonymous"))
+    app = Guard(Gate(FhirFirst(Starlette(routes=routes), routes), authority), metrics=Metrics())
+    return app, b"Bearer " + authority.tokens.access_token(grant).encode()
+
+
 async def _http_cpu_us(
-    app: Starlette, requests: list[tuple[str, str, str, bytes]], at_once: int = 16
+    app: ASGIApp, token: bytes, requests: list[tuple[str, str, str, bytes]], at_once: int = 16
 ) -> float:
     """CPU a request with 16 in flight, so that writes share commits as they do under load."""
     waiting = iter(requests)
 
     async def worker() -> None:
         for request in waiting:
-            status = await _call(app, *request)
+            status = await _call(app, token, request)
             if status >= 300:
                 sys.exit(f"benchmark request failed with {status}")
 
-    await _call(app, *requests[0])
+    if await _call(app, b"", requests[0]) != 401:
+        sys.exit("a benchmark request without a token was let in")
+    await _call(app, token, requests[0])
     start = time.process_time()
     await asyncio.gather(*(worker() for _ in range(at_once)))
     return (time.process_time() - start) / len(requests) * 1e6
@@ -298,9 +327,8 @@ def _fsync_us(folder: Path) -> float:
 
 
 def _http_figures(
-    store: FhirStore, validation: ResourceValidation, starter: dict[str, float], medplum: dict[str, float]
+    doors: tuple[ASGIApp, bytes], starter: dict[str, float], medplum: dict[str, float]
 ) -> Iterator[Figure]:
-    app = Starlette(routes=fhir_routes(store, validation=validation))
     body = orjson.dumps(_observation(1, 1))
     code = "code=http%3A%2F%2Floinc.org%7Ccode-3"
     plans = {
@@ -311,7 +339,7 @@ def _http_figures(
         ],
     }
     for name, requests in plans.items():
-        figure = asyncio.run(_http_cpu_us(app, requests))
+        figure = asyncio.run(_http_cpu_us(*doors, requests))
         peer = (medplum if name == "search" else starter).get(name)
         yield f"asgi.{name}", figure, "us", figure / peer if peer else None
 
@@ -344,11 +372,11 @@ def _small_figures(
     path: Path, validation: ResourceValidation, starter: dict[str, float], medplum: dict[str, float]
 ) -> Iterator[Figure]:
     """Each interaction by itself, on a store of 5,200 resources."""
-    with Database(path, migrations=(*OUTBOX_MIGRATIONS, *MIGRATIONS)) as database:
+    with Database(path, migrations=(*OUTBOX_MIGRATIONS, *MIGRATIONS, *auth.MIGRATIONS)) as database:
         store = FhirStore(database, pseudonym=lambda _: "0" * 64, validate=validation.check)
         for number in range(PATIENTS):
             store.transaction(_bundle(number))
-        yield from _http_figures(store, validation, starter, medplum)
+        yield from _http_figures(_doors(store, validation, path.parent), starter, medplum)
         yield from _store_figures(store)
         yield from _validation_figures()
         store.close()

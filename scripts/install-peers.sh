@@ -14,6 +14,7 @@ fhir_resources=fhir.resources==8.3.0 # the other validator, for the benchmark
 dicognito=dicognito==0.19.0 # another de-identifier, for the benchmark
 jax=jax==0.10.2 # the second implementation of the solver
 tink=tink==1.16.1 # Google's AEAD, to open our encrypted files
+sqlcipher3=sqlcipher3==0.6.4 # the page format of our encrypted databases, by its inventors
 moto=moto==5.2.5 # simulates AWS KMS
 boto3=boto3==1.44.8
 keyring=keyring==25.7.0
@@ -78,7 +79,7 @@ install_python() {
   [ -x "$bin/pip" ] || fail "$bin/pip is missing: run make test first"
   # torch first and by itself: a plain pip call takes a CPU build where the index offers one.
   for package in "$torch" "$monai" "$dcmqi" "$jax" "$fhir_resources" "$dicom3tools" \
-    "$dicognito" "$tink" "$boto3" "$moto" "$keyring" "$psycopg" "$psycopg_binary" "$fhirpy" "$fhirclient" \
+    "$dicognito" "$tink" "$sqlcipher3" "$boto3" "$moto" "$keyring" "$psycopg" "$psycopg_binary" "$fhirpy" "$fhirclient" \
     "$pdfua" "$rnc2rng" "$kubernetes_validate" "$bandit"; do
     if has_python "$package"; then say "$package is there"; continue; fi
     say "installing $package"

@@ -30,6 +30,7 @@ _ALWAYS = {
 }
 _IN_FULL = {
     "test_fhir_store": "",
+    "test_fhir_packages": "us_core",
     "test_server_parts": "",
     "test_server_versions": "",
     "test_twin_life": "kill|process|crash",

@@ -12,7 +12,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from digital_twins.audit import OUTBOX_MIGRATIONS
-from digital_twins.fhir import MIGRATIONS, FhirStore, fhir_routes
+from digital_twins.fhir import MIGRATIONS, FhirStore, PackageParameters, fhir_routes
 from digital_twins.storage import Database
 
 if TYPE_CHECKING:
@@ -25,9 +25,10 @@ PSEUDONYM = "ab" * 32
 
 @contextmanager
 def open_store(folder: Path, **options: Any) -> Iterator[FhirStore]:
-    """A store on a database of its own."""
+    """A store on a database of its own; the search parameters of the packages in ``packages`` are served."""
     with Database(folder / "node.db", migrations=(*OUTBOX_MIGRATIONS, *MIGRATIONS)) as database:
-        store = FhirStore(database, pseudonym=lambda _: PSEUDONYM, **options)
+        parameters = PackageParameters(folder / "packages", database)
+        store = FhirStore(database, pseudonym=lambda _: PSEUDONYM, parameters=parameters, **options)
         yield store
         store.close()
 

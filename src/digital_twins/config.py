@@ -168,6 +168,21 @@ class Settings(BaseSettings):
     twins and the rows of the audit trail; empty: SQLite files in `data_dir`. Needs the extra `postgres`. A
     password stands in `~/.pgpass`, or in a file that `TWIN_DATABASE_PASSWORD_FILE` names, never here."""
 
+    encryption_at_rest: bool = False
+    """Encrypt what the node keeps: every blob under a key of its patient, and the SQLite database with its
+    log. Needs `encryption_keys`. An existing data folder is encrypted once by `twin keys encrypt`."""
+
+    encryption_keys: str = ""
+    """Who keeps the key that wraps all keys: `local:FILE` (mode 0600, outside of `data_dir`, for this node
+    alone), `keyring:ACCOUNT`, `aws_kms:KEY` or `vault:ADDRESS/KEY`."""
+
+    encryption_vault_token_file: Path | None = None
+    """File of mode 0600 with the token for `vault:`."""
+
+    record_retention_years: float = Field(default=10.0, ge=0, le=200)
+    """Years for which a patient's records must be kept after the last of them; `twin keys erase` refuses
+    before. 0: no such duty."""
+
     host: str = "127.0.0.1"
     """Address on which the DICOM and HTTP ports listen. Another one than this machine's own (127.0.0.1, ::1,
     localhost) needs `authentication` and TLS."""
@@ -401,6 +416,25 @@ class Settings(BaseSettings):
                 "The node would have no DICOM port.",
                 "dicom_plain_port is false and dicom_tls_port is not set.",
                 "Set dicom_tls_port.",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_encryption(self) -> Settings:
+        if not self.encryption_at_rest:
+            return self
+        kind, _, place = self.encryption_keys.partition(":")
+        if not place:
+            raise InputError(
+                "The data folder cannot be encrypted.",
+                "encryption_at_rest is on, and encryption_keys names no keeper of the key.",
+                "Set e.g. encryption_keys = 'local:/etc/digital-twins/keys.json'.",
+            )
+        if kind == "local" and Path(place).resolve().is_relative_to(self.data_dir.resolve()):
+            raise InputError(
+                "The data folder cannot be encrypted like that.",
+                "The key file would lie in data_dir: whoever takes the folder would have its key.",
+                "Name a file elsewhere, on another disk and in another backup.",
             )
         return self
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import secrets
@@ -24,6 +25,8 @@ from digital_twins.crypto import (
     encrypt_file,
     encrypt_stream,
 )
+from digital_twins.storage import BlobStore, Database, KeyRegister, Migration
+from digital_twins.storage._sealed import HEADER_BYTES, BlobKeys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.peers
 SEGMENT = 1 << 20
+_TABLE = Migration("peers.0001", "CREATE TABLE t (a TEXT)")
 SIZES = (0, 1, SEGMENT - 57, SEGMENT - 56, SEGMENT - 55, 3 * SEGMENT + 5)
 
 
@@ -91,6 +95,31 @@ def test_tink_opens_a_file_behind_its_two_lines(tmp_path: Path):
     content = (tmp_path / "locked").read_bytes().split(b"\n", 2)[2]
     with tink_primitive(provider.data_key).new_decrypting_stream(io.BytesIO(content), b"twin-17") as stream:
         assert stream.read() == plain.read_bytes()
+
+
+def test_tink_opens_a_blob_of_the_store_behind_its_header(tmp_path: Path):
+    data = secrets.token_bytes(SEGMENT + 100)
+    with contextlib.closing(
+        KeyRegister(tmp_path / "keys.sqlite", LocalKeyFile(tmp_path / "root.json"))
+    ) as keys:
+        blobs = BlobStore(tmp_path / "blobs", keys=keys)
+        digest = blobs.put(data, owner="P1")
+        content = blobs.path(digest).read_bytes()
+        key = BlobKeys(keys).data_key(content[:HEADER_BYTES], digest)
+    stream = io.BytesIO(content[HEADER_BYTES:])
+    with tink_primitive(key).new_decrypting_stream(stream, b"digital-twins blob") as opened:
+        assert opened.read() == data
+
+
+def test_sqlcipher_opens_an_encrypted_database(tmp_path: Path):
+    """A second implementation of the page format, where its wheel is at hand."""
+    sqlcipher = pytest.importorskip("sqlcipher3", reason="run: make peers")
+    key = secrets.token_bytes(32)
+    with contextlib.closing(Database(tmp_path / "a.sqlite", migrations=[_TABLE], key=key)) as database:
+        database.write(lambda cursor: cursor.execute("INSERT INTO t VALUES ('planted')"))
+    with contextlib.closing(sqlcipher.connect(str(tmp_path / "a.sqlite"))) as connection:
+        connection.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
+        assert connection.execute("SELECT a FROM t").fetchall() == [("planted",)]
 
 
 @pytest.fixture

@@ -96,6 +96,15 @@ def coloured(picture: Any) -> int:
     return int((view[..., 0] - view[..., 2] > 10).sum())
 
 
+def coloured_more_than(page: Any, count: int) -> bool:
+    """Wait until the viewer, which has to fetch and decode first, has drawn in colour."""
+    for _ in range(60):
+        if coloured(settled(page)) > count:
+            return True
+        page.wait_for_timeout(1_000)
+    return False
+
+
 def test_ct_and_segmentation(viewer: tuple[DicomStore, str]) -> None:
     with browser() as chromium, chromium.page() as page:
         plain = open_study(page, viewer[1], "1.2.826.1", "CT")
@@ -104,8 +113,7 @@ def test_ct_and_segmentation(viewer: tuple[DicomStore, str]) -> None:
         assert 100 < plain[300, 600].max() < 200, "the box is dim"
         assert coloured(plain) < 100
         page.get_by_text("Lesion").first.dblclick()
-        page.wait_for_timeout(8_000)
-        assert coloured(settled(page)) > 1_000, "the segmentation is drawn"
+        assert coloured_more_than(page, 1_000), "the segmentation is drawn"
         assert not [text for text in chromium.complaints if "Failed to load resource" in text]
 
 
@@ -122,17 +130,21 @@ def test_structured_report(viewer: tuple[DicomStore, str], full: bool) -> None:
     store, base = viewer
     series = sample_series()
     store.ingest_many(file_bytes(ds) for ds in series)
-    made = documents(sample_report(), series)
-    for document in made.dicom:
+    seg = seg_from_masks([sample_report().twin.lesion], series, series_description="Lesion", series_number=50)
+    made = documents(sample_report(), series, segmentation=seg)
+    for document in (seg, *made.dicom):
         store.ingest(file_bytes(document))
     answers: list[tuple[str, int]] = []
     with browser() as chromium, chromium.page() as page:
         page.on("response", lambda answer: answers.append((answer.url, answer.status)))
         open_study(page, base, str(series[0].StudyInstanceUID), "SR")
-        # Our report has no coordinates in the image, so the viewer lists it and has nothing to draw.
         page.get_by_text("SR", exact=True).first.dblclick()
+        # The viewer shows the numbers beside the measured outline, in the drawing itself and as SVG text.
+        for text in ("Volume: 12.50 cm3", "Area: 96.53 mm2"):
+            page.get_by_text(text).first.wait_for(timeout=120_000)
         settled(page)
         assert page.get_by_text("Digital twin analysis").count() > 0
+        assert page.get_by_text("Something went wrong").count() == 0
         assert not [text for text in chromium.complaints if "Error" in text]
     report = f"series/{made.dicom[2].SeriesInstanceUID}"
     assert any(report in url and status == 200 for url, status in answers)
@@ -151,5 +163,4 @@ def test_structure_set(viewer: tuple[DicomStore, str], shared_data: Path, full: 
     with browser() as chromium, chromium.page() as page:
         plain = open_study(page, base, study, "RTSTRUCT")
         page.get_by_text("RTSTRUCT", exact=True).first.dblclick()
-        page.wait_for_timeout(8_000)
-        assert coloured(settled(page)) > coloured(plain) + 200
+        assert coloured_more_than(page, coloured(plain) + 200)

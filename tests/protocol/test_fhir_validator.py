@@ -49,7 +49,9 @@ def test_plain_official_cases(shared_data: Path) -> None:
             found = True  # no JSON
         if found != (case["expected"]["base"]["errors"] > 0):
             wrong.add(case["name"])
+    print(f"plain cases: {len(plain) - len(wrong)} of {len(plain)} agree")  # noqa: T201  (what the test reports)
     assert len(plain) == 59
+    assert len(plain) - len(wrong) >= 0.92 * len(plain)
     assert wrong == set(MISSED)
 
 

@@ -176,6 +176,9 @@ def test_mutants_of_us_core_are_refused_at_the_right_place(shared_data: Path, fu
     share = -(-(len(made) if full else IN_DEFAULT_RUN) // len(BREAKS))
     chosen = [m for found in by_rule.values() for m in generator.sample(found, min(share, len(found)))]
     assert len(chosen) >= min(len(made), IN_DEFAULT_RUN - 5)
+    counts = {rule: sum(m.rule == rule for m in chosen) for rule in BREAKS}
+    print(f"mutants: {len(made)} made, {len(chosen)} run, by rule {counts}")  # noqa: T201  (what the test reports)
+    assert not full or len(chosen) >= AT_LEAST
     for mutant in chosen:
         errors = [i for i in validator.validate(mutant.document) if i.severity == "error"]
         places = {issue.location for issue in errors}

@@ -87,5 +87,7 @@ def test_official_suite(suite: dict[str, bytes]) -> None:
         count += 1
         if not passes(case, focus):
             failed.add(case.get("name"))
+    print(f"FHIRPath R4 suite: {count - len(failed)} of {count}")  # noqa: T201  (what the test reports)
     assert count == 935
+    assert count - len(failed) >= 900
     assert failed == set(KNOWN)

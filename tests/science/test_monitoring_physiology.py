@@ -18,6 +18,7 @@ from digital_twins.monitoring import (
     load_profiles,
     outlook,
 )
+from digital_twins.monitoring._live_twin import linearised_step, linearised_view
 from digital_twins.monitoring._physiology import _saturation, advance, derivative, observe, resting_state
 
 BODY = Body()
@@ -87,6 +88,25 @@ def test_steps_agree_with_a_stiff_solver() -> None:
     )
     ours = advance(start[:, None], BODY, Inputs(fluid_ml_per_min=-40.0), dt_s=600.0)[:, 0]
     assert ours == pytest.approx(peer.y[:, -1], rel=2e-3, abs=5e-3)
+
+
+def test_compiled_step_is_the_law_of_the_arrays() -> None:
+    rng = np.random.default_rng(11)
+    count = 40
+    body = Body(
+        weight_kg=rng.uniform(45, 120, count),
+        heart_rate_per_min=rng.uniform(55, 95, count),
+        haemoglobin_g_dl=rng.uniform(7, 16, count),
+    )
+    inputs = Inputs(rng.uniform(0.21, 1.0, count), rng.normal(0, 30, count), rng.uniform(0.8, 1.6, count))
+    spread = np.array([15, 15, 4, 400, 15, 6, 5, 1, 0.4, 1.0, 0.3, 0.8, 0.2])[:, None]
+    states = resting_state(body, count) + spread * rng.standard_normal((13, count))
+    arrays = advance(states, body, inputs, dt_s=3.0)
+    moved, _ = linearised_step(states, body, inputs, dt_s=np.full(count, 3.0))
+    assert np.isfinite(arrays).all()
+    assert moved == pytest.approx(arrays, rel=1e-9, abs=1e-9)
+    seen, _ = linearised_view(moved, body)
+    assert seen == pytest.approx(observe(arrays, body), rel=1e-9, abs=1e-9)
 
 
 def test_baroreflex_defends_the_pressure() -> None:

@@ -64,7 +64,6 @@ def test_quick_start_1_and_2(
 def test_dicom_fhir_integration(
     seeds: Path, tmp_path: Path, run_block: Callable[[str, dict[str, Any], Path], str]
 ) -> None:
-    """To the letter up to the recommendations, which the last statement asks for and which do not exist."""
     with hospital_with(tmp_path / "node", "MRN-123456", date(2025, 9, 1)) as node:
         source = block(seeds, "001", "DICOM/FHIR Integration").with_substitutions(
             {
@@ -73,14 +72,18 @@ def test_dicom_fhir_integration(
                 "/secure/credentials.json": credentials_in(tmp_path),
             }
         )
-        connect_to_twin, last, _ = source.partition("# Generate treatment recommendations")
-        assert last
         namespace: dict[str, Any] = {}
-        run_block(connect_to_twin, namespace, tmp_path)
+        run_block(source, namespace, tmp_path)
     assert namespace["studies"]
     twin = namespace["patient_dt"]
     assert twin.stage == "IIIA"
     assert twin.twin.baseline_volume_cm3 == pytest.approx(sample_patient("lung").lesion.volume_cm3, rel=0.1)
+    found = namespace["recommendations"]
+    assert {each.option for each in found} == {"surgery", "chemoradiation", "immunotherapy"}
+    assert [each.rank for each in found] == [1, 2, 3]
+    assert all(each.score.low <= each.score.high for each in found)
+    assert sum(each.probability_best for each in found) == pytest.approx(1.0)
+    assert "Nafees" in found.target
 
 
 def test_tumortwin_integration(

@@ -15,6 +15,7 @@ import textwrap
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import apsw
@@ -28,6 +29,7 @@ from digital_twins.audit import (
     Auditor,
     AuditTrail,
     load_pseudonym_key,
+    plain_row,
     pseudonym,
     stage,
     verify_trail,
@@ -84,6 +86,25 @@ def test_canonical_json_is_the_same_for_what_the_fast_writer_refuses():
     assert '"detail":{"a":"\\u0001\u2028é","b":1,"n":1208925819614629174706176}' in event.to_json()
     small = AuditEvent("C", "test", "success", "agent", detail={"b": 1, "a": "\x01\u2028é"})
     assert '"detail":{"a":"\\u0001\u2028é","b":1}' in small.to_json()
+
+
+@given(
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
+    st.none() | st.text(st.characters(exclude_categories=["Cs"])),
+    st.booleans(),
+    st.integers(0, 4_000_000_000_000_000),
+)
+def test_the_quick_form_of_a_plain_event_is_the_canonical_one(agent, entity, named, at_us):
+    patient = "0a" * 32 if named else None
+    name, body = plain_row("R", "fhir.read", agent, entity=entity, patient=patient, at_us=at_us)
+    at = (datetime(1970, 1, 1) + timedelta(microseconds=at_us)).isoformat(timespec="microseconds")  # noqa: DTZ001
+    event = AuditEvent("R", "fhir.read", "success", agent, entity, patient, event_id=name, at_utc=f"{at}Z")
+    assert body == event.to_json()
+
+
+def test_the_quick_form_takes_no_patient_in_clear():
+    with pytest.raises(InputError, match="pseudonym"):
+        plain_row("R", "fhir.read", "a", entity=None, patient="Ada", at_us=0)
 
 
 def test_canonical_json_is_sorted_and_without_spaces():

@@ -53,6 +53,25 @@ def test_sr_holds_measured_volume_with_its_segment(everything, lesion_seg):
     assert groups[0].tracking_uid == sample_report().tracking_uid
 
 
+def test_sr_draws_the_measured_lesion_on_its_largest_image(everything):
+    sr = hd.sr.Comprehensive3DSR.from_dataset(_again(everything.sr))
+    (group,) = sr.content.get_planar_roi_measurement_groups()
+    assert group.tracking_uid == sample_report().tracking_uid
+    outline = group.roi.value
+    x, y = outline.T
+    pixels = 0.5 * abs(float(x[:-1] @ y[1:] - x[1:] @ y[:-1]))
+    assert pixels == sample_report().twin.lesion.array.sum(axis=(1, 2)).max()
+    assert set(_names(group)) == {"42798000"}
+    inferred = [
+        item
+        for each in sr.content.get_image_measurement_groups()
+        for number in each.get_measurements()
+        for item in number.referenced_coordinates
+    ]
+    images = {item.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID for item in inferred}
+    assert len(inferred) == len(images) == 3
+
+
 def test_sr_holds_estimates_and_predictions_apart_with_intervals(everything):
     report = sample_report()
     sr = hd.sr.Comprehensive3DSR.from_dataset(_again(everything.sr))

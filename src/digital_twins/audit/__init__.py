@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from digital_twins.audit._anchors import checkpoints_of_syslog as checkpoints_of_syslog
     from digital_twins.audit._auditor import Auditor as Auditor
     from digital_twins.audit._dicom_message import dicom_message as dicom_message
-    from digital_twins.audit._event import AuditEvent as AuditEvent
+    from digital_twins.audit._event import AuditEvent as AuditEvent, plain_row as plain_row
     from digital_twins.audit._exchange import export_messages as export_messages
     from digital_twins.audit._fhir_event import fhir_audit_event as fhir_audit_event
     from digital_twins.audit._forwarder import SyslogForwarder as SyslogForwarder
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         OUTBOX_MIGRATIONS as OUTBOX_MIGRATIONS,
         stage as stage,
         stage_all as stage_all,
+        stage_rows as stage_rows,
     )
     from digital_twins.audit._period import period_bounds as period_bounds
     from digital_twins.audit._problem import Problem as Problem
@@ -62,9 +63,9 @@ _WHERE = {
     **dict.fromkeys(("SyslogConnection", "SyslogTarget", "event_message"), "digital_twins.audit._syslog"),
     **dict.fromkeys(("Timestamp", "check_timestamps", "timestamp_trail"), "digital_twins.audit._timestamp"),
     "Auditor": "digital_twins.audit._auditor",
-    "AuditEvent": "digital_twins.audit._event",
+    **dict.fromkeys(("AuditEvent", "plain_row"), "digital_twins.audit._event"),
     **dict.fromkeys(("verify_consistency", "verify_inclusion"), "digital_twins.audit._merkle"),
-    **dict.fromkeys(("OUTBOX_MIGRATIONS", "stage", "stage_all"), "digital_twins.audit._outbox"),
+    **dict.fromkeys(("OUTBOX_MIGRATIONS", "stage", "stage_all", "stage_rows"), "digital_twins.audit._outbox"),
     "Problem": "digital_twins.audit._problem",
     "period_bounds": "digital_twins.audit._period",
     **dict.fromkeys(("InclusionProof", "prove_consistency", "prove_event"), "digital_twins.audit._prove"),

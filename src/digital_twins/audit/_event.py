@@ -8,6 +8,7 @@ import re
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 import orjson
@@ -102,6 +103,58 @@ class AuditEvent:
     def from_json(cls, text: str) -> AuditEvent:
         """Return the event of a canonical form."""
         return cls(**json.loads(text))
+
+
+def plain_row(
+    action: Literal["C", "R", "U", "D", "E"],
+    kind: str,
+    agent: str,
+    *,
+    entity: str | None,
+    patient: str | None,
+    at_us: int,
+) -> tuple[str, str]:
+    """Return id and canonical form of a new successful event without details, as `AuditEvent` gives them.
+
+    For events by the thousand: a fourth of the work. ``at_us`` is in microseconds since 1970 UTC.
+
+    Raises
+    ------
+    InputError
+        As for `AuditEvent`.
+    """
+    if patient is not None and not _PSEUDONYM.fullmatch(patient):
+        raise _refused("its patient is not a pseudonym")
+    name = _new_id()
+    head, middle = _template(action, kind, agent)
+    entity_text = "null" if entity is None else _quoted(entity)
+    seconds, microseconds = divmod(at_us, 1_000_000)
+    patient_text = "null" if patient is None else f'"{patient}"'
+    return name, (
+        f'{head}{_second(seconds)}.{microseconds:06d}Z","detail":{{}},"entity":{entity_text},'
+        f'"event_id":"{name}{middle}{patient_text}}}'
+    )
+
+
+@lru_cache(maxsize=1024)
+def _template(action: Literal["C", "R", "U", "D", "E"], kind: str, agent: str) -> tuple[str, str]:
+    """Return what stands before the time and between id and patient in the canonical form."""
+    text = AuditEvent(action, kind, "success", agent, event_id="", at_utc="").to_json()
+    head, _, rest = text.partition('"at_utc":"')
+    _, _, end = rest.partition('"event_id":"')
+    return f'{head}"at_utc":"', end.removesuffix("null}")
+
+
+@lru_cache(maxsize=16)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _quoted(text: str) -> str:
+    try:
+        return orjson.dumps(text).decode()
+    except TypeError:  # half of a surrogate pair
+        return json.dumps(text, ensure_ascii=False)
 
 
 def _refused(why: str) -> InputError:

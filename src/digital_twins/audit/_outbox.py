@@ -22,6 +22,7 @@ OUTBOX_MIGRATIONS = (
     ),
 )
 """The outbox table, for every database whose writes are audited."""
+_INSERT = "INSERT INTO audit_outbox(event_id, body) VALUES (?, ?)"
 
 
 def stage(cursor: apsw.Cursor, event: AuditEvent) -> None:
@@ -30,17 +31,17 @@ def stage(cursor: apsw.Cursor, event: AuditEvent) -> None:
     The event exists exactly if that write is committed: commits across two SQLite files are not atomic,
     one commit in one file is. `AuditTrail.drain` moves it on.
     """
-    cursor.execute(
-        "INSERT INTO audit_outbox(event_id, body) VALUES (?, ?)", (event.event_id, event.to_json())
-    )
+    cursor.execute(_INSERT, (event.event_id, event.to_json()))
 
 
 def stage_all(cursor: apsw.Cursor, events: Sequence[AuditEvent]) -> None:
     """Put several events into the outbox, in their order; see `stage`."""
-    cursor.executemany(
-        "INSERT INTO audit_outbox(event_id, body) VALUES (?, ?)",
-        [(event.event_id, event.to_json()) for event in events],
-    )
+    stage_rows(cursor, [(event.event_id, event.to_json()) for event in events])
+
+
+def stage_rows(cursor: apsw.Cursor, rows: Sequence[tuple[str, str]]) -> None:
+    """Put several events into the outbox by id and canonical form, as `plain_row` returns them."""
+    cursor.executemany(_INSERT, rows)
 
 
 def waiting(database: Database, limit: int) -> list[tuple[int, str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import secrets
 from pathlib import Path
@@ -23,7 +22,7 @@ def pseudonym(patient_id: str, key: bytes) -> str:
     The same patient has the same pseudonym on one node and another one on every other node. Whoever holds
     the key can test a guessed identifier, so the key is as secret as the identifiers.
     """
-    return hmac.new(key, patient_id.encode(), hashlib.sha256).hexdigest()
+    return hmac.digest(key, patient_id.encode(), "sha256").hex()
 
 
 def load_pseudonym_key(path: str | os.PathLike[str]) -> bytes:

@@ -52,6 +52,8 @@ class Principal:
         default_factory=dict, compare=False, repr=False
     )
 
+    free: dict[tuple[str, str], bool] = field(default_factory=dict, compare=False, repr=False)
+
     def scopes_for(self, kind: str, action: str) -> tuple[FhirScope, ...]:
         """Return the scopes that speak of an action (a letter of ``cruds``) on a resource type."""
         found = self.memo.get((kind, action))
@@ -62,7 +64,11 @@ class Principal:
 
     def free_for(self, kind: str, action: str) -> bool:
         """Whether the action is allowed on every resource of the type: no patient's bounds, no condition."""
-        return any(s.level != "patient" and s.condition is None for s in self.scopes_for(kind, action))
+        found = self.free.get((kind, action))
+        if found is None:
+            found = any(s.level != "patient" and s.condition is None for s in self.scopes_for(kind, action))
+            self.free[kind, action] = found
+        return found
 
 
 NOBODY = Principal("anonymous")

@@ -44,11 +44,20 @@ def open_tables(config_file: Path | None, data: Path | None) -> "Iterator[Author
     from digital_twins import audit, auth, storage
     from digital_twins.config import load_settings
     from digital_twins.governance import SIGNATURE_MIGRATIONS
+    from digital_twins.server import database_key, opened_keys
 
     settings = load_settings(config_file=config_file, data_dir=data)
     migrations = (*storage.MIGRATIONS, *audit.OUTBOX_MIGRATIONS, *auth.MIGRATIONS, *SIGNATURE_MIGRATIONS)
     file = settings.data_dir / "twin.sqlite"
-    with storage.Database(file, migrations=migrations, server=settings.database) as database:
+    with (
+        opened_keys(settings) as keys,
+        storage.Database(
+            file,
+            migrations=migrations,
+            server=settings.database,
+            key=database_key(keys, settings.database),
+        ) as database,
+    ):
         key = audit.load_pseudonym_key(settings.pseudonym_key_file)
         auditor = audit.Auditor(settings.ae_title, key)
         base = settings.public_url or f"http://{settings.host}:{settings.http_port}"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from digital_twins.config import Settings
 
 _LEAST_FREE_BYTES = 2**30
-_PACKAGES = ("numpy", "numba", "scipy", "pydicom", "highdicom", "apsw", "fastapi", "typst")
+_PACKAGES = ("numpy", "numba", "scipy", "pydicom", "highdicom", "apsw-sqlite3mc", "fastapi", "typst")
 
 
 @dataclass(frozen=True, slots=True)

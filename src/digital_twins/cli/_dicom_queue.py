@@ -76,6 +76,7 @@ def _queues(data: Path | None, config_file: Path | None) -> "Iterator[SendQueues
     from digital_twins.audit import OUTBOX_MIGRATIONS
     from digital_twins.config import load_settings
     from digital_twins.dicom import MIGRATIONS, SendQueues
+    from digital_twins.server import database_key, opened_keys
     from digital_twins.storage import Database
 
     settings = load_settings(config_file=config_file, data_dir=data)
@@ -86,7 +87,15 @@ def _queues(data: Path | None, config_file: Path | None) -> "Iterator[SendQueues
             f"No node has run on the data folder '{file.parent}'.",
             "Name the node's folder with --data or data_dir.",
         )
-    with Database(file, migrations=(*OUTBOX_MIGRATIONS, *MIGRATIONS), server=settings.database) as database:
+    with (
+        opened_keys(settings) as keys,
+        Database(
+            file,
+            migrations=(*OUTBOX_MIGRATIONS, *MIGRATIONS),
+            server=settings.database,
+            key=database_key(keys, settings.database),
+        ) as database,
+    ):
         yield SendQueues(database)
 
 

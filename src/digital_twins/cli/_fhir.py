@@ -5,12 +5,16 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from digital_twins._errors import InputError
 from digital_twins.cli._options import ConfigFile, DataDir, Json
+
+if TYPE_CHECKING:
+    from digital_twins.config import Settings
+    from digital_twins.fhir.validation import FhirPackage
 
 _Files = Annotated[
     list[Path],
@@ -164,19 +168,47 @@ def package_add(
     config_file: ConfigFile = None,
     as_json: Json = False,
 ) -> None:
-    """Add a FHIR package to the node: its profiles are then served and validated, without a restart."""
+    """Add a FHIR package to the node: its profiles and search parameters are then served, without a restart.
+
+    What is stored already is indexed for the new search parameters; a running node goes on serving.
+    """
     from dataclasses import asdict
 
     from digital_twins.cli import _output
     from digital_twins.config import load_settings
     from digital_twins.fhir.validation import PACKAGES_FOLDER, add_package
 
-    folder = load_settings(config_file=config_file, data_dir=data).data_dir / PACKAGES_FOLDER
-    added = add_package(file, folder)
+    settings = load_settings(config_file=config_file, data_dir=data)
+    added = add_package(file, settings.data_dir / PACKAGES_FOLDER)
+    indexed = _reindex(settings)
     if as_json:
-        _output.write_json(asdict(added))
+        _output.write_json({**asdict(added), "indexed": indexed})
     else:
-        _output.write_lines([f"{added.name} {added.version}: {added.profiles} profiles"])
+        _output.write_lines([_package_line(added), f"{indexed} stored resources indexed"])
+
+
+def _reindex(settings: "Settings") -> int:
+    """Index the resources that the node holds, if it holds any; return how many were read."""
+    from digital_twins.cli import _output
+    from digital_twins.fhir import MIGRATIONS, PackageParameters
+    from digital_twins.fhir.validation import PACKAGES_FOLDER
+    from digital_twins.storage import Database
+
+    file = settings.data_dir / "twin.sqlite"
+    if not settings.database and not file.exists():
+        return 0
+    with (
+        Database(file, migrations=MIGRATIONS, server=settings.database) as database,
+        _output.steps() as steps,
+        steps("index the stored resources") as step,
+    ):
+        parameters = PackageParameters(settings.data_dir / PACKAGES_FOLDER, database)
+        return parameters.reindex(lambda done, total: step(done / total, f"{done} of {total}"))
+
+
+def _package_line(package: "FhirPackage") -> str:
+    counts = f"{package.profiles} profiles, {package.search_parameters} search parameters"
+    return f"{package.name} {package.version}: {counts}"
 
 
 def package_list(*, data: DataDir = None, config_file: ConfigFile = None, as_json: Json = False) -> None:
@@ -191,7 +223,7 @@ def package_list(*, data: DataDir = None, config_file: ConfigFile = None, as_jso
     if as_json:
         _output.write_json([asdict(each) for each in found])
     else:
-        _output.write_lines(f"{each.name} {each.version}: {each.profiles} profiles" for each in found)
+        _output.write_lines(map(_package_line, found))
 
 
 def _cell(value: Any) -> Any:

@@ -25,6 +25,7 @@ from digital_twins.cli import (
     _fhir,
     _growth,
     _hl7,
+    _keys,
     _monitor,
     _report,
     _sample,
@@ -53,7 +54,7 @@ def build_app() -> typer.Typer:
     )
     rooms = (
         *(_demo, _serve, _doctor, _config, _sample, _build, _simulate, _cite),
-        *(_growth, _dicom, _fhir, _hl7, _deid, _monitor, _audit, _auth, _certs, _report),
+        *(_growth, _dicom, _fhir, _hl7, _deid, _monitor, _audit, _auth, _certs, _keys, _report),
     )
     for room in rooms:
         room.register(app)

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
         EndpointStatus as EndpointStatus,
         ImagingStudy as ImagingStudy,
     )
+    from digital_twins.clinical_integration._decisions import (
+        ClinicalDecisionSupport as ClinicalDecisionSupport,
+        Recommendation as Recommendation,
+        Recommendations as Recommendations,
+    )
     from digital_twins.clinical_integration._factory import (
         ClinicalDigitalTwinFactory as ClinicalDigitalTwinFactory,
     )
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
 _ROOM = "digital_twins.clinical_integration"
 _WHERE = {
     "ClinicalConnector": f"{_ROOM}._connector",
+    **dict.fromkeys(("ClinicalDecisionSupport", "Recommendation", "Recommendations"), f"{_ROOM}._decisions"),
     "ClinicalDigitalTwinFactory": f"{_ROOM}._factory",
     "ClinicalTwin": f"{_ROOM}._twin",
     "Course": f"{_ROOM}._visits",

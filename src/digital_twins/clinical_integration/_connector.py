@@ -249,7 +249,7 @@ class ClinicalConnector:
             record = record.without("lab")
         studies = self.query_imaging(patient_id) if imaging_studies is None else imaging_studies
         images, segs = split_images(i for study in studies for i in self.download_study(study.id))
-        return build_clinical_twin(record, images, segs, seed=seed)
+        return replace(build_clinical_twin(record, images, segs, seed=seed), connector=self)
 
 
 def _token(auth_method: str, credentials_path: str | Path | None) -> str | None:

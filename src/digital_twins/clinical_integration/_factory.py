@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from digital_twins._errors import NotFoundError
@@ -60,9 +61,9 @@ class ClinicalDigitalTwinFactory:
         if not include_genomics:
             record = record.without("biomarker", "variant")
         if not include_imaging:
-            return ClinicalTwin(record=record)
+            return ClinicalTwin(record=record, connector=self._connector)
         images, segs = self._images_and_segs(record.patient_id)
-        return build_clinical_twin(record, images, segs, seed=seed)
+        return replace(build_clinical_twin(record, images, segs, seed=seed), connector=self._connector)
 
     def _images_and_segs(self, patient_id: str) -> tuple[list[Dataset], list[Dataset]]:
         studies = self._connector.query_imaging(patient_id=patient_id)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from digital_twins._errors import NotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from pydicom import Dataset
+
+    from digital_twins.clinical_integration._connector import ClinicalConnector
+    from digital_twins.clinical_integration._decisions import Recommendations
     from digital_twins.clinical_integration._visits import Course
     from digital_twins.patient_modeling import PatientTwin
     from digital_twins.records import Conflict, PatientRecord
@@ -29,12 +33,15 @@ class ClinicalTwin:
         The baseline image and the lesion outlines that the tumour twin was made from.
     notes
         What the build left aside and why.
+    connector
+        What the twin was made by; None where it was made from resources and images at hand.
     """
 
     record: PatientRecord
     tumor: PatientTwin | None = None
     course: Course | None = None
     notes: tuple[str, ...] = ()
+    connector: ClinicalConnector | None = field(default=None, repr=False, compare=False)
 
     @property
     def diagnosis(self) -> str | None:
@@ -71,11 +78,7 @@ class ClinicalTwin:
             The clinical twin was made without imaging.
         """
         if self.tumor is None:
-            raise NotFoundError(
-                what="This clinical twin has no tumour model.",
-                why="It was created without imaging.",
-                fix="Create it with include_imaging=True.",
-            )
+            raise _without_imaging()
         return self.tumor
 
     @property
@@ -87,3 +90,67 @@ class ClinicalTwin:
     def proliferation_rate(self) -> float:
         """Net proliferation rate of the tumour, per day."""
         return self.twin.proliferation_rate
+
+    @property
+    def patient_id(self) -> str:
+        """Medical record number."""
+        return self.record.patient_id
+
+    @property
+    def twin_id(self) -> str:
+        """Identifier of the tumour twin."""
+        return self.twin.twin_id
+
+    @property
+    def version(self) -> int:
+        """Version of the tumour twin."""
+        return self.twin.version
+
+    @property
+    def proliferation_rate_interval(self) -> tuple[float, float]:
+        """95 % interval of the net proliferation rate, per day."""
+        return self.twin.proliferation_rate_interval
+
+    @property
+    def images(self) -> tuple[Dataset, ...]:
+        """The DICOM instances of the baseline image.
+
+        Raises
+        ------
+        NotFoundError
+            The clinical twin was made without imaging.
+        """
+        if self.course is None:
+            raise _without_imaging()
+        return self.course.image_datasets
+
+    def generate_recommendations(
+        self,
+        treatment_options: Sequence[str | Mapping[str, Any] | Sequence[Mapping[str, Any]]],
+        optimization_target: str = "overall_survival",
+        patient_preferences: Mapping[str, str] | None = None,
+        *,
+        horizon_days: float = 180.0,
+        seed: int = 0,
+    ) -> Recommendations:
+        """Simulate treatment options and put them in order.
+
+        See `ClinicalDecisionSupport.generate_recommendations`.
+        """
+        from digital_twins.clinical_integration._decisions import ClinicalDecisionSupport
+
+        return ClinicalDecisionSupport(self).generate_recommendations(
+            treatment_options,
+            optimization_target,
+            patient_preferences,
+            horizon_days=horizon_days,
+            seed=seed,
+        )
+
+
+def _without_imaging() -> NotFoundError:
+    return NotFoundError(
+        what="This clinical twin has no tumour model.",
+        why="It was created without imaging.",
+        fix="Create it with include_imaging=True.",
+    )

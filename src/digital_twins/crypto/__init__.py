@@ -18,10 +18,16 @@ if TYPE_CHECKING:
     from digital_twins.crypto._keys import SigningKey as SigningKey, VerifierKey as VerifierKey
     from digital_twins.crypto._local_keys import LocalKeyFile as LocalKeyFile, OsKeyring as OsKeyring
     from digital_twins.crypto._note import open_note as open_note, sign_note as sign_note
+    from digital_twins.crypto._provider_named import open_provider as open_provider
     from digital_twins.crypto._providers import (
         KeyProvider as KeyProvider,
         KeyServiceError as KeyServiceError,
         WrappedKey as WrappedKey,
+        canonical_context as canonical_context,
+    )
+    from digital_twins.crypto._random_access import (
+        SealedReader as SealedReader,
+        StreamSealer as StreamSealer,
     )
     from digital_twins.crypto._remote_keys import AwsKms as AwsKms, VaultTransit as VaultTransit
     from digital_twins.crypto._secret_file import create_secret_file as create_secret_file
@@ -39,7 +45,12 @@ _WHERE = {
     **dict.fromkeys(("open_note", "sign_note"), "digital_twins.crypto._note"),
     **dict.fromkeys(("decrypt_file", "encrypt_file", "rewrap_file"), "digital_twins.crypto._envelope"),
     **dict.fromkeys(("LocalKeyFile", "OsKeyring"), "digital_twins.crypto._local_keys"),
-    **dict.fromkeys(("KeyProvider", "KeyServiceError", "WrappedKey"), "digital_twins.crypto._providers"),
+    **dict.fromkeys(
+        ("KeyProvider", "KeyServiceError", "WrappedKey", "canonical_context"),
+        "digital_twins.crypto._providers",
+    ),
+    "open_provider": "digital_twins.crypto._provider_named",
+    **dict.fromkeys(("SealedReader", "StreamSealer"), "digital_twins.crypto._random_access"),
     **dict.fromkeys(("AwsKms", "VaultTransit"), "digital_twins.crypto._remote_keys"),
     **dict.fromkeys(("DecryptionError", "decrypt_stream", "encrypt_stream"), "digital_twins.crypto._stream"),
 }

@@ -11,7 +11,7 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from digital_twins._errors import MissingExtraError, StorageError
+from digital_twins._errors import InputError, MissingExtraError, StorageError
 from digital_twins.crypto._providers import KeyProvider, KeyServiceError, WrappedKey, canonical_context
 from digital_twins.crypto._secret_file import create_secret_file
 from digital_twins.crypto._stream import KEY_BYTES, DecryptionError
@@ -47,7 +47,8 @@ class _HeldKeys(KeyProvider):
         from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-        _, keys = self._keys()
+        text = self._load()  # a missing set of keys is never made anew here: it would hide the loss
+        _, keys = ("", {}) if text is None else self._parsed(text)
         if wrapped.key_id not in keys:
             raise DecryptionError("The key that wrapped its data key is not here.")
         nonce, sealed = wrapped.wrapped[:_NONCE_BYTES], wrapped.wrapped[_NONCE_BYTES:]
@@ -64,14 +65,30 @@ class _HeldKeys(KeyProvider):
         self._replace(_text(newest, keys))
         return newest
 
+    def destroy(self, key_id: str) -> bool:
+        """Forget an old key; what it wrapped can never be opened again. One that is not there is no error."""
+        newest, keys = self._keys()
+        if key_id == newest:
+            raise InputError(
+                "The wrapping key is not destroyed.",
+                "It is the newest one, which wraps everything.",
+                "Rotate first.",
+            )
+        if keys.pop(key_id, None) is not None:
+            self._replace(_text(newest, keys))
+        return True
+
     def _keys(self) -> tuple[str, dict[str, bytes]]:
         text = self._load()
         if text is None:
             first = _new_id()
             self._create(_text(first, {first: secrets.token_bytes(KEY_BYTES)}))
             text = self._load()
+        return self._parsed(text or "")
+
+    def _parsed(self, text: str) -> tuple[str, dict[str, bytes]]:
         try:
-            held = json.loads(text or "")
+            held = json.loads(text)
             keys = {each: base64.b64decode(value, validate=True) for each, value in held["keys"].items()}
             if held["newest"] not in keys or any(len(key) != KEY_BYTES for key in keys.values()):
                 raise ValueError

@@ -75,6 +75,23 @@ class KeyProvider(ABC):
         """Seal the same data key under the provider's newest key: rotation without touching the data."""
         return self.wrap(self.unwrap(wrapped, context), context)
 
+    def rotate(self) -> str | None:
+        """Make a newer key that wraps from now on and return its id; None: the service does that itself."""
+        return None
+
+    def destroy(self, key_id: str) -> bool:
+        """Destroy an old key for ever; False: only whoever runs the service can do that.
+
+        Raises
+        ------
+        InputError
+            It is the newest key.
+        KeyServiceError
+            The provider cannot be reached or refuses.
+        """
+        del key_id
+        return False
+
 
 def canonical_context(context: dict[str, str]) -> bytes:
     """Return the context as bytes that are the same for equal contexts: length-prefixed, sorted by key."""

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 KEY_BYTES = 32
 SEGMENT_BYTES = 1 << 20
+TAG_BYTES = 16
 _SALT_BYTES = 32
 _PREFIX_BYTES = 7
-_TAG_BYTES = 16
-_HEADER_BYTES = 1 + _SALT_BYTES + _PREFIX_BYTES
-_FIRST_PLAIN_BYTES = SEGMENT_BYTES - _HEADER_BYTES - _TAG_BYTES
-_PLAIN_BYTES = SEGMENT_BYTES - _TAG_BYTES
+HEADER_BYTES = 1 + _SALT_BYTES + _PREFIX_BYTES
+FIRST_PLAIN_BYTES = SEGMENT_BYTES - HEADER_BYTES - TAG_BYTES
+PLAIN_BYTES = SEGMENT_BYTES - TAG_BYTES
 _MOST_SEGMENTS = 1 << 32
 
 
@@ -67,15 +67,15 @@ def encrypt_stream(source: BinaryIO, target: BinaryIO, *, key: bytes, associated
     InputError
         The key is not 32 bytes long, or the stream is longer than 2^32 segments.
     """
-    segments = _Segments.new(key, associated_data)
+    segments = Segments.new(key, associated_data)
     target.write(segments.header)
     sealed = memoryview(bytearray(SEGMENT_BYTES))
     total = 0
-    for number, (plain, last) in enumerate(_cut(source, _FIRST_PLAIN_BYTES, _PLAIN_BYTES)):
+    for number, (plain, last) in enumerate(_cut(source, FIRST_PLAIN_BYTES, PLAIN_BYTES)):
         if number >= _MOST_SEGMENTS:
             raise InputError("The stream is too long to encrypt.", "It exceeds 4 PiB.", "Split it.")
         total += len(plain)
-        piece = sealed[: len(plain) + _TAG_BYTES]
+        piece = sealed[: len(plain) + TAG_BYTES]
         segments.cipher.encrypt_into(segments.nonce(number, last=last), plain, None, piece)
         target.write(piece)
     return total
@@ -112,13 +112,13 @@ def decrypt_stream(source: BinaryIO, target: BinaryIO, *, key: bytes, associated
     """
     from cryptography.exceptions import InvalidTag
 
-    segments = _Segments.read(source.read(_HEADER_BYTES), key, associated_data)
-    opened = memoryview(bytearray(_PLAIN_BYTES))
+    segments = Segments.read(source.read(HEADER_BYTES), key, associated_data)
+    opened = memoryview(bytearray(PLAIN_BYTES))
     total = 0
-    for number, (sealed, last) in enumerate(_cut(source, SEGMENT_BYTES - _HEADER_BYTES, SEGMENT_BYTES)):
-        if len(sealed) < _TAG_BYTES:
+    for number, (sealed, last) in enumerate(_cut(source, SEGMENT_BYTES - HEADER_BYTES, SEGMENT_BYTES)):
+        if len(sealed) < TAG_BYTES:
             raise DecryptionError("It ends in the middle of a segment.")
-        plain = opened[: len(sealed) - _TAG_BYTES]
+        plain = opened[: len(sealed) - TAG_BYTES]
         try:
             segments.cipher.decrypt_into(segments.nonce(number, last=last), sealed, None, plain)
         except InvalidTag:
@@ -129,7 +129,7 @@ def decrypt_stream(source: BinaryIO, target: BinaryIO, *, key: bytes, associated
 
 
 @dataclass(frozen=True, slots=True)
-class _Segments:
+class Segments:
     """What all segments of one stream share."""
 
     header: bytes
@@ -137,14 +137,14 @@ class _Segments:
     cipher: AESGCM
 
     @classmethod
-    def new(cls, key: bytes, associated_data: bytes) -> _Segments:
+    def new(cls, key: bytes, associated_data: bytes) -> Segments:
         salt, prefix = secrets.token_bytes(_SALT_BYTES), secrets.token_bytes(_PREFIX_BYTES)
-        header = bytes([_HEADER_BYTES]) + salt + prefix
+        header = bytes([HEADER_BYTES]) + salt + prefix
         return cls(header, prefix, _derived(key, salt, associated_data))
 
     @classmethod
-    def read(cls, header: bytes, key: bytes, associated_data: bytes) -> _Segments:
-        if len(header) != _HEADER_BYTES or header[0] != _HEADER_BYTES:
+    def read(cls, header: bytes, key: bytes, associated_data: bytes) -> Segments:
+        if len(header) != HEADER_BYTES or header[0] != HEADER_BYTES:
             raise DecryptionError("It does not start as an encrypted stream does.")
         salt, prefix = header[1 : 1 + _SALT_BYTES], header[1 + _SALT_BYTES :]
         return cls(header, prefix, _derived(key, salt, associated_data))

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     )
     from digital_twins.dicom._documents import DocumentIdentity as DocumentIdentity, Software as Software
     from digital_twins.dicom._encapsulated import encapsulate_pdf as encapsulate_pdf
+    from digital_twins.dicom._erasure import (
+        DicomFootprint as DicomFootprint,
+        dicom_footprint as dicom_footprint,
+        erase_dicom_in as erase_dicom_in,
+    )
     from digital_twins.dicom._forwarding import Destination as Destination, Forwarder as Forwarder
     from digital_twins.dicom._handler import DICOMHandler as DICOMHandler
     from digital_twins.dicom._header import ObjectRefusedError as ObjectRefusedError
@@ -167,6 +172,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "AsyncDicomWebClient": "digital_twins.dicom._web_client_async",
+    **dict.fromkeys(("DicomFootprint", "dicom_footprint", "erase_dicom_in"), "digital_twins.dicom._erasure"),
     "DicomStore": "digital_twins.dicom._store",
     "DicomWebClient": "digital_twins.dicom._web_client",
     "DicomWebError": "digital_twins.dicom._web_requests",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,7 +11,8 @@ from digital_twins._errors import DigitalTwinError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
-    from pathlib import Path
+
+    from digital_twins.storage import BlobFile, BlobReader
 
 PIECE_BYTES = 2**20
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
@@ -26,9 +26,9 @@ class RangeError(DigitalTwinError):
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """A run of bytes of a file that never changes."""
+    """A run of bytes of a blob, which never changes."""
 
-    path: Path
+    file: BlobFile
     offset: int
     length: int
 
@@ -71,10 +71,10 @@ class Body:
         filled = 0
         for segment, begin, last in self._parts(start, stop):
             first = begin
-            descriptor = None if isinstance(segment, bytes) else os.open(segment.path, os.O_RDONLY)
+            reader = None if isinstance(segment, bytes) else segment.file.reader()
             try:
                 while first < last:
-                    count = _copy(segment, descriptor, first, piece[filled : filled + last - first])
+                    count = _copy(segment, reader, first, piece[filled : filled + last - first])
                     if count == 0:
                         return  # the file is shorter than it should be
                     first, filled, rest = first + count, filled + count, rest - count
@@ -82,8 +82,8 @@ class Body:
                         yield piece
                         piece, filled = memoryview(bytearray(min(size, rest))), 0
             finally:
-                if descriptor is not None:
-                    os.close(descriptor)
+                if reader is not None:
+                    reader.close()
 
     def _parts(self, start: int, stop: int) -> Iterator[tuple[bytes | Slice, int, int]]:
         """Yield the segments of a range, each with its first byte and the one after its last."""
@@ -96,13 +96,13 @@ class Body:
                 yield segment, first, last
 
 
-def _copy(segment: bytes | Slice, descriptor: int | None, first: int, room: memoryview) -> int:
+def _copy(segment: bytes | Slice, reader: BlobReader | None, first: int, room: memoryview) -> int:
     """Copy bytes of a segment and return how many."""
     if isinstance(segment, bytes):
         room[:] = segment[first : first + len(room)]
         return len(room)
-    assert descriptor is not None
-    return os.preadv(descriptor, [room], segment.offset + first)
+    assert reader is not None
+    return reader.read_at(segment.offset + first, room)
 
 
 def _length(segment: bytes | Slice) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from digital_twins._errors import InputError
 from digital_twins.dicom._attributes import Level
 from digital_twins.dicom._contexts import DEFLATED, EXPLICIT_BE, IMPLICIT_LE
+from digital_twins.dicom._dataset_file import load
 from digital_twins.dicom._header import ObjectRefusedError
 from digital_twins.dicom._part10 import inflate
 from digital_twins.dicom._text import quiet_pydicom
@@ -268,15 +269,13 @@ def source_of(store: DicomStore, sop_uid: str) -> str:
 
 def _known(store: DicomStore, header: Header) -> datetime | None:
     """Return when the stored object was changed: sent again, it then becomes the same bytes again."""
-    from pydicom import dcmread
-
     from digital_twins.dicom._store import select_instances
 
     found = select_instances(store, " WHERE i.sop_uid = ?", (header.sop_uid,))
     if not found:
         return None
     with quiet_pydicom():
-        stored = dcmread(store.path(found[0]), specific_tags=["OriginalAttributesSequence"])
+        stored = load(store.file(found[0]), specific_tags=["OriginalAttributesSequence"])
         items = stored.get("OriginalAttributesSequence") or []
         text = str(items[-1].get("AttributeModificationDateTime") or "") if items else ""
     try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from digital_twins._errors import InputError
 from digital_twins.dicom._attributes import NUMBERS, Level, by_keyword
 from digital_twins.dicom._contexts import PATIENT_ROOTS
+from digital_twins.dicom._dataset_file import load
 from digital_twins.dicom._dimse import Status
 from digital_twins.dicom._identifier import character_set, read_dataset, write_dataset
 from digital_twins.dicom._query import Query, find_all, supported
@@ -126,7 +127,6 @@ class Search:
 
     def _add_from_file(self, answer: Dataset, match: Match) -> None:
         """Take what the index does not hold, sequences too, from the first object of the entity."""
-        from pydicom import dcmread
         from pydicom.dataelem import DataElement
 
         from digital_twins.dicom._store import select_instances
@@ -136,8 +136,8 @@ class Search:
         stored: Dataset | None = None
         if found:
             with quiet_pydicom():
-                stored = dcmread(
-                    self._store.path(found[0]), stop_before_pixels=True, specific_tags=[*self._from_file]
+                stored = load(
+                    self._store.file(found[0]), stop_before_pixels=True, specific_tags=[*self._from_file]
                 )
                 stored.decode()
         for tag in self._from_file:

@@ -11,12 +11,15 @@ from digital_twins._errors import DigitalTwinError
 from digital_twins._logging import get_logger
 from digital_twins.dicom._coercion import COERCE, coerced, source_of
 from digital_twins.dicom._contexts import EXPLICIT_LE, IMPLICIT_LE, VERIFICATION
+from digital_twins.dicom._dataset_file import load
 from digital_twins.dicom._header import read_header
 from digital_twins.dicom._part10 import split_file
 from digital_twins.dicom._requestor import MAX_CONTEXTS, DimseFailedError, Proposal, Remote, associate
 from digital_twins.dicom._sending import is_accepted, proposals, store_instance
+from digital_twins.dicom._store import select_instances
 from digital_twins.dicom._stow_out import Outcome, stow_file
 from digital_twins.dicom._text import quiet_pydicom
+from digital_twins.storage import COMMON
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -132,7 +135,9 @@ class Forwarder:
         return ready
 
     def _made(self, entry: QueueEntry) -> QueueEntry:
-        """Return the entry with the bytes that leave, which are on disk."""
+        """Return the entry with the bytes that leave, which are on disk and go with their patient."""
+        found = select_instances(self._store, " WHERE i.sop_uid = ?", (entry.sop_uid,))
+        owner = found[0].patient_id if found else COMMON
         if entry.deidentify == COERCE:
             file = self._store.blobs.get(entry.digest)
         else:
@@ -144,17 +149,15 @@ class Forwarder:
             sop_uid=head.sop_instance_uid,
             sop_class_uid=head.sop_class_uid,
             transfer_syntax=head.transfer_syntax,
-            digest=self._store.blobs.put(file),
+            digest=self._store.blobs.put(file, owner=owner),
             dataset_offset=head.dataset_offset,
             size_bytes=len(file),
             deidentify="",
         )
 
     def _deidentified(self, entry: QueueEntry) -> bytes:
-        from pydicom import dcmread
-
         with quiet_pydicom():
-            dataset = self._deidentifiers[entry.deidentify](dcmread(self._store.blobs.path(entry.digest)))
+            dataset = self._deidentifiers[entry.deidentify](load(self._store.blobs.file(entry.digest)))
             dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
             buffer = BytesIO()
             dataset.save_as(buffer, enforce_file_format=True)
@@ -206,8 +209,8 @@ class Forwarder:
         for entry in entries:
             if await loop.run_in_executor(self._executor, self._queues.is_paused, entry.destination):
                 return
-            path = self._store.blobs.path(entry.digest)
-            outcome, why = await stow_file(to.web_url, path, headers=to.headers)
+            file = self._store.blobs.file(entry.digest)
+            outcome, why = await stow_file(to.web_url, file, headers=to.headers)
             if outcome is Outcome.STORED:
                 await asyncio.wrap_future(self._queues.sent(entry))
                 continue

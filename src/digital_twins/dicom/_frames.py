@@ -5,21 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from struct import Struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from digital_twins._errors import NotFoundError
 from digital_twins.dicom._accept import NotAcceptableError
 from digital_twins.dicom._body import Slice
 from digital_twins.dicom._contexts import EXPLICIT_BE, EXPLICIT_LE, NATIVE
+from digital_twins.dicom._dataset_file import load, readable
 from digital_twins.dicom._text import quiet_pydicom
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from digital_twins.dicom._accept import Accepted
     from digital_twins.dicom._store import DicomStore
     from digital_twins.dicom._stored import Instance
+    from digital_twins.storage import BlobFile
 
 OCTETS = "application/octet-stream"
 _JPEG, _JPEG_LS, _JPEG_2000, _HTJ2K = "image/jpeg", "image/jls", "image/jp2", "image/jphc"
@@ -95,48 +96,48 @@ def frame_segments(
             "The object has fewer frames, or no pixels.",
             "Ask for frames from 1 to NumberOfFrames.",
         )
-    path, offset = store.path(instance), instance.pixel_offset
+    file, offset = store.file(instance), instance.pixel_offset
     if decoded or offset is None:
         return [decoded_frame(store, instance, n - 1) for n in numbers]
     if instance.pixel_length is None:
-        table = fragment_table(path, offset)
+        table = fragment_table(file, offset)
         if len(table) == instance.frames:
-            return [Slice(path, *table[n - 1]) for n in numbers]
-        return _gathered(path, offset, instance.frames, numbers)
+            return [Slice(file, *table[n - 1]) for n in numbers]
+        return _gathered(file, offset, instance.frames, numbers)
     bits = instance.rows * instance.columns * instance.bits_allocated
     if bits % 8 or instance.transfer_syntax == EXPLICIT_BE:
         return [decoded_frame(store, instance, n - 1) for n in numbers]
     size = bits // 8 * max(instance.pixel_length // (bits // 8 * instance.frames), 1)
-    return [Slice(path, offset + (n - 1) * size, size) for n in numbers]
+    return [Slice(file, offset + (n - 1) * size, size) for n in numbers]
 
 
 @lru_cache(maxsize=128)
-def fragment_table(path: Path, offset: int) -> tuple[tuple[int, int], ...]:
+def fragment_table(file: BlobFile, offset: int) -> tuple[tuple[int, int], ...]:
     """Return offset and length of every fragment of encapsulated pixel data (PS3.5 section A.4).
 
     Remembered, as the files never change: a viewer asks for the frames of a long cine one by one.
     """
     found: list[tuple[int, int]] = []
-    with path.open("rb") as file:
-        file.seek(offset)
-        while len(head := file.read(8)) == 8:
+    with file.open() as stream:
+        stream.seek(offset)
+        while len(head := stream.read(8)) == 8:
             group, element, length = _ITEM.unpack(head)
             if (group, element) != _ITEM_TAG:
                 break
-            found.append((file.tell(), length))
-            file.seek(length, 1)
+            found.append((stream.tell(), length))
+            stream.seek(length, 1)
     return tuple(found[1:])  # the first item is the basic offset table
 
 
-def _gathered(path: Path, offset: int, frames: int, numbers: Sequence[int]) -> list[bytes | Slice]:
+def _gathered(file: BlobFile, offset: int, frames: int, numbers: Sequence[int]) -> list[bytes | Slice]:
     """Frames of several fragments each."""
     from pydicom.encaps import get_frame
 
     gathered: list[bytes | Slice] = []
-    with path.open("rb") as file:
+    with file.open() as stream:
         for number in numbers:
-            file.seek(offset)
-            gathered.append(get_frame(file, number - 1, number_of_frames=frames))
+            stream.seek(offset)
+            gathered.append(get_frame(stream, number - 1, number_of_frames=frames))
     return gathered
 
 
@@ -149,15 +150,15 @@ def decoded_frame(store: DicomStore, instance: Instance, index: int) -> bytes:
         No decoder can read it.
     """
     import numpy
-    from pydicom import dcmread
     from pydicom.pixels.utils import pixel_array
 
     try:
         with quiet_pydicom():
-            source: Any = store.path(instance)
             if instance.pixel_offset is None:
-                source = dcmread(source)
-            array = pixel_array(source, index=index, raw=True)
+                array = pixel_array(load(store.file(instance)), index=index, raw=True)
+            else:
+                with readable(store.file(instance)) as source:
+                    array = pixel_array(source, index=index, raw=True)
     except Exception as error:  # noqa: BLE001  (edge: codecs raise many kinds on foreign pixel data)
         raise NotAcceptableError(
             "The frame cannot be decoded.",

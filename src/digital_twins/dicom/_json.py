@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from digital_twins._logging import get_logger
+from digital_twins.dicom._dataset_file import load
 from digital_twins.dicom._text import quiet_pydicom
 
 if TYPE_CHECKING:
@@ -40,13 +41,11 @@ def instance_url(instance: Instance) -> str:
 
 def build_json(store: DicomStore, instance: Instance) -> bytes:
     """Return the DICOM JSON object of a stored instance; long binary values become BulkDataURI."""
-    from pydicom import dcmread
-
     url = instance_url(instance)
     bulk: dict[str, Any] = {}
     try:
         with quiet_pydicom():
-            dataset = dcmread(store.path(instance), stop_before_pixels=True)
+            dataset = load(store.file(instance), stop_before_pixels=True)
             if str(dataset.get("PatientID") or "") != instance.patient_id:
                 _as_filed(store, instance, dataset)
             bulk = _take_bulk(dataset, url)

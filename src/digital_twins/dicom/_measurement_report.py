@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset
 
+    from digital_twins.imaging import KeyRegion
+
 PROCEDURE_REPORTED = {
     "CT": Code("77477000", "SCT", "Computed tomography"),
     "MR": Code("113091000", "SCT", "Magnetic resonance imaging"),
@@ -38,8 +40,11 @@ PROCEDURE_REPORTED = {
 """Procedure Reported by modality (CID 100); any other is "Imaging procedure"."""
 
 _AnyGroup = (
-    hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations | hd.sr.MeasurementsAndQualitativeEvaluations
+    hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations
+    | hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations
+    | hd.sr.MeasurementsAndQualitativeEvaluations
 )
+_AREA = Code("42798000", "SCT", "Area")
 _VARIES_BY_SLICE = ("110901", "110902", "110903")
 """Image Position (Patient) X, Y, Z: not shared by the images of a series."""
 
@@ -70,6 +75,10 @@ class MeasurementGroup:
         Concept and coded value.
     segment
         The measured region; None makes a group without region (TID 1501).
+    region
+        Outline on one image, so that a viewer has a place to show the group at. Beside a segment it makes a
+        planar ROI group of the same tracking UID (TID 1410); without one the first number is inferred from it
+        (TID 320).
     """
 
     label: str
@@ -78,6 +87,7 @@ class MeasurementGroup:
     evaluations: tuple[tuple[Code, Code], ...] = ()
     segment: SegmentReference | None = None
     finding: Code = NEOPLASM
+    region: KeyRegion | None = None
 
 
 def measurement_report(
@@ -130,7 +140,7 @@ def measurement_report(
     content = hd.sr.MeasurementReport(
         observation_context=_observer(identity, software),
         procedure_reported=_concept(PROCEDURE_REPORTED.get(first.Modality, _IMAGING_PROCEDURE)),
-        imaging_measurements=[_group(group, images, algorithm) for group in groups],
+        imaging_measurements=[made for group in groups for made in _groups(group, images, algorithm)],
         language_of_content_item_and_descendants=hd.sr.LanguageOfContentItemAndDescendants(
             hd.sr.CodedConcept("en-US", "RFC5646", "English (United States)")
         ),
@@ -205,17 +215,22 @@ def _container(name: Code) -> hd.sr.ContainerContentItem:
     return item
 
 
-def _group(
+def _groups(
     group: MeasurementGroup,
     images: Sequence[Dataset],
     algorithm: hd.sr.AlgorithmIdentification,
-) -> _AnyGroup:
-    common: dict[str, Any] = {
+) -> list[_AnyGroup]:
+    identity: dict[str, Any] = {
         "tracking_identifier": hd.sr.TrackingIdentifier(uid=group.tracking_uid, identifier=group.label),
         "finding_type": _concept(group.finding),
         "algorithm_id": algorithm,
+    }
+    inferred_from = group.region if group.segment is None else None
+    common = identity | {
         "measurements": [
-            measurement for name, q in group.quantities for measurement in _measurements(name, q)
+            measurement
+            for number, (name, q) in enumerate(group.quantities)
+            for measurement in _measurements(name, q, None if number else inferred_from)
         ],
         "qualitative_evaluations": [
             hd.sr.QualitativeEvaluation(name=_concept(name), value=_concept(value))
@@ -224,7 +239,7 @@ def _group(
         or None,
     }
     if group.segment is None:
-        return hd.sr.MeasurementsAndQualitativeEvaluations(**common)
+        return [hd.sr.MeasurementsAndQualitativeEvaluations(**common)]
     segmentation = group.segment.segmentation
     # built by hand: ReferencedSegment.from_segmentation fails on a SEG with a background frame item
     reference = hd.sr.ReferencedSegment(
@@ -233,13 +248,33 @@ def _group(
         segment_number=group.segment.segment_number,
         source_series=hd.sr.SourceSeriesForSegmentation(images[0].SeriesInstanceUID),
     )
-    return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=reference, **common)
+    volumetric = hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+        referenced_segment=reference, **common
+    )
+    if group.region is None:
+        return [volumetric]
+    area = Quantity(group.region.area_mm2, "mm2")
+    planar = hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+        referenced_region=hd.sr.ImageRegion(**_outline(group.region)),
+        measurements=_measurements(_AREA, area, None),
+        **identity,
+    )
+    return [volumetric, planar]
 
 
-def _measurements(name: Code, quantity: Quantity) -> list[hd.sr.Measurement]:
+def _measurements(name: Code, quantity: Quantity, region: KeyRegion | None) -> list[hd.sr.Measurement]:
     """Return the number and, when it has an interval, both limits and the level."""
     unit = _concept(unit_code(quantity.unit))
-    found = [hd.sr.Measurement(name=_concept(name), value=_decimal(quantity.value), unit=unit)]
+    found = [
+        hd.sr.Measurement(
+            name=_concept(name),
+            value=_decimal(quantity.value),
+            unit=unit,
+            referenced_coordinates=(
+                None if region is None else [hd.sr.CoordinatesForMeasurement(**_outline(region))]
+            ),
+        )
+    ]
     if quantity.low is None or quantity.high is None:
         return found
     for side, limit in (("lower", quantity.low), ("upper", quantity.high)):
@@ -251,6 +286,14 @@ def _measurements(name: Code, quantity: Quantity) -> list[hd.sr.Measurement]:
         hd.sr.Measurement(name=_concept(INTERVAL_LEVEL), value=_decimal(100.0 * quantity.level), unit=percent)
     )
     return found
+
+
+def _outline(region: KeyRegion) -> dict[str, Any]:
+    return {
+        "graphic_type": "POLYLINE",
+        "graphic_data": region.points_px,
+        "source_image": hd.sr.SourceImageForRegion(region.image.SOPClassUID, region.image.SOPInstanceUID),
+    }
 
 
 def _decimal(value: float) -> float:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from digital_twins._errors import ConflictError, InputError, NotFoundError
 from digital_twins.audit import AuditEvent, stage
+from digital_twins.dicom._dataset_file import load
 from digital_twins.dicom._removal import add_patient, patient_row
 from digital_twins.dicom._store import select_instances
 from digital_twins.dicom._survivor import survivor
@@ -202,8 +203,6 @@ def _move(cursor: apsw.Cursor, studies: list[str], patient: int) -> None:
 
 def _came_since(store: DicomStore, merge: Merge) -> list[str]:
     """Return studies of the surviving patient whose objects carry the PatientID that went."""
-    from pydicom import dcmread
-
     found = select_instances(
         store,
         " WHERE p.patient_id = ? AND p.namespace = ? AND i.id IN (SELECT min(y.id) FROM dicom_instance y"
@@ -213,7 +212,7 @@ def _came_since(store: DicomStore, merge: Merge) -> list[str]:
     studies = []
     for instance in found:
         with quiet_pydicom():
-            header = dcmread(store.path(instance), specific_tags=["PatientID"], stop_before_pixels=True)
+            header = load(store.file(instance), specific_tags=["PatientID"], stop_before_pixels=True)
         if str(header.get("PatientID") or "") == merge.prior[0] and instance.study_uid not in merge.studies:
             studies.append(instance.study_uid)
     return studies

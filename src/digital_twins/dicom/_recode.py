@@ -11,6 +11,7 @@ from digital_twins.dicom._text import quiet_pydicom
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import BinaryIO
 
     from pydicom.dataset import Dataset
 
@@ -23,7 +24,7 @@ TARGETS = frozenset({IMPLICIT_LE, EXPLICIT_LE}) | _COMPRESSED
 """What objects can be turned into; all of them lossless."""
 
 
-def recode(path: Path, target: str) -> bytes:
+def recode(source: Path | BinaryIO, target: str) -> bytes:
     """Return a stored DICOM file in the transfer syntax ``target``, its SOP Instance UID unchanged.
 
     An object without pixels asked for in a compressed syntax comes in Explicit VR Little Endian.
@@ -39,7 +40,7 @@ def recode(path: Path, target: str) -> bytes:
 
     try:
         with quiet_pydicom():
-            dataset = dcmread(path)
+            dataset = dcmread(source)
             _convert(dataset, target)
             buffer = BytesIO()
             # Not save_as, which refuses another byte order: _convert has swapped what pydicom does not.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from digital_twins._errors import ConflictError, InputError
 from digital_twins.audit import AuditEvent, stage
+from digital_twins.dicom._dataset_file import load
 from digital_twins.dicom._dimse import Status
 from digital_twins.dicom._documents import DocumentIdentity, Software
 from digital_twins.dicom._header import ObjectRefusedError
@@ -296,19 +297,15 @@ class Rejections:
         )
 
     def _header_of(self, sop_uid: str) -> Dataset:
-        from pydicom import dcmread
-
         found = select_instances(self._store, " WHERE i.sop_uid = ?", (sop_uid,))
         if not found:
             raise not_found("instance")
         with quiet_pydicom():
-            return dcmread(self._store.path(found[0]), stop_before_pixels=True)
+            return load(self._store.file(found[0]), stop_before_pixels=True)
 
     def _read(self, prepared: Prepared) -> Dataset:
-        from pydicom import dcmread
-
         with quiet_pydicom():
-            return dcmread(self._store.blobs.path(prepared.digest))
+            return load(self._store.blobs.file(prepared.digest))
 
 
 def _reason(note: Dataset) -> str | None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from digital_twins._errors import InputError, NotFoundError
 from digital_twins.dicom._accept import NotAcceptableError
+from digital_twins.dicom._dataset_file import load, readable
 from digital_twins.dicom._text import quiet_pydicom
 from digital_twins.dicom._voi import Window, grey, parse_window
 
@@ -158,10 +159,8 @@ def render(
             "It has no pixels, or is no encapsulated document.",
             "Retrieve the object itself.",
         )
-    from pydicom import dcmread
-
     with quiet_pydicom():
-        dataset = dcmread(store.path(instance), stop_before_pixels=instance.pixel_offset is not None)
+        dataset = load(store.file(instance), stop_before_pixels=instance.pixel_offset is not None)
     movie = rendering.media_type == GIF and frames is None and instance.frames > 1
     numbers = (
         list(range(1, instance.frames + 1)) if movie else list(frames or [_representative(dataset, instance)])
@@ -199,8 +198,11 @@ def _frame(
 
     try:
         with quiet_pydicom():
-            source: Any = dataset if instance.pixel_offset is None else store.path(instance)
-            values = pixel_array(source, index=index)
+            if instance.pixel_offset is None:
+                values = pixel_array(dataset, index=index)
+            else:
+                with readable(store.file(instance)) as source:
+                    values = pixel_array(source, index=index)
             if values.ndim == 3:
                 top = 2 ** int(dataset.get("BitsStored") or 8) - 1
                 return np.asarray(np.rint(values[..., :3] * (255.0 / top)), dtype=np.uint8)
@@ -250,10 +252,8 @@ def _encode(images: Sequence[Image], rendering: Rendering, frame_ms: int) -> byt
 
 
 def _document(store: DicomStore, instance: Instance) -> bytes:
-    from pydicom import dcmread
-
     with quiet_pydicom():
-        dataset = dcmread(store.path(instance))
+        dataset = load(store.file(instance))
     length = int(dataset.get("EncapsulatedDocumentLength") or len(dataset.EncapsulatedDocument))
     return bytes(dataset.EncapsulatedDocument[:length])
 

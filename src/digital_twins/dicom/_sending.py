@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from digital_twins._errors import DigitalTwinError
 from digital_twins._logging import get_logger
 from digital_twins.dicom._contexts import EXPLICIT_LE, IMPLICIT_LE, UNCOMPRESSED
+from digital_twins.dicom._dataset_file import readable
 from digital_twins.dicom._dimse import CommandField, Status, Tag, request
 from digital_twins.dicom._requestor import MAX_CONTEXTS
 from digital_twins.dicom._transcode import can_transcode, transcode
@@ -18,13 +19,13 @@ from digital_twins.dicom._transcode import can_transcode, transcode
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from concurrent.futures import Executor
-    from pathlib import Path
 
     from digital_twins.dicom._channel import Channel
     from digital_twins.dicom._contexts import AcceptedContext
     from digital_twins.dicom._dimse import Command
     from digital_twins.dicom._store import DicomStore
     from digital_twins.dicom._stored import Instance
+    from digital_twins.storage import BlobFile
 
 _READ_AT_ONCE = 2**24
 _WARNINGS = range(0xB000, 0xC000)
@@ -168,15 +169,15 @@ async def store_instance(
     if origin is not None:
         command |= {Tag.MOVE_ORIGINATOR_AE: origin[0], Tag.MOVE_ORIGINATOR_MESSAGE_ID: origin[1]}
     loop = asyncio.get_running_loop()
-    path = store.blobs.path(instance.digest)
+    file = store.blobs.file(instance.digest)
     try:
         if context.transfer_syntax != instance.transfer_syntax:
-            encoded = await loop.run_in_executor(executor, transcode, path, context.transfer_syntax)
+            encoded = await loop.run_in_executor(executor, _transcoded, file, context.transfer_syntax)
             return await send_dataset(channel, context, command, memoryview(encoded))
         if instance.size_bytes <= _READ_AT_ONCE:
-            whole = await loop.run_in_executor(executor, path.read_bytes)
-            return await send_dataset(channel, context, command, memoryview(whole)[instance.dataset_offset :])
-        with _mapped(path) as whole_file:
+            whole = await loop.run_in_executor(executor, file.view)
+            return await send_dataset(channel, context, command, whole[instance.dataset_offset :])
+        with _mapped(file) as whole_file:
             return await send_dataset(channel, context, command, whole_file[instance.dataset_offset :])
     except (DigitalTwinError, FileNotFoundError) as error:
         why = error.why if isinstance(error, DigitalTwinError) else "The file is missing."
@@ -204,10 +205,18 @@ async def send_dataset(
     return status
 
 
+def _transcoded(file: BlobFile, transfer_syntax: str) -> bytes:
+    with readable(file) as source:
+        return transcode(source, transfer_syntax)
+
+
 @contextmanager
-def _mapped(path: Path) -> Iterator[memoryview]:
-    with path.open("rb") as file:
-        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+def _mapped(file: BlobFile) -> Iterator[memoryview]:
+    if file.keys is not None:  # decrypted into memory: a file to map would hold it in clear
+        yield file.view()
+        return
+    with file.path.open("rb") as stream:
+        mapping = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     view = memoryview(mapping)
     try:
         yield view

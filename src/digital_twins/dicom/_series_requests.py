@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from digital_twins.dicom._dataset_file import load
 from digital_twins.dicom._query import REQUEST_COLUMNS
 from digital_twins.dicom._store import select_instances
 from digital_twins.dicom._text import quiet_pydicom
@@ -51,10 +52,8 @@ def read_requests(store: DicomStore) -> None:
 
 
 def _items(store: DicomStore, digest: str) -> list[tuple[str, str]]:
-    from pydicom import dcmread
-
     with quiet_pydicom():
-        header = dcmread(store.blobs.path(digest), specific_tags=["RequestAttributesSequence"])
+        header = load(store.blobs.file(digest), specific_tags=["RequestAttributesSequence"])
         return [
             (
                 str(item.get("ScheduledProcedureStepID") or ""),

@@ -82,7 +82,10 @@ class SpoolWriter:
 
     @contextmanager
     def mapped(self) -> Iterator[memoryview]:
-        """Lend the whole file as memory that the system may drop again."""
+        """Lend the whole file as memory that the system may drop again, where it is not encrypted."""
+        if self.spool.data_key:
+            yield self.spool.content()
+            return
         mapping = mmap.mmap(self.spool.descriptor, 0, access=mmap.ACCESS_READ)
         view = memoryview(mapping)
         try:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
 from digital_twins._errors import NotFoundError
 from digital_twins.audit import AuditEvent, stage
+from digital_twins.dicom._dataset_file import load
 from digital_twins.dicom._dimse import Status
 from digital_twins.dicom._header import ObjectRefusedError, read_header
 from digital_twins.dicom._indexing import check_family, index_object
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from digital_twins.dicom._header import Family, Header
     from digital_twins.dicom._query import Match, Query
     from digital_twins.dicom._spooling import SpoolWriter
-    from digital_twins.storage import BlobStore, Database
+    from digital_twins.storage import BlobFile, BlobStore, Database
 
     Bytes = bytes | bytearray | memoryview
 
@@ -141,7 +142,7 @@ class DicomStore:
         """
         dataset = self._coerced(dataset, transfer_syntax, source) or dataset
         checked = self._check(dataset, transfer_syntax, expected, study_uid)
-        return checked.prepared(self.blobs.put(checked.file), source)
+        return checked.prepared(self._kept(checked), source)
 
     def prepare_spooled(
         self,
@@ -170,7 +171,8 @@ class DicomStore:
         except HeadTooShortError:
             with writer.mapped() as file:
                 header = self._allowed(read_header(file[dataset_offset:], transfer_syntax), expected, None)
-        return Prepared(header, self.blobs.put_spooled(spool), dataset_offset, size, source)
+        digest = self.blobs.put_spooled(spool, owner=header.patient_id)
+        return Prepared(header, digest, dataset_offset, size, source)
 
     def commit(self, prepared: Prepared) -> Future[Stored]:
         """Write the index rows and the audit event; the future resolves when they are on disk.
@@ -197,7 +199,7 @@ class DicomStore:
             As `prepare` does, and for an object of another study.
         """
         checked = self._check_file(data, study_uid, source)
-        return self.keep(checked.prepared(self.blobs.put(checked.file), source))
+        return self.keep(checked.prepared(self._kept(checked), source))
 
     def ingest_many(self, files: Iterable[bytes], *, source: str = "") -> list[Stored]:
         """Store several DICOM files with few syncs and commits.
@@ -210,9 +212,11 @@ class DicomStore:
         rest = iter(files)
         futures: list[Future[Stored]] = []
         while group := [self._check_file(data, None, source) for data in islice(rest, _GROUP)]:
-            digests = self.blobs.put_many(checked.file for checked in group)
-            for checked, digest in zip(group, digests, strict=True):
-                futures.append(self.commit(checked.prepared(digest, source)))
+            for owner, of_owner in groupby(group, lambda checked: checked.header.patient_id):
+                some = list(of_owner)
+                digests = self.blobs.put_many((checked.file for checked in some), owner=owner)
+                for checked, digest in zip(some, digests, strict=True):
+                    futures.append(self.commit(checked.prepared(digest, source)))
         return [future.result() for future in futures]
 
     def instances(self, study_uid: str, series_uid: str | None = None) -> list[Instance]:
@@ -253,8 +257,12 @@ class DicomStore:
         """
         return find_all(self.database, query)
 
+    def file(self, instance: Instance) -> BlobFile:
+        """Return the DICOM file of an instance, for reading."""
+        return self.blobs.file(instance.digest)
+
     def path(self, instance: Instance) -> Path:
-        """Return the DICOM file of an instance."""
+        """Return where the DICOM file of an instance lies; what lies there may be encrypted: see `file`."""
         return self.blobs.path(instance.digest)
 
     def read(self, sop_uid: str) -> bytes:
@@ -289,10 +297,11 @@ class DicomStore:
         return self._pseudonym(patient_id) if patient_id else None
 
     def _load(self, instance: Instance) -> Dataset:
-        from pydicom import dcmread
-
         with quiet_pydicom():
-            return dcmread(self.path(instance))
+            return load(self.file(instance))
+
+    def _kept(self, checked: _Checked) -> str:
+        return self.blobs.put(checked.file, owner=checked.header.patient_id)
 
     def _check(
         self,

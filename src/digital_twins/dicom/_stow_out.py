@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from digital_twins._errors import DigitalTwinError
 from digital_twins.dicom._multipart import new_boundary
 from digital_twins.dicom._web_requests import body, store_headers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
-    from pathlib import Path
+
+    from digital_twins.storage import BlobFile
 
 _TIMEOUT_S = 60.0
 _DESTINATION_TROUBLE = frozenset({401, 403, 404, 407, 408, 429, 502, 503, 504})
@@ -31,7 +33,7 @@ class Outcome(Enum):
     """The connection ended under this object."""
 
 
-async def stow_file(root: str, path: Path, *, headers: Mapping[str, str]) -> tuple[Outcome, str]:
+async def stow_file(root: str, file: BlobFile, *, headers: Mapping[str, str]) -> tuple[Outcome, str]:
     """Send a DICOM file as it is and return the outcome and, unless it is stored, why.
 
     Parameters
@@ -42,7 +44,7 @@ async def stow_file(root: str, path: Path, *, headers: Mapping[str, str]) -> tup
     boundary = new_boundary()
 
     async def pieces() -> AsyncIterator[bytes]:
-        for piece in body([path], boundary):
+        for piece in body([file], boundary):
             yield piece
 
     try:
@@ -56,6 +58,8 @@ async def stow_file(root: str, path: Path, *, headers: Mapping[str, str]) -> tup
         return Outcome.UNREACHABLE, f"No connection ({type(error).__name__})."
     except httpx.TransportError as error:
         return Outcome.BROKEN, f"The connection broke ({type(error).__name__})."
+    except DigitalTwinError as error:
+        return Outcome.REFUSED, error.why
     except OSError:
         return Outcome.REFUSED, "The file is missing."
     if answer.status_code in _DESTINATION_TROUBLE:

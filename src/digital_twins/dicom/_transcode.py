@@ -9,8 +9,8 @@ from digital_twins.dicom._contexts import EXPLICIT_BE, IMPLICIT_LE, NATIVE, UNCO
 from digital_twins.dicom._text import quiet_pydicom
 
 if TYPE_CHECKING:
-    from io import BytesIO
     from pathlib import Path
+    from typing import BinaryIO
 
     from pydicom.dataset import Dataset
 
@@ -33,7 +33,7 @@ def can_transcode(source: str, target: str) -> bool:
     return source == target or (target in UNCOMPRESSED and (source in NATIVE or source in LOSSLESS))
 
 
-def transcode(source_file: Path | str | BytesIO, target: str) -> bytes:
+def transcode(source_file: Path | str | BinaryIO, target: str) -> bytes:
     """Return the data set of a DICOM file in Explicit or Implicit VR Little Endian.
 
     UIDs stay: the pixels are the same (PS3.5 section 8.2). A colour image that was compressed as YBR_RCT

@@ -36,6 +36,7 @@ _UNIT_MEANINGS = {
     "cm3": "cubic centimeter",
     "mm": "millimeter",
     "/d": "per day",
+    "mm2": "square millimeter",
     "mm2/d": "square millimeter per day",
     "/Gy": "per gray",
     "%": "percent",

@@ -10,6 +10,7 @@ from digital_twins._errors import InputError, NotFoundError
 from digital_twins.dicom._accept import NotAcceptableError
 from digital_twins.dicom._body import Body, Slice
 from digital_twins.dicom._contexts import EXPLICIT_BE, EXPLICIT_LE
+from digital_twins.dicom._dataset_file import load, readable
 from digital_twins.dicom._frames import frame_segments
 from digital_twins.dicom._recode import TARGETS, recode
 from digital_twins.dicom._text import quiet_pydicom
@@ -75,7 +76,7 @@ def objects_body(store: DicomStore, instances: Sequence[Instance], boundary: str
     for instance in instances:
         segments += [
             part_head(boundary, "application/dicom", instance.transfer_syntax),
-            Slice(store.path(instance), 0, instance.size_bytes),
+            Slice(store.file(instance), 0, instance.size_bytes),
             b"\r\n",
         ]
     return Body([*segments, f"--{boundary}--\r\n".encode()])
@@ -107,8 +108,11 @@ async def transcoded_parts(
 
 def object_file(store: DicomStore, instance: Instance, syntax: str | None) -> bytes:
     """Return one DICOM file, in another transfer syntax when one is named and differs."""
-    path = store.path(instance)
-    return path.read_bytes() if syntax in {None, instance.transfer_syntax} else recode(path, str(syntax))
+    file = store.file(instance)
+    if syntax in {None, instance.transfer_syntax}:
+        return file.read_bytes()
+    with readable(file) as source:
+        return recode(source, str(syntax))
 
 
 def bulk_value(store: DicomStore, instance: Instance, tag: str) -> Body:
@@ -125,13 +129,11 @@ def bulk_value(store: DicomStore, instance: Instance, tag: str) -> Body:
         and instance.pixel_offset is not None
         and instance.transfer_syntax != EXPLICIT_BE
     ):
-        return Body([Slice(store.path(instance), instance.pixel_offset, instance.pixel_length)])
+        return Body([Slice(store.file(instance), instance.pixel_offset, instance.pixel_length)])
     if tag.upper() == PIXEL_DATA and instance.transfer_syntax == EXPLICIT_BE:
         return Body(frame_segments(store, instance, range(1, instance.frames + 1), decoded=True))
-    from pydicom import dcmread
-
     with quiet_pydicom():
-        value: Any = dcmread(store.path(instance)).get(int(tag, 16))
+        value: Any = load(store.file(instance)).get(int(tag, 16))
     if value is None or not isinstance(value.value, bytes):
         raise NotFoundError(
             "The bulk data are not stored here.",

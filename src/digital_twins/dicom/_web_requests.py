@@ -14,6 +14,7 @@ import httpx
 from digital_twins._errors import DigitalTwinError, InputError, NotFoundError
 from digital_twins.dicom._multipart import MultipartReader
 from digital_twins.dicom._text import quiet_pydicom
+from digital_twins.storage import BlobFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -147,12 +148,12 @@ def retrieve_path(study_uid: str, series_uid: str | None) -> str:
     return f"/studies/{study_uid}" + ("" if series_uid is None else f"/series/{series_uid}")
 
 
-def body(datasets: Iterable[Dataset | Path], boundary: str) -> Iterator[bytes]:
+def body(datasets: Iterable[Dataset | Path | BlobFile], boundary: str) -> Iterator[bytes]:
     """Yield a multipart body of data sets, or of files that are read piece by piece."""
     for dataset in datasets:
         yield f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
-        if isinstance(dataset, Path):
-            with dataset.open("rb") as file:
+        if isinstance(dataset, (Path, BlobFile)):
+            with dataset.open("rb") if isinstance(dataset, Path) else dataset.open() as file:
                 yield from iter(partial(file.read, _PIECE_BYTES), b"")
         else:
             buffer = BytesIO()

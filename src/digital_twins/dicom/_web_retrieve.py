@@ -95,7 +95,7 @@ class Retrieval:
         return StreamingResponse(parts, media_type=kind, headers={"ETag": tag})
 
     def _file(self, instance: Instance) -> Body:
-        return Body([Slice(self._store.path(instance), 0, instance.size_bytes)])
+        return Body([Slice(self._store.file(instance), 0, instance.size_bytes)])
 
     async def metadata(self, request: Request) -> Response:
         """WADO-RS metadata of a study, series or instance."""

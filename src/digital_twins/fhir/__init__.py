@@ -17,6 +17,11 @@ if TYPE_CHECKING:
         imaging_worklist as imaging_worklist,
         imaging_worklist_async as imaging_worklist_async,
     )
+    from digital_twins.fhir._erasure import (
+        FhirFootprint as FhirFootprint,
+        erase_fhir_in as erase_fhir_in,
+        fhir_footprint as fhir_footprint,
+    )
     from digital_twins.fhir._exchange import (
         FHIRRequestError as FHIRRequestError,
         read_credentials as read_credentials,
@@ -34,9 +39,10 @@ if TYPE_CHECKING:
     )
     from digital_twins.fhir._operations import FhirOperation as FhirOperation
     from digital_twins.fhir._outcome import FhirError as FhirError, Issue as Issue
+    from digital_twins.fhir._package_index import PackageParameters as PackageParameters
     from digital_twins.fhir._record import patient_record as patient_record
     from digital_twins.fhir._resource import FHIRResource as FHIRResource
-    from digital_twins.fhir._routes import fhir_routes as fhir_routes
+    from digital_twins.fhir._routes import FhirFirst as FhirFirst, fhir_routes as fhir_routes
     from digital_twins.fhir._schema import MIGRATIONS as MIGRATIONS
     from digital_twins.fhir._search import SearchPage as SearchPage
     from digital_twins.fhir._server import FhirFeatures as FhirFeatures
@@ -51,6 +57,7 @@ _WHERE = {
     "request_allowed": "digital_twins.fhir._access",
     **dict.fromkeys(("BulkExport", "BulkFile"), "digital_twins.fhir._bulk_client"),
     **dict.fromkeys(("AsyncFHIRClient", "FHIRClient"), "digital_twins.fhir._client"),
+    **dict.fromkeys(("FhirFootprint", "erase_fhir_in", "fhir_footprint"), "digital_twins.fhir._erasure"),
     "OAuth2Auth": "digital_twins.fhir._client_auth",
     **dict.fromkeys(("LoadStep", "fhir_files", "load_steps"), "digital_twins.fhir._load"),
     **dict.fromkeys(
@@ -70,8 +77,9 @@ _WHERE = {
     "fhirpath_patch": "digital_twins.fhir._fhirpath_patch",
     **dict.fromkeys(("json_patch", "merge_patch"), "digital_twins.fhir._json_patch"),
     "FhirOperation": "digital_twins.fhir._operations",
+    "PackageParameters": "digital_twins.fhir._package_index",
     "patient_record": "digital_twins.fhir._record",
-    "fhir_routes": "digital_twins.fhir._routes",
+    **dict.fromkeys(("FhirFirst", "fhir_routes"), "digital_twins.fhir._routes"),
     "MIGRATIONS": "digital_twins.fhir._schema",
     "Hit": "digital_twins.fhir._hits",
     "SearchPage": "digital_twins.fhir._search",

@@ -269,7 +269,10 @@ def interaction(method: str, path: str) -> tuple[str, str]:
     The type is empty where the store checks each part by itself (bundles), ``"*"`` where the request
     reaches over all types. Operations that are not known here count as ``("*", "cruds")``.
     """
-    parts = [part for part in path.strip("/").split("/") if part]
+    return _interaction(method, [part for part in path.split("/") if part])
+
+
+def _interaction(method: str, parts: Sequence[str]) -> tuple[str, str]:
     if not parts or parts == ["openapi.json"]:
         return "", ""
     kind, last = parts[0], parts[-1]
@@ -299,10 +302,12 @@ def request_allowed(principal: Principal, method: str, path: str) -> bool:
     method, path
         Of the request; the path begins behind the base, e.g. ``"/Observation/7"``.
     """
-    kind, action = interaction(method, path)
+    parts = [part for part in path.split("/") if part]
+    kind, action = _interaction(method, parts)
     if not kind:
         return bool(principal.scopes)
-    parts = path.strip("/").split("/")
+    if len(parts) <= 2 and kind == parts[0] and parts[-1][:1] not in {"$", "_"}:
+        return bool(principal.scopes_for(kind, action))
     if parts[0] in _EXPORTS or parts[-1] == "$export":
         # Bulk Data is for systems: no person takes a whole hospital home by the rights of a role.
         return all(any(_is_whole(scope) for scope in principal.scopes_for("*", letter)) for letter in action)

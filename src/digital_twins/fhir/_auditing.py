@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Literal
 
 from digital_twins._errors import StorageError
 from digital_twins._logging import get_logger
-from digital_twins.audit import AuditEvent, stage, stage_all
+from digital_twins.audit import AuditEvent, plain_row, stage, stage_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,6 +36,8 @@ def patient_of(resource: Mapping[str, Any]) -> str | None:
     return None
 
 
+_Read = tuple[Literal["R", "E"], str, str, str | None, str | None, int]
+
 READ_DELAY_S = 0.05
 """Longest time that the event of a read waits for company before it is written."""
 
@@ -55,7 +58,7 @@ class Auditor:
         self._pseudonym = pseudonym
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
-        self._reads: list[AuditEvent] = []
+        self._reads: list[_Read] = []
         self._timer: threading.Timer | None = None
 
     def event(
@@ -76,10 +79,15 @@ class Auditor:
         """Put an event into the transaction of the write that it speaks of."""
         stage(cursor, event)
 
-    def read(self, event: AuditEvent) -> None:
-        """Take the event of a read: durable within about 50 ms, without making the reader wait."""
+    def read(
+        self, action: Literal["R", "E"], kind: str, *, agent: str, entity: str | None, patient: str | None
+    ) -> None:
+        """Take the event of a read: durable within about 50 ms, without making the reader wait.
+
+        Its text is made when it is written, beside those of others.
+        """
         with self._lock:
-            self._reads.append(event)
+            self._reads.append((action, kind, agent, entity, patient, time.time_ns() // 1000))
             if self._timer is None:
                 self._timer = threading.Timer(READ_DELAY_S, self._flush_late)
                 self._timer.daemon = True
@@ -89,12 +97,25 @@ class Auditor:
         """Write the waiting events of reads and return when they are durable."""
         with self._flushing:  # events that another thread is writing now are waited for too
             with self._lock:
-                events, self._reads = self._reads, []
+                reads, self._reads = self._reads, []
                 timer, self._timer = self._timer, None
             if timer is not None:
                 timer.cancel()
-            if events:
-                self._database.write(lambda cursor: stage_all(cursor, events))
+            if reads:
+                rows = [self._row(*each) for each in reads]
+                self._database.write(lambda cursor: stage_rows(cursor, rows))
+
+    def _row(
+        self,
+        action: Literal["R", "E"],
+        kind: str,
+        agent: str,
+        entity: str | None,
+        patient: str | None,
+        at_us: int,
+    ) -> tuple[str, str]:
+        shown = self._pseudonym(patient) if self._pseudonym and patient else None
+        return plain_row(action, kind, agent, entity=entity, patient=shown, at_us=at_us)
 
     def _flush_late(self) -> None:
         try:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from digital_twins.fhir._hits import Executes
+    from digital_twins.fhir._package_search import Extra
 
 MAX_ENTRIES = 20_000
 JSON_PATCH = "application/json-patch+json"
@@ -133,23 +134,35 @@ def _parse_entry(number: int, entry: Mapping[str, Any]) -> Entry:
     )
 
 
-def match_one(cursor: Executes, kind: str, query: str, where: str | None = None) -> str | None:
+def match_one(
+    cursor: Executes, kind: str, query: str, where: str | None = None, extra: Extra | None = None
+) -> str | None:
     """Return the id of the single match of a conditional request, None for no match.
+
+    ``extra`` are the search parameters of packages.
 
     Raises
     ------
     FhirError
         412 when several resources match.
     """
-    found = match_all(cursor, kind, query, limit=2, where=where)
+    found = match_all(cursor, kind, query, limit=2, where=where, extra=extra)
     if len(found) > 1:
         issue = Issue("multiple-matches", "Several resources match the condition.", where)
         raise FhirError(412, [issue], fix="Make the condition narrower.")
     return found[0] if found else None
 
 
-def match_all(cursor: Executes, kind: str, query: str, *, limit: int, where: str | None = None) -> list[str]:
-    """Return the ids of the resources that match a conditional request, at most ``limit``.
+def match_all(
+    cursor: Executes,
+    kind: str,
+    query: str,
+    *,
+    limit: int,
+    where: str | None = None,
+    extra: Extra | None = None,
+) -> list[str]:
+    """Return the ids of the resources that match a conditional request, at most ``limit``; see `match_one`.
 
     Raises
     ------
@@ -157,7 +170,7 @@ def match_all(cursor: Executes, kind: str, query: str, *, limit: int, where: str
         400 when the condition names no parameter, or one that is not known.
     """
     pairs = parse_qsl(query.lstrip("?"), keep_blank_values=True)
-    plan = parse_query(kind, [pair for pair in pairs if pair[0] not in _SHAPE], strict=True)
+    plan = parse_query(kind, [pair for pair in pairs if pair[0] not in _SHAPE], strict=True, extra=extra)
     if not plan.predicates:
         raise bad_request("The condition names no search parameter.", location=where)
     plan.count = limit
@@ -209,12 +222,12 @@ class _Transaction:
     def named(self, entry: Entry) -> str:
         """Return the id of the resource that an entry speaks of, conditions resolved; empty for none."""
         if entry.if_none_exist and entry.method == "POST":
-            found = match_one(self.cursor, entry.type, entry.if_none_exist, entry.where)
+            found = self.match(entry.type, entry.if_none_exist, entry.where)
             if found:
                 self.matched[entry.number] = found
                 return found
         if entry.query and entry.method != "GET":
-            found = match_one(self.cursor, entry.type, urlencode(entry.query), entry.where)
+            found = self.match(entry.type, urlencode(entry.query), entry.where)
             if found is None and entry.method == "PATCH":
                 text = "Nothing matches the condition of a PATCH."
                 raise FhirError(404, [Issue("not-found", text, entry.where)])
@@ -224,6 +237,13 @@ class _Transaction:
                     raise bad_request("The id in the resource differs from its match.", location=entry.where)
             entry.name = found or ""
         return entry.name
+
+    def removed(self, entry: Entry) -> Saved | None:
+        return remove(self.cursor, entry.type, entry.name, if_match=entry.if_match, codings=self.codings)
+
+    def match(self, kind: str, query: str, where: str) -> str | None:
+        served = self.codings.served if self.codings is not None else {}
+        return match_one(self.cursor, kind, query, where, served)
 
     def resolve(self, entry: Entry) -> Callable[[str], str]:
         def one(reference: str) -> str:
@@ -235,7 +255,7 @@ class _Transaction:
                 raise bad_request(text, location=entry.where, code="not-found")
             kind, mark, query = reference.partition("?")
             if mark and kind in definitions().types:
-                found = match_one(self.cursor, kind, query, entry.where)
+                found = self.match(kind, query, entry.where)
                 if found is None:
                     text = "A conditional reference matches no resource."
                     raise FhirError(412, [Issue("not-found", text, entry.where)])
@@ -247,11 +267,11 @@ class _Transaction:
     def run(self, entry: Entry) -> EntryAnswer:
         cursor = self.cursor
         if entry.method == "GET":
-            return _get(cursor, entry)
+            return _get(cursor, entry, self.codings.served if self.codings is not None else {})
         if entry.method == "DELETE" and not entry.name:
             return EntryAnswer(status=204)
         if entry.method == "DELETE":
-            return EntryAnswer(remove(cursor, entry.type, entry.name, if_match=entry.if_match), status=204)
+            return EntryAnswer(self.removed(entry), status=204)
         if entry.number in self.matched:
             return EntryAnswer(load(cursor, entry.type, self.matched[entry.number]))
         if entry.method == "PATCH":
@@ -300,10 +320,10 @@ def _patch_of(entry: Entry) -> Callable[[dict[str, Any]], Any]:
     raise bad_request(text, location=entry.where)
 
 
-def _get(cursor: Executes, entry: Entry) -> EntryAnswer:
+def _get(cursor: Executes, entry: Entry, served: Extra) -> EntryAnswer:
     if entry.name:
         return EntryAnswer(load(cursor, entry.type, entry.name), shown=True)
-    page = run_query(cursor, parse_query(entry.type, entry.query))
+    page = run_query(cursor, parse_query(entry.type, entry.query, extra=served))
     entries = [{"resource": orjson.Fragment(hit.body), "search": {"mode": hit.mode}} for hit in page.hits]
     found: dict[str, Any] = {"resourceType": "Bundle", "type": "searchset"}
     if entries:

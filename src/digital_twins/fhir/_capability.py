@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from digital_twins.fhir._definitions import SearchParameter
     from digital_twins.fhir._operations import FhirOperation
+    from digital_twins.fhir._package_search import Extra
 
 INTERACTIONS = (
     "read",
@@ -41,9 +42,16 @@ class _Shared:
     operations: Sequence[FhirOperation]
     conditional_delete: str
     reverse: Mapping[str, Sequence[str]]
+    extra: Extra
+
+
+def _search_parameter(code: str, parameter: SearchParameter) -> dict[str, Any]:
+    found = {"name": code, "type": parameter.kind}
+    return {**found, "definition": parameter.definition} if parameter.definition else found
 
 
 def _resource(kind: str, parameters: Mapping[str, SearchParameter], shared: _Shared) -> dict[str, Any]:
+    parameters = {**parameters, **shared.extra.get(kind, {})}
     references = sorted(code for code, p in parameters.items() if p.kind == "reference")
     special = [{"name": "_id", "type": "token"}, {"name": "_lastUpdated", "type": "date"}]
     found: dict[str, Any] = {
@@ -56,7 +64,7 @@ def _resource(kind: str, parameters: Mapping[str, SearchParameter], shared: _Sha
         "conditionalRead": "full-support",
         "conditionalUpdate": True,
         "conditionalDelete": shared.conditional_delete,
-        "searchParam": [*special, *({"name": c, "type": p.kind} for c, p in sorted(parameters.items()))],
+        "searchParam": [*special, *(_search_parameter(c, p) for c, p in sorted(parameters.items()))],
     }
     operations = {
         o.name: o.definition
@@ -102,6 +110,7 @@ def capability_statement(
     operations: Sequence[FhirOperation] = (),
     conditional_delete: str = "single",
     oauth: Mapping[str, str] | None = None,
+    extra: Extra | None = None,
 ) -> dict[str, Any]:
     """Return the CapabilityStatement of this server (FHIR R4), from the tables that it runs on.
 
@@ -120,9 +129,11 @@ def capability_statement(
     oauth
         Addresses of the authorization server by the names of SMART's ``oauth-uris`` extension
         (``authorize``, ``token``, ``introspect``, ``revoke``); None where no token is asked for.
+    extra
+        Search parameters of packages that are served.
     """
     every = definitions().parameters
-    shared = _Shared(profiles, operations, conditional_delete, _reverse_includes())
+    shared = _Shared(profiles, operations, conditional_delete, _reverse_includes(), extra or {})
     rest: dict[str, Any] = {
         "mode": "server",
         "resource": [_resource(kind, every[kind], shared) for kind in sorted(every)],

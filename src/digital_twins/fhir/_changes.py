@@ -119,7 +119,7 @@ class Changes:
 
         def work(cursor: apsw.Cursor) -> Saved:
             if if_none_exist:
-                found = match_one(cursor, kind, if_none_exist)
+                found = match_one(cursor, kind, if_none_exist, extra=self._codings.served)
                 if found is not None:
                     return load(cursor, kind, found)
             saved = insert(cursor, body, name, codings=self._codings)
@@ -174,7 +174,7 @@ class Changes:
         version = version_of(if_match) if if_match else None
 
         def work(cursor: apsw.Cursor) -> Saved:
-            found = match_one(cursor, kind, condition)
+            found = match_one(cursor, kind, condition, extra=self._codings.served)
             if found is not None and given not in {None, found}:
                 raise bad_request("The id in the resource differs from that of the resource that matches.")
             if found is None and given is not None and _is_there(cursor, kind, given):
@@ -219,7 +219,7 @@ class Changes:
         version = version_of(if_match) if if_match else None
 
         def work(cursor: apsw.Cursor) -> Saved:
-            name = match_one(cursor, kind, target) if conditional else target
+            name = match_one(cursor, kind, target, extra=self._codings.served) if conditional else target
             if name is None:
                 issue = Issue("not-found", f"No {kind} matches the condition.")
                 raise FhirError(404, [issue], fix="Search for it first.")
@@ -250,7 +250,7 @@ class Changes:
                 patient = patient_of(load(cursor, kind, name).resource)
             except DigitalTwinError:
                 patient = None
-        saved = remove(cursor, kind, name, if_match=version)
+        saved = remove(cursor, kind, name, if_match=version, codings=self._codings)
         if saved is not None:
             self._audit(cursor, saved, "D", agent=agent, patient=patient)
         return saved
@@ -273,7 +273,8 @@ class Changes:
         """
 
         def work(cursor: apsw.Cursor) -> list[Saved]:
-            names = match_all(cursor, kind, condition, limit=MAX_DELETED + 1 if several else 2)
+            limit = MAX_DELETED + 1 if several else 2
+            names = match_all(cursor, kind, condition, limit=limit, extra=self._codings.served)
             if len(names) > (MAX_DELETED if several else 1):
                 issue = Issue("multiple-matches", "The condition matches more resources than may be deleted.")
                 raise FhirError(412, [issue], fix="Make the condition narrower.")

@@ -16,6 +16,7 @@ from digital_twins.fhir._validate import ID
 if TYPE_CHECKING:
     from digital_twins.fhir._concepts import Concepts
     from digital_twins.fhir._definitions import SearchParameter
+    from digital_twins.fhir._package_search import Extra
 
 MAX_STEPS = 6
 """References that one chain, or one ``_has`` in another, may follow."""
@@ -30,19 +31,25 @@ class Criteria:
         Resource type.
     concepts
         What the store knows of codes, for ``:in``, ``:above``, ``:below`` and ``:text``; None without.
+    extra
+        Search parameters of packages.
     depth
         References followed so far.
     """
 
-    def __init__(self, kind: str, concepts: Concepts | None = None, *, depth: int = 0) -> None:
+    def __init__(
+        self, kind: str, concepts: Concepts | None = None, extra: Extra | None = None, *, depth: int = 0
+    ) -> None:
         self.kind = kind
         self.types = definitions().types
         self._concepts = concepts
+        self.extra = extra or {}
         self._depth = depth
 
     def parameter(self, code: str) -> SearchParameter | None:
         """Return the search parameter of this name."""
-        return definitions().parameters[self.kind].get(code)
+        known = definitions().parameters[self.kind].get(code)
+        return known if known is not None or not self.extra else self.extra.get(self.kind, {}).get(code)
 
     def read(self, name: str, text: str) -> Predicate | None:
         """Return the predicate of ``name=text``; None when no such parameter is known.
@@ -78,7 +85,7 @@ class Criteria:
     def _inner(self, kind: str) -> Criteria:
         if self._depth >= MAX_STEPS:
             raise bad_request(f"A chain follows at most {MAX_STEPS} references.", code="too-costly")
-        return Criteria(kind, self._concepts, depth=self._depth + 1)
+        return Criteria(kind, self._concepts, self.extra, depth=self._depth + 1)
 
     def _chain(self, head: str, rest: str, text: str) -> Predicate | None:
         code, _, wanted = head.partition(":")

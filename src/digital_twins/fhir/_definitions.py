@@ -49,7 +49,8 @@ class SearchParameter:
     parameters whose values are its own (``combo-code``). ``identifier_number`` is the key under which
     identifiers of references are indexed (modifier ``:identifier``); ``targets`` the resource types that a
     reference may name, empty for any; ``stored`` says that it writes rows of its own. A composite parameter
-    has ``pieces`` instead of paths.
+    has ``pieces`` instead of paths. One of a package has its FHIRPath ``expression`` and its canonical URL,
+    ``definition``; its one path has no steps and names the target of a reference.
     """
 
     resource: str
@@ -62,6 +63,8 @@ class SearchParameter:
     also: tuple[int, ...] = ()
     stored: bool = True
     pieces: tuple[Piece, ...] = ()
+    expression: str = ""
+    definition: str = ""
 
     @property
     def numbers(self) -> tuple[int, ...]:

@@ -9,12 +9,13 @@ import orjson
 
 from digital_twins.fhir._definitions import SearchParameter, definitions
 from digital_twins.fhir._hits import Hit, bodies
-from digital_twins.fhir._index import reference_targets
+from digital_twins.fhir._package_search import targets_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from digital_twins.fhir._hits import Executes
+    from digital_twins.fhir._package_search import Extra
 
 MAX_INCLUDED = 5000
 MAX_ROUNDS = 20
@@ -34,7 +35,9 @@ class Include:
     again: bool
 
 
-def include_of(kind: str, text: str, *, reverse: bool, again: bool) -> Include | None:
+def include_of(
+    kind: str, text: str, *, reverse: bool, again: bool, extra: Extra | None = None
+) -> Include | None:
     """Return what ``Type:parameter:target``, ``Type:*`` or ``*`` asks for; None when it names nothing known.
 
     Parameters
@@ -47,8 +50,12 @@ def include_of(kind: str, text: str, *, reverse: bool, again: bool) -> Include |
         For ``_revinclude``.
     again
         For ``:iterate``.
+    extra
+        Search parameters of packages.
     """
-    every = definitions().parameters
+    every: Mapping[str, Mapping[str, SearchParameter]] = definitions().parameters
+    if extra:
+        every = {name: {**known, **extra.get(name, {})} for name, known in every.items()}
     source, _, rest = text.partition(":")
     code, _, target = rest.partition(":")
     if text == "*":
@@ -105,7 +112,7 @@ def _forward(cursor: Executes, include: Include, hits: Iterable[Hit]) -> list[in
             continue
         resource = orjson.loads(hit.body)
         for parameter in include.parameters:
-            for target in reference_targets(resource, parameter):
+            for target in targets_of(resource, parameter):
                 kind, _, name = target.rpartition("/")
                 if include.target and kind != include.target:
                     continue

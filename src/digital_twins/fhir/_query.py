@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from digital_twins.fhir._concepts import Concepts
     from digital_twins.fhir._conditions import Predicate
+    from digital_twins.fhir._package_search import Extra
 
 DEFAULT_COUNT = 50
 MAX_COUNT = 1000
@@ -77,10 +78,10 @@ def _decode_cursor(text: str, length: int) -> list[int | float | str]:
 
 
 class _Parser:
-    def __init__(self, kind: str, *, strict: bool, concepts: Concepts | None) -> None:
+    def __init__(self, kind: str, *, strict: bool, criteria: Criteria) -> None:
         self.kind = kind
         self.strict = strict
-        self.criteria = Criteria(kind, concepts)
+        self.criteria = criteria
         self.query = Query(kind)
         self.cursor = ""
 
@@ -106,7 +107,13 @@ class _Parser:
 
     def include(self, name: str, text: str) -> None:
         head, _, modifier = name.partition(":")
-        found = include_of(self.kind, text, reverse=head == "_revinclude", again=modifier in _AGAIN)
+        found = include_of(
+            self.kind,
+            text,
+            reverse=head == "_revinclude",
+            again=modifier in _AGAIN,
+            extra=self.criteria.extra,
+        )
         if found is None or modifier not in {"", *_AGAIN}:
             self.unknown(name)
             return
@@ -170,6 +177,7 @@ def parse_query(
     *,
     strict: bool = False,
     concepts: Concepts | None = None,
+    extra: Extra | None = None,
 ) -> Query:
     """Return the plan of a search.
 
@@ -181,9 +189,10 @@ def parse_query(
         Name and value pairs as they stand in the URL, decoded.
     strict
         Refuse unknown parameters (``Prefer: handling=strict``); otherwise they become warnings.
-
     concepts
         Codings and code systems, for the modifiers that need them.
+    extra
+        Search parameters of packages, beside those of R4.
 
     Raises
     ------
@@ -192,7 +201,7 @@ def parse_query(
     """
     if kind not in definitions().types:
         raise bad_request("This is not a resource type of FHIR R4.", code="not-supported", status=404)
-    parser = _Parser(kind, strict=strict, concepts=concepts)
+    parser = _Parser(kind, strict=strict, criteria=Criteria(kind, concepts, extra))
     for number, (name, text) in enumerate(parameters):
         if number >= MAX_CONDITIONS:
             raise bad_request(f"A search has at most {MAX_CONDITIONS} parameters.", code="too-costly")

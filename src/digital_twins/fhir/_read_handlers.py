@@ -14,6 +14,7 @@ from digital_twins.fhir._history import history_query
 from digital_twins.fhir._http import (
     bounded_body,
     fhir_response,
+    header,
     json_response,
     preference,
     version_headers,
@@ -51,6 +52,7 @@ class ReadHandlers:
             operations=server.all_operations,
             conditional_delete=server.conditional_delete,
             oauth=server.features.oauth,
+            extra=await asyncio.to_thread(lambda: self.store.package_parameters),
         )
         return json_response(statement)
 
@@ -95,7 +97,7 @@ class ReadHandlers:
 
     async def search_form(self, request: Request, call: Call) -> Response:
         """Answer ``POST Type/_search``."""
-        form = request.headers.get("content-type", _FORM).partition(";")[0].strip().lower()
+        form = header(request, b"content-type", _FORM).partition(";")[0].strip().lower()
         if form != _FORM:
             raise FhirError(415, [Issue("not-supported", f"_search takes {_FORM}.")])
         body = await bounded_body(request, limit=2**20)
@@ -126,12 +128,12 @@ class ReadHandlers:
 
 def _unchanged(request: Request, saved: Saved) -> bool:
     """Whether the client's copy is this version, by ETag, or by date when no ETag is sent."""
-    tags = request.headers.get("if-none-match")
-    if tags is not None:
+    tags = header(request, b"if-none-match")
+    if tags:
         ours = saved.etag.removeprefix("W/")
         return any(tag.strip().removeprefix("W/") in {ours, "*"} for tag in tags.split(","))
-    since = request.headers.get("if-modified-since")
-    if since is None:
+    since = header(request, b"if-modified-since")
+    if not since:
         return False
     try:
         moment = parsedate_to_datetime(since)

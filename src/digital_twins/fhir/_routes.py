@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
+from starlette.requests import Request
 from starlette.routing import Route
 
 from digital_twins._errors import DigitalTwinError
@@ -17,10 +18,11 @@ from digital_twins.fhir._validate import ID
 from digital_twins.fhir._write_handlers import WriteHandlers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.routing import BaseRoute
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from digital_twins.fhir._store import FhirStore
     from digital_twins.fhir.validation import ResourceValidation
@@ -85,6 +87,47 @@ def fhir_routes(
     return _Door(server, on_error).routes()
 
 
+class FhirFirst:
+    """ASGI application that answers what plainly goes to resources before any route is compared.
+
+    An application of many doors would hold every address of a FHIR request against the patterns of all the
+    others first. Operations (``$``) and what else lies below the base take the way of the routes.
+
+    Parameters
+    ----------
+    app
+        The application with the routes.
+    routes
+        As `fhir_routes` returned them, alone or among others.
+    """
+
+    def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute]) -> None:
+        self._app = app
+        self._doors = {route.door.base: route.door for route in routes if isinstance(route, _DoorRoute)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            for base, door in self._doors.items():
+                path = scope["path"]
+                if (
+                    path[len(base) + 1 : len(base) + 2].isupper()
+                    and path.startswith(base)
+                    and "$" not in path
+                ):
+                    response = await door.answer(Request(scope, receive, send))
+                    await response(scope, receive, send)
+                    return
+        await self._app(scope, receive, send)
+
+
+class _DoorRoute(Route):
+    """A route that knows the door behind it."""
+
+    def __init__(self, path: str, door: _Door) -> None:
+        super().__init__(path, door.answer, methods=_METHODS)
+        self.door = door
+
+
 class _Door:
     """Finds the handler of an address and a method, and turns every error into an OperationOutcome."""
 
@@ -141,7 +184,7 @@ class _Door:
         paths = [f"{self.base}/{name}" for name in names]
         if self.base:
             paths.insert(2, self.base)
-        return [Route(path, self.answer, methods=_METHODS) for path in paths]
+        return [_DoorRoute(path, self) for path in paths]
 
     def rest(self, request: Request) -> str:
         """Return the address below the base."""

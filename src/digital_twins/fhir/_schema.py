@@ -2,7 +2,8 @@
 
 Index tables are WITHOUT ROWID with the key (parameter, value, resource), so that a probe of one resource is
 one b-tree descent. ``system`` is a stable 63-bit hash of the system URI. ``fhir_coding`` holds
-each coding of a parameter once, with its words.
+each coding of a parameter once, with its words. ``fhir_search_parameter`` holds the search parameters of
+packages: the last resource that was indexed for each, and whether all are.
 """
 
 from __future__ import annotations
@@ -69,8 +70,16 @@ CREATE INDEX fhir_resource_updated ON fhir_resource (updated);
 CREATE INDEX fhir_version_updated ON fhir_version (updated, rid, version);
 """
 
+PACKAGE_PARAMETERS = """
+CREATE TABLE fhir_search_parameter (
+  number INTEGER PRIMARY KEY, identifier_number INTEGER NOT NULL, resource TEXT NOT NULL, code TEXT NOT NULL,
+  done INTEGER NOT NULL, ready INTEGER NOT NULL
+);
+"""
+
 MIGRATIONS = (
     Migration("fhir.0001.resource", FHIR_TABLES),
     Migration("fhir.0002.coding", CODING_TABLE),
     Migration("fhir.0003.history", HISTORY_INDEXES),
+    Migration("fhir.0004.package_parameters", PACKAGE_PARAMETERS),
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from starlette.requests import Request
 from starlette.responses import Response
 
+from digital_twins.fhir._http import header
 from digital_twins.fhir._operations import EVERYTHING, VALIDATE, VALIDATE_STORED, FhirOperation
 
 if TYPE_CHECKING:
@@ -68,5 +69,5 @@ class FhirServer:
         """Return the address of the FHIR base as the client sees it."""
         if self.public_url:
             return self.public_url
-        host = request.headers.get("host", "localhost")
+        host = header(request, b"host", "localhost")
         return f"{request.scope.get('scheme', 'http')}://{host}{self.base}"

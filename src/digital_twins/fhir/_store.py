@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     import apsw
 
     from digital_twins.fhir._concepts import CodeSystems
+    from digital_twins.fhir._package_index import PackageParameters
+    from digital_twins.fhir._package_search import Extra
     from digital_twins.storage import Database
 
 
@@ -75,6 +77,8 @@ class FhirStore:
     systems
         Gives the code systems and value sets that searches with ``:in``, ``:above`` and ``:below`` ask;
         without it those are refused.
+    parameters
+        The search parameters of packages, which are indexed and served beside those of R4.
     """
 
     def __init__(
@@ -85,13 +89,19 @@ class FhirStore:
         validate: Callable[[Mapping[str, Any]], None] = check,
         audited: bool = True,
         systems: Callable[[], CodeSystems] | None = None,
+        parameters: PackageParameters | None = None,
     ) -> None:
         self.database = database
         self._validate = validate
         self._auditor = Auditor(database, pseudonym) if audited else None
-        self._codings = SeenCodings()
+        self._codings = SeenCodings(parameters)
         self._systems = systems
         self._changes = Changes(database, self._auditor, validate, self._codings)
+
+    @property
+    def package_parameters(self) -> Extra:
+        """Resource type -> code -> search parameter, of those that packages add and that are served."""
+        return self._codings.served
 
     def close(self) -> None:
         """Write what waits for the audit trail; call it before the database is closed."""
@@ -232,7 +242,7 @@ class FhirStore:
     ) -> None:
         """Take the event of a read: it is written within 50 ms, and the reader does not wait for it."""
         if self._auditor is not None:
-            self._auditor.read(self._auditor.event(action, kind, agent=agent, entity=entity, patient=patient))
+            self._auditor.read(action, kind, agent=agent, entity=entity, patient=patient)
 
     def note_read(self, kind: str, *, agent: str, entity: str, patient: str | None) -> None:
         """Take the audit event of an operation that reads, e.g. ``fhir.everything``."""
@@ -265,10 +275,11 @@ class FhirStore:
         """Return the plan of a search, for `run`; see `search`."""
         given = list(parameters)
         if not any(_asks_concepts(name) for name, _ in given):
-            return parse_query(kind, given, strict=strict)
+            return parse_query(kind, given, strict=strict, extra=self._codings.served)
         with self.database.read() as connection:
             concepts = Concepts(connection, self._systems() if self._systems else None)
-            return parse_query(kind, given, strict=strict, concepts=concepts)
+            served = self._codings.served
+            return parse_query(kind, given, strict=strict, concepts=concepts, extra=served)
 
     def run(self, query: Query, *, agent: str = "system") -> SearchPage:
         """Run a parsed search; see `search`."""

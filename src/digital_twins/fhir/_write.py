@@ -17,12 +17,15 @@ from digital_twins.fhir._definitions import definitions
 from digital_twins.fhir._index import IndexRows, index_rows
 from digital_twins.fhir._json import dumps
 from digital_twins.fhir._outcome import FhirError, Issue, gone, not_found
+from digital_twins.fhir._package_search import add_rows
 from digital_twins.fhir._schema import INDEX_TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from digital_twins.fhir._hits import Executes
+    from digital_twins.fhir._package_index import PackageParameters
+    from digital_twins.fhir._package_search import Extra
     from digital_twins.storage import Database
 
 _EMPTY = IndexRows()
@@ -151,7 +154,13 @@ def _reindex(cursor: Executes, rid: int, old: IndexRows, new: IndexRows) -> None
             cursor.executemany(_INSERT[table], _key_rows(table, fresh, rid))
 
 
-def _old_rows(cursor: Executes, current: _Current) -> IndexRows:
+def add_index_rows(cursor: Executes, rid: int, rows: IndexRows) -> None:
+    """Add rows to the index of a stored resource, and the codings that they speak of."""
+    _reindex(cursor, rid, _EMPTY, rows)
+    cursor.executemany(_INSERT_CODING, rows.coding)
+
+
+def _old_rows(cursor: Executes, current: _Current, codings: SeenCodings) -> IndexRows:
     """Return the index rows that a stored resource has; rows made by other definitions are removed whole."""
     if current.deleted:
         return _EMPTY
@@ -159,7 +168,7 @@ def _old_rows(cursor: Executes, current: _Current) -> IndexRows:
         for table in INDEX_TABLES:
             cursor.execute(f"DELETE FROM {table} WHERE rid=?", (current.rid,))  # noqa: S608  (names of ours)  # nosec B608
         return _EMPTY
-    return index_rows(orjson.loads(current.body))
+    return codings.rows(orjson.loads(current.body))
 
 
 def _find(cursor: Executes, kind: str, name: str) -> _Current | None:
@@ -179,11 +188,30 @@ class SeenCodings:
 
     A coding counts as held when it was read from a committed state, never because a unit of work wrote it:
     that unit may still be undone.
+
+    Parameters
+    ----------
+    parameters
+        The search parameters of packages, which are indexed beside those of R4.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, parameters: PackageParameters | None = None) -> None:
+        self._parameters = parameters
         self._held: set[tuple[Any, ...]] = set()
         self._written: set[tuple[Any, ...]] = set()
+
+    @property
+    def served(self) -> Extra:
+        """The search parameters of packages that a condition may name."""
+        return self._parameters.served if self._parameters is not None else {}
+
+    def rows(self, resource: Mapping[str, Any]) -> IndexRows:
+        """Return the search-index rows of one resource."""
+        rows = index_rows(resource)
+        if self._parameters is not None:
+            for parameter in self._parameters.indexed.get(resource["resourceType"], {}).values():
+                add_rows(rows, parameter, resource)
+        return rows
 
     def write(self, cursor: Executes, rows: set[tuple[int, str, int, str, str]]) -> None:
         """Write those of the codings that are not known to be held."""
@@ -220,9 +248,10 @@ def insert(
         "VALUES(?,?,1,?,0,?,?,?) RETURNING rid",
         (kind, name, updated, method, definitions().index_version, body),
     ).fetchone()
-    rows = index_rows(resource)
+    codings = codings or SeenCodings()
+    rows = codings.rows(resource)
     _reindex(cursor, rid, _EMPTY, rows)
-    (codings or SeenCodings()).write(cursor, rows.coding)
+    codings.write(cursor, rows.coding)
     return Saved(kind, name, 1, updated, body, method, created=True)
 
 
@@ -263,23 +292,31 @@ def put(
         return insert(cursor, resource, name, method="PUT", codings=codings)
     updated = max(now_us(), current.updated)
     body = _seal(resource, name, current.version + 1, updated)
-    old = _old_rows(cursor, current)
+    codings = codings or SeenCodings()
+    old = _old_rows(cursor, current, codings)
     _supersede(cursor, current, updated, (0, "PUT", body))
-    rows = index_rows(resource)
+    rows = codings.rows(resource)
     _reindex(cursor, current.rid, old, rows)
-    (codings or SeenCodings()).write(cursor, rows.coding)
+    codings.write(cursor, rows.coding)
     return Saved(kind, name, current.version + 1, updated, body, "PUT", created=current.deleted)
 
 
 @guarded_remove
-def remove(cursor: Executes, kind: str, name: str, *, if_match: int | None = None) -> Saved | None:
+def remove(
+    cursor: Executes,
+    kind: str,
+    name: str,
+    *,
+    if_match: int | None = None,
+    codings: SeenCodings | None = None,
+) -> Saved | None:
     """Delete a resource; its history stays. None when there was nothing to delete."""
     current = _find(cursor, kind, name)
     _check_version(current, if_match, kind)
     if current is None or current.deleted:
         return None
     updated = max(now_us(), current.updated)
-    old = _old_rows(cursor, current)
+    old = _old_rows(cursor, current, codings or SeenCodings())
     _supersede(cursor, current, updated, (1, "DELETE", b""))
     _reindex(cursor, current.rid, old, _EMPTY)
     return Saved(kind, name, current.version + 1, updated, b"", "DELETE", deleted=True)

@@ -12,6 +12,7 @@ from digital_twins.fhir._fhirpath_patch import fhirpath_patch
 from digital_twins.fhir._http import (
     bounded_body,
     fhir_response,
+    header,
     preference,
     resource_body,
     version_headers,
@@ -50,7 +51,7 @@ class WriteHandlers:
         work = self.store.changes.create(
             await resource_body(request),
             kind=call.type,
-            if_none_exist=request.headers.get("if-none-exist"),
+            if_none_exist=header(request, b"if-none-exist") or None,
             agent=self.server.agent(request),
         )
         return self.saved(request, await self.done(work))
@@ -60,7 +61,7 @@ class WriteHandlers:
         work = self.store.changes.update(
             await resource_body(request),
             address=f"{call.type}/{call.id}",
-            if_match=request.headers.get("if-match"),
+            if_match=header(request, b"if-match") or None,
             agent=self.server.agent(request),
         )
         return self.saved(request, await self.done(work))
@@ -71,7 +72,7 @@ class WriteHandlers:
             await resource_body(request),
             call.type,
             _condition(request),
-            if_match=request.headers.get("if-match"),
+            if_match=header(request, b"if-match") or None,
             agent=self.server.agent(request),
         )
         return self.saved(request, await self.done(work))
@@ -82,7 +83,7 @@ class WriteHandlers:
             call.type,
             call.id,
             await _patch(request),
-            if_match=request.headers.get("if-match"),
+            if_match=header(request, b"if-match") or None,
             agent=self.server.agent(request),
         )
         return self.saved(request, await self.done(work))
@@ -94,7 +95,7 @@ class WriteHandlers:
             _condition(request),
             await _patch(request),
             conditional=True,
-            if_match=request.headers.get("if-match"),
+            if_match=header(request, b"if-match") or None,
             agent=self.server.agent(request),
         )
         return self.saved(request, await self.done(work))
@@ -102,7 +103,10 @@ class WriteHandlers:
     async def delete(self, request: Request, call: Call) -> Response:
         """Answer ``DELETE Type/id``."""
         work = self.store.changes.delete(
-            call.type, call.id, if_match=request.headers.get("if-match"), agent=self.server.agent(request)
+            call.type,
+            call.id,
+            if_match=header(request, b"if-match") or None,
+            agent=self.server.agent(request),
         )
         saved = await self.done(work)
         return Response(status_code=204, headers={"etag": saved.etag} if saved else None)
@@ -156,7 +160,7 @@ async def _patch(request: Request) -> Patch:
 
     FHIR R4 names the first two; clients such as fhirpy send an object with the elements to change.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = header(request, b"content-type").partition(";")[0].strip().lower()
     if kind not in {_JSON_PATCH, _MERGE_PATCH, "application/fhir+json", "application/json"}:
         issue = Issue("not-supported", f"A patch is {_JSON_PATCH}, or Parameters in application/fhir+json.")
         raise FhirError(415, [issue], fix=f"Send Content-Type: {_JSON_PATCH}.")

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
         to_highdicom as to_highdicom,
         to_nifti_bytes as to_nifti_bytes,
     )
+    from digital_twins.imaging._key_region import (
+        KeyRegion as KeyRegion,
+        key_regions as key_regions,
+    )
     from digital_twins.imaging._load import (
         load_mask as load_mask,
         load_volume as load_volume,
@@ -93,6 +97,7 @@ _WHERE = {
         ("from_highdicom", "save_nifti", "save_nrrd", "to_highdicom", "to_nifti_bytes"), f"{_ROOM}._files"
     ),
     "enhancing_lesion": f"{_ROOM}._enhancement",
+    **dict.fromkeys(("KeyRegion", "key_regions"), f"{_ROOM}._key_region"),
     **dict.fromkeys(("load_mask", "load_volume"), f"{_ROOM}._load"),
     **dict.fromkeys(("ImagingVisit", "PatientData"), f"{_ROOM}._patient_data"),
     **dict.fromkeys(

@@ -43,8 +43,8 @@ class Arrival(msgspec.Struct, gc=False):
 
 @dataclass(slots=True)
 class _Device:
-    seen: set[tuple[int, float]] = field(default_factory=set)
-    order: deque[tuple[int, float]] = field(default_factory=deque)
+    seen: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+    latest_s: float = float("-inf")
     newest_s: float = float("-inf")
     offset_s: float = 0.0
     patient: str | None = None
@@ -114,13 +114,12 @@ class Intake:
             self.counts["flooded"] += 1
             return True
         mark = (reading.sequence, reading.device_time_s)
-        if mark in device.seen:
+        if reading.device_time_s > device.latest_s:
+            device.latest_s = reading.device_time_s
+        elif mark in device.seen:
             self.counts["duplicate"] += 1
             return True
-        device.seen.add(mark)
-        device.order.append(mark)
-        if len(device.order) > _REMEMBERED:
-            device.seen.discard(device.order.popleft())
+        device.seen.append(mark)
         if self.journal is not None:
             self.journal(reading, received_s)
         time_s = self._believed(device, reading.device_time_s, received_s)
@@ -175,16 +174,16 @@ class Intake:
 
     def state(
         self,
-    ) -> tuple[dict[str, tuple[list[tuple[int, float]], float]], list[tuple[Reading, float, float]]]:
+    ) -> tuple[dict[str, tuple[list[tuple[int, float]], float, float]], list[tuple[Reading, float, float]]]:
         """Return what a snapshot needs: marks of duplicates by device, and the quarantine."""
-        marks = {name: (list(each.order), each.newest_s) for name, each in self._known.items()}
+        marks = {name: (list(each.seen), each.newest_s, each.latest_s) for name, each in self._known.items()}
         return marks, list(self._quarantine)
 
     def resume(self, devices: Mapping[str, Any], quarantine: Iterable[tuple[Reading, float, float]]) -> None:
         """Take over what `state` returned."""
-        for name, (order, newest_s) in devices.items():
-            marks = deque((int(number), float(time_s)) for number, time_s in order)
-            self._known[name] = _Device(set(marks), marks, float(newest_s))
+        for name, (marks, newest_s, latest_s) in devices.items():
+            device = self._known[name] = _Device(newest_s=newest_s, latest_s=latest_s)
+            device.seen.extend((int(number), float(time_s)) for number, time_s in marks)
         self._quarantine.extend(quarantine)
 
     def _believed(self, device: _Device, time_s: float, received_s: float) -> float:

@@ -12,10 +12,10 @@ from digital_twins.monitoring._physiology import (
     SIZE,
     Body,
     Inputs,
-    advance,
     observe,
     resting_state,
 )
+from digital_twins.monitoring._twin_kernels import carried, moved_and_slopes, seen_and_slopes, taken_in
 from digital_twins.monitoring._vitals import COLUMN
 
 if TYPE_CHECKING:
@@ -106,6 +106,17 @@ class LiveTwin:
         self.mean = resting_state(self.bodies, count).T.copy()
         self.covariance = np.tile(np.diag(START_SD**2), (count, 1, 1))
         self.time_s = np.full(count, np.nan)
+        self._compile()
+
+    def _compile(self) -> None:
+        """Have the kernels compiled, or read from disk, before the first patient waits for them."""
+        first = self.bodies.rows(np.array([0]))
+        moved, slopes = linearised_step(self.mean[:1].T, first, Inputs(), dt_s=np.ones(1))
+        covariance = self.covariance[:1].copy()
+        carried(covariance, slopes, np.zeros((1, SIZE)))
+        seen, slopes = linearised_view(moved, first)
+        found = np.empty(seen.T.shape), np.empty(seen.T.shape), np.empty(1)
+        taken_in(moved.T.copy(), covariance, np.full(seen.T.shape, np.nan), slopes, READING_SD**2, *found)
 
     def forget(self, row: int, body: Body) -> None:
         """Begin anew for a row, which now is another patient."""
@@ -133,55 +144,40 @@ class LiveTwin:
         body = self.bodies.rows(rows)
         inputs = Inputs(oxygen_fraction=self.oxygen_fraction[rows])
         mean, transition = linearised_step(self.mean[rows].T, body, inputs, dt_s=dt)
-        covariance = transition @ self.covariance[rows] @ transition.transpose(0, 2, 1)
-        covariance[:, _DIAGONAL, _DIAGONAL] += dt[:, None] * STEP_SD**2
+        covariance = self.covariance[rows]
+        carried(covariance, transition, dt[:, None] * STEP_SD**2)
         expected, slopes = linearised_view(mean, body)
-        found = _update(mean.T.copy(), covariance, readings - expected.T, slopes)
-        self.mean[rows], self.covariance[rows] = found[0], found[1]
+        after = np.ascontiguousarray(mean.T)
+        shape = readings.shape
+        found = TwinStep(np.empty(shape), np.empty(shape), np.empty(len(rows)))
+        off = readings - expected.T
+        taken_in(after, covariance, off, slopes, READING_SD**2, found.innovation, found.variance, found.nis)
+        self.mean[rows], self.covariance[rows] = after, covariance
         self.time_s[rows] = time_s
-        return found[2]
+        return found
 
     def expected(self) -> Floats:
         """Return what the monitor should show now, [count, 7] as `OBSERVED`."""
         return observe(self.mean.T, self.bodies).T
 
 
-_DIAGONAL = np.arange(SIZE)
-
-
 def linearised_step(state: Floats, body: Body, inputs: Inputs, *, dt_s: Floats) -> tuple[Floats, Floats]:
     """Return the next state [SIZE, row] and its derivative [row, SIZE, SIZE] by forward differences."""
-    stacked = state[:, None, :] + np.concatenate([np.zeros((SIZE, 1)), np.diag(_PERTURB)], axis=1)[:, :, None]
-    moved = advance(stacked, body, inputs, dt_s=dt_s)
-    columns = (moved[:, 1:] - moved[:, :1]) / _PERTURB[None, :, None]
-    return moved[:, 0], columns.transpose(2, 0, 1)
+    states = np.ascontiguousarray(state.T)
+    moved, slopes = np.empty(states.shape), np.empty((len(states), SIZE, SIZE))
+    parts = _columns(body, len(states)), _columns(inputs, len(states))
+    moved_and_slopes(states, *parts, np.asarray(dt_s, dtype=np.float64), _PERTURB, moved, slopes)
+    return moved.T, slopes
 
 
 def linearised_view(state: Floats, body: Body) -> tuple[Floats, Floats]:
     """Return what would be seen [7, row] and its derivative [row, 7, SIZE]."""
-    stacked = state[:, None, :] + np.concatenate([np.zeros((SIZE, 1)), np.diag(_PERTURB)], axis=1)[:, :, None]
-    seen = observe(stacked, body)
-    return seen[:, 0], ((seen[:, 1:] - seen[:, :1]) / _PERTURB[None, :, None]).transpose(2, 0, 1)
+    states = np.ascontiguousarray(state.T)
+    seen, slopes = np.empty((len(states), len(OBSERVED))), np.empty((len(states), len(OBSERVED), SIZE))
+    seen_and_slopes(states, _columns(body, len(states)), _PERTURB, seen, slopes)
+    return seen.T, slopes
 
 
-def _update(mean: Floats, covariance: Floats, off: Floats, slopes: Floats) -> tuple[Floats, Floats, TwinStep]:
-    """Take the readings in one after the other, all linearised at the same mean.
-
-    That equals the joint update, as the noise of the readings is independent, and lets each be missing.
-    """
-    prior = mean.copy()
-    innovation, variance = np.full(off.shape, np.nan), np.full(off.shape, np.nan)
-    for place in range(off.shape[1]):
-        seen = np.isfinite(off[:, place])
-        if not seen.any():
-            continue
-        row = slopes[:, place]
-        cross = np.matmul(covariance, row[:, :, None])[:, :, 0]
-        spread = np.einsum("ns,ns->n", row, cross) + READING_SD[place] ** 2
-        left = np.where(seen, off[:, place] - np.einsum("ns,ns->n", row, mean - prior), 0.0)
-        gain = np.where(seen[:, None], cross / spread[:, None], 0.0)
-        mean += gain * left[:, None]
-        covariance -= gain[:, :, None] * cross[:, None, :]
-        innovation[seen, place], variance[seen, place] = left[seen], spread[seen]
-    nis = np.nansum(innovation**2 / variance, axis=1)
-    return mean, covariance, TwinStep(innovation, variance, nis)
+def _columns(part: Body | Inputs, count: int) -> Floats:
+    fields = [np.broadcast_to(getattr(part, name), count) for name in part.__dataclass_fields__]
+    return np.stack(fields, axis=1).astype(np.float64, copy=False)

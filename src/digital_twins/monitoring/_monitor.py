@@ -166,6 +166,7 @@ class PatientMonitor:
             rounds[number].append((row, arrival))
         for batch in rounds:
             self._pass(batch)
+        self._step_twins()
         return sum(len(batch) for batch in rounds)
 
     def tick(self, now_s: float) -> None:

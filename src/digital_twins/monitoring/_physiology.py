@@ -5,14 +5,17 @@ baroreflex with the gains of Heldt 2002 (doi:10.1152/japplphysiol.00241.2001), r
 CVSim lineage. Gas: one alveolar space, a shunt, and the dissociation curve of Severinghaus 1979
 (doi:10.1152/jappl.1979.46.3.599). Heat: first order towards a set point. docs/science/monitoring.md has the
 equations; every constant that was not read in a source is marked there and below.
+
+The law is written once: numpy runs it for arrays, `_twin_kernels` compiles the same functions for numbers.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numba.extending import register_jitable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,6 +41,8 @@ OBSERVED = ("HR", "MAP", "SYS", "DIA", "SPO2", "RR", "TEMP")
 """What `observe` returns, in order: /min, mmHg, mmHg, mmHg, %, /min, Celsius."""
 
 SIZE = len(STATES) + len(SLOW)
+LONGEST_STEP_S = 1.1
+_BLOOD_ML_PER_KG = 70.0
 _SCALE_MMHG = 18.0  # baroreflex, Heldt 2002
 _INTERVAL_S_PER_MMHG = 0.009  # gain of each branch on the beat interval, Heldt 2002
 _RESISTANCE_PER_MMHG = 0.05  # mmHg s/ml a mmHg, Heldt 2002
@@ -97,7 +102,7 @@ class Body:
     @property
     def blood_volume_ml(self) -> float | Floats:
         """70 ml/kg."""
-        return 70.0 * self.weight_kg
+        return _BLOOD_ML_PER_KG * self.weight_kg
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,9 +136,17 @@ def resting_state(body: Body, count: int) -> Floats:
 
 def derivative(state: Floats, body: Body, inputs: Inputs) -> Floats:
     """Return the change a second of a state, [SIZE, ...]; the slow parameters stay as they are."""
-    pressure, heart, sympathetic, volume, oxygen, co2, breath, heat = state[:8]
-    tone, drive = np.exp(state[8]) * inputs.vasopressor, np.exp(state[10])
     change = np.zeros_like(state)
+    changes(change, state, body, inputs)
+    return change
+
+
+@register_jitable
+def changes(change: Floats, state: Floats, body: Any, inputs: Any) -> None:
+    """Write the changes of the eight states; body and inputs hold arrays, or numbers when compiled."""
+    pressure, heart, sympathetic, volume = state[0], state[1], state[2], state[3]
+    oxygen, co2, breath, heat = state[4], state[5], state[6], state[7]
+    tone, drive = np.exp(state[8]) * inputs.vasopressor, np.exp(state[10])
     error = _SCALE_MMHG * np.arctan((pressure - body.mean_pressure_mmhg) / _SCALE_MMHG)
     venous, stroke = _stroke(state, body)
     flow = heart / 60.0 * stroke
@@ -148,7 +161,7 @@ def derivative(state: Floats, body: Body, inputs: Inputs) -> Floats:
     )
     change[1] = (60.0 / np.maximum(interval, 0.27) + _FEVER_HEART * warm - heart) / _HEART_S
     change[2] = (error - sympathetic) / _SYMPATHETIC_S
-    surplus = np.maximum(volume - body.blood_volume_ml, 0.0)
+    surplus = np.maximum(volume - _BLOOD_ML_PER_KG * body.weight_kg, 0.0)
     change[3] = inputs.fluid_ml_per_min / 60.0 - surplus / _LEAK_S
     uptake, output = _metabolism(warm, scale)
     ventilation = breath / body.respiratory_rate_per_min * _GAS * 0.2 * scale / 40.0
@@ -157,40 +170,59 @@ def derivative(state: Floats, body: Body, inputs: Inputs) -> Floats:
     change[5] = (_GAS * output - ventilation * co2) / (60.0 * _CO2_STORE_L * scale)
     lack = np.maximum(_HYPOXIC_FROM - _saturation(state, body, flow), 0.0)
     wish = 1.0 + _CO2_DRIVE_PER_MMHG * (co2 - 40.0) + _HYPOXIC_DRIVE * lack
-    target = drive * np.clip(wish, 0.0, 3.0) * body.respiratory_rate_per_min + _FEVER_BREATH * warm
+    target = (
+        drive * np.minimum(np.maximum(wish, 0.0), 3.0) * body.respiratory_rate_per_min + _FEVER_BREATH * warm
+    )
     change[6] = (np.maximum(target, 0.0) - breath) / _BREATH_S
     change[7] = (state[11] - heat) / _HEAT_S
-    return change
 
 
 def observe(state: Floats, body: Body) -> Floats:
     """Return what the monitor would show for states [SIZE, ...], as `OBSERVED`, [7, ...]."""
+    return np.stack(shown(state, body))
+
+
+@register_jitable
+def shown(state: Floats, body: Any) -> tuple[Floats, ...]:
     _, stroke = _stroke(state, body)
     pressure = state[0]
     pulse = stroke / (_ARTERIAL_COMPLIANCE * body.weight_kg / 70.0)
     saturation = _saturation(state, body, state[1] / 60.0 * stroke)
-    shown: Floats = np.stack(
-        [state[1], pressure, pressure + pulse * 2 / 3, pressure - pulse / 3, saturation, state[6], state[7]]
+    return (
+        state[1],
+        pressure,
+        pressure + pulse * 2 / 3,
+        pressure - pulse / 3,
+        saturation,
+        state[6],
+        state[7],
     )
-    return shown
 
 
-def _resistance(body: Body) -> float | Floats:
+@register_jitable
+def _resistance(body: Any) -> float | Floats:
     flow = body.heart_rate_per_min / 60.0 * body.weight_kg  # a stroke volume of 1 ml/kg [verify]
-    return (body.mean_pressure_mmhg - _FILLING_MMHG) / flow
+    resistance: float | Floats = (body.mean_pressure_mmhg - _FILLING_MMHG) / flow
+    return resistance
 
 
-def _stroke(state: Floats, body: Body) -> tuple[Floats, Floats]:
+@register_jitable
+def _stroke(state: Floats, body: Any) -> tuple[Floats, Floats]:
     """Return venous pressure and stroke volume (ml)."""
     scale = body.weight_kg / 70.0
     venous_compliance, arterial_compliance = _VENOUS_COMPLIANCE * scale, _ARTERIAL_COMPLIANCE * scale
-    filled = state[3] - body.blood_volume_ml - arterial_compliance * (state[0] - body.mean_pressure_mmhg)
+    filled = (
+        state[3]
+        - _BLOOD_ML_PER_KG * body.weight_kg
+        - arterial_compliance * (state[0] - body.mean_pressure_mmhg)
+    )
     filled = filled - _VEINS_ML_PER_MMHG * scale * state[2]
     venous = np.maximum(_FILLING_MMHG + filled / venous_compliance, 0.2)
     stroke = 2.0 * body.weight_kg * venous / (venous + _FILLING_MMHG)
     return venous, stroke * _filled(state[1]) / _filled(body.heart_rate_per_min)
 
 
+@register_jitable
 def _filled(heart: float | Floats) -> Floats:
     """Return the share of the ventricle that fills between two beats."""
     filling_s = np.maximum(60.0 / np.maximum(heart, 1.0) - _SYSTOLE_S, 0.02)
@@ -198,13 +230,15 @@ def _filled(heart: float | Floats) -> Floats:
     return share
 
 
+@register_jitable
 def _metabolism(warm: Floats, scale: float | Floats) -> tuple[Floats, Floats]:
     """Return oxygen uptake and carbon dioxide output (l/min STPD)."""
     uptake = 0.25 * scale * (1.0 + _FEVER_METABOLISM * warm)
     return uptake, 0.8 * uptake
 
 
-def _saturation(state: Floats, body: Body, flow_ml_s: Floats) -> Floats:
+@register_jitable
+def _saturation(state: Floats, body: Any, flow_ml_s: Floats) -> Floats:
     """Return the arterial saturation (%): end-capillary blood mixed with shunted venous blood."""
     tension = np.maximum(state[4], 1.0)
     capillary = 1.0 / (23400.0 / (tension**3 + 150.0 * tension) + 1.0)
@@ -212,13 +246,13 @@ def _saturation(state: Floats, body: Body, flow_ml_s: Floats) -> Floats:
     uptake, _ = _metabolism(state[7] - body.temperature_cel, body.weight_kg / 70.0)
     # ml of oxygen that a decilitre of blood gives off, as a share of what it carries when full
     drop = uptake * 1000.0 / (np.maximum(flow_ml_s, 5.0) * 0.6) / (_OXYGEN_ML_PER_G * body.haemoglobin_g_dl)
-    saturation: Floats = 100.0 * np.clip(capillary - shunt / (1.0 - shunt) * drop, 0.0, 1.0)
+    saturation: Floats = 100.0 * np.minimum(np.maximum(capillary - shunt / (1.0 - shunt) * drop, 0.0), 1.0)
     return saturation
 
 
 def advance(state: Floats, body: Body, inputs: Inputs, *, dt_s: float | Floats) -> Floats:
     """Return the state `dt_s` seconds later by Heun's method in steps of at most 1.1 s, [SIZE, ...]."""
-    count = max(1, int(np.ceil(np.max(dt_s) / 1.1 - 1e-9)))
+    count = max(1, int(np.ceil(np.max(dt_s) / LONGEST_STEP_S - 1e-9)))
     step = np.asarray(dt_s) / count
     for _ in range(count):
         slope = derivative(state, body, inputs)

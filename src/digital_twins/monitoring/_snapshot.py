@@ -32,7 +32,7 @@ class _Said(msgspec.Struct):
     patients: list[str]
     gone: dict[str, float]
     shelves: list[tuple[str, str, float, dict[str, Any] | None]]
-    devices: dict[str, tuple[list[tuple[int, float]], float]]
+    devices: dict[str, tuple[list[tuple[int, float]], float, float]]
     quarantine: list[tuple[Line, float]]
 
 

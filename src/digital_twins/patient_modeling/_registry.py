@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from digital_twins._errors import ConflictError, NotFoundError
 from digital_twins.patient_modeling._file import from_bytes, to_bytes
@@ -40,6 +40,10 @@ MIGRATIONS = (
     ),
 )
 """Tables of the registry, for ``Database(path, migrations=...)``."""
+
+_NO_DELETE = """CREATE TRIGGER twin_version_no_delete BEFORE DELETE ON twin_version
+            BEGIN SELECT RAISE(ABORT, 'twin versions are append-only'); END"""
+"""As the migration makes it."""
 
 _INSERT = "INSERT OR IGNORE INTO twin_version VALUES (?, ?, ?, ?, ?, ?)"
 _DIGEST = "SELECT content_digest FROM twin_version WHERE twin_id = ? AND version = ?"
@@ -87,7 +91,7 @@ class TwinRegistry:
         ConflictError
             When another content is stored under this twin and version.
         """
-        blob = self._blobs.put(to_bytes(twin))
+        blob = self._blobs.put(to_bytes(twin), owner=twin.patient_id)
         digest = twin.content_digest
         row = (twin.twin_id, twin.version, twin.patient_id, twin.created_utc.isoformat(), digest, blob)
 
@@ -118,6 +122,26 @@ class TwinRegistry:
                 "List what is stored with TwinRegistry.list().",
             )
         return from_bytes(self._blobs.get(found[-1].blob), PatientTwin)
+
+    def erase_in(self, cursor: apsw.Cursor, patient_id: str) -> tuple[str, ...]:
+        """Remove every version of a patient's twins inside a transaction and return their files' digests.
+
+        The one exception from "append-only", for the erasure of a patient alone.
+        """
+        rows: Any = cursor.execute(
+            "SELECT blob FROM twin_version WHERE patient_id = ?", (patient_id,)
+        ).fetchall()
+        if self._database.location is None:
+            cursor.execute("DROP TRIGGER twin_version_no_delete")
+        else:
+            cursor.execute("ALTER TABLE twin_version DISABLE TRIGGER twin_version_no_delete")
+        cursor.execute("DELETE FROM twin_version WHERE patient_id = ?", (patient_id,))
+        cursor.execute(
+            _NO_DELETE
+            if self._database.location is None
+            else "ALTER TABLE twin_version ENABLE TRIGGER twin_version_no_delete"
+        )
+        return tuple(str(row[0]) for row in rows)
 
     def versions(self, twin_id: str) -> Sequence[TwinVersion]:
         """Return the versions of a twin, oldest first."""

@@ -135,6 +135,14 @@ class BedBook:
             (_us(at), patient),
         )
 
+    def erase_in(self, cursor: apsw.Cursor, patient_id: str) -> None:
+        """Remove every stay and device link of a patient, also under ``system|number``."""
+        for table in ("bed_stay", "bed_device"):
+            rows: Any = cursor.execute(f"SELECT DISTINCT patient FROM {table}").fetchall()  # noqa: S608  (own names)  # nosec B608
+            for (patient,) in rows:
+                if str(patient).rpartition("|")[2] == patient_id:
+                    cursor.execute(f"DELETE FROM {table} WHERE patient = ?", (patient,))  # noqa: S608  (own names)  # nosec B608
+
     def take_back_in(self, cursor: apsw.Cursor, patient: str, *, reopen: bool) -> None:
         """Void the open stay of a patient (its admission or transfer is cancelled).
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from digital_twins import dicom
@@ -35,6 +36,9 @@ def render_sr(
 ) -> Dataset:
     """Return the TID 1500 SR: the measured lesion, the model's estimates, one group per prediction.
 
+    Each group names a baseline outline, because viewers show a group at its outline only: the first one that
+    on the image that shows most of it, the others those on further images, so that no text covers another.
+
     Parameters
     ----------
     report
@@ -54,6 +58,8 @@ def render_sr(
     InputError, ConflictError
         As :func:`digital_twins.dicom.measurement_report`.
     """
+    from digital_twins.imaging import key_regions
+
     twin = report.twin
     measured = [(dicom.VOLUME, twin.volume)]
     if twin.longest_diameter is not None:
@@ -73,6 +79,7 @@ def render_sr(
         ),
         *(_prediction(report, number, option) for number, option in enumerate(report.options)),
     ]
+    regions = [] if twin.lesion is None else key_regions(twin.lesion, evidence, count=len(groups))
     parameters = [
         f"model={twin.model}",
         f"twin={twin.twin_id}",
@@ -81,7 +88,9 @@ def render_sr(
     ]
     return dicom.measurement_report(
         evidence,
-        groups,
+        [replace(group, region=regions[n % len(regions)]) for n, group in enumerate(groups)]
+        if regions
+        else groups,
         identity=_identity(report, "sr", number=_SR_SERIES, description="Digital twin analysis, PRELIMINARY"),
         software=_software(report),
         algorithm_parameters=parameters,

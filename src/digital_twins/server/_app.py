@@ -9,6 +9,7 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from digital_twins.fhir import FhirFirst
 from digital_twins.server._api import ApiParts, create_api
 from digital_twins.server._metrics import CONTENT_TYPE, Metrics
 from digital_twins.server._security import Guard
@@ -63,7 +64,7 @@ def create_app(
     def page(name: str) -> Callable[[Request], Response]:
         return lambda _: FileResponse(STATIC / name)
 
-    app = Starlette(
+    app: ASGIApp = Starlette(
         routes=[
             Route("/", page("index.html")),
             Route("/patients/{key}", page("patient.html")),
@@ -75,4 +76,5 @@ def create_app(
             Mount("/static", StaticFiles(directory=STATIC)),
         ]
     )
+    app = FhirFirst(app, routes)
     return Guard(app if gate is None else gate(app), metrics=metrics, hosts=hosts)

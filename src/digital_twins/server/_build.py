@@ -227,7 +227,8 @@ def _finish(services: Services, job: Job, made: _Made, written: Documents, links
 
     twin = made.twin
     files = {**image_files(twin, made.course.baseline.mask, made.responses), "pdf": written.pdf}
-    digests = dict(zip(files, services.blobs.put_many(files.values()), strict=True))
+    blobs = services.blobs.put_many(files.values(), owner=made.record.patient_id)
+    digests = dict(zip(files, blobs, strict=True))
     labels = ["SIMULATED FOLLOW-UP"] if any(point.simulated for point in made.observed) else []
     view = twin_view(
         twin,

@@ -89,29 +89,42 @@ class Gate:
             await self._app(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        method, path, headers = scope["method"], scope["path"], _headers(scope)
-        if method == "OPTIONS" and "access-control-request-method" in headers:
+        method, path, fields = scope["method"], scope["path"], dict(scope["headers"])
+        if method == "OPTIONS" and b"access-control-request-method" in fields:
             await Response(status_code=204)(scope, receive, send)
             return
-        principal, why = await self._identify(headers)
-        refusal: Response | None = None
-        if not _OPEN.fullmatch(path):
-            if principal is NOBODY:
-                refusal = self._sign_in(scope, path, headers)
-            elif principal.session and method not in _SAFE and not self._own_site(headers):
-                refusal, why = _refusal(path, 403, "The request came from another site."), "site"
-            elif not _allowed(principal, method, path):
-                refusal, why = _refusal(path, 403, "The role or token does not have the right."), "right"
-        if refusal is not None:
-            if why:
-                await self._record(principal, method, path, why)
-            await refusal(scope, receive, send)
-            return
+        principal, why = self._held(fields.get(b"authorization", b"")), ""
+        if principal is None:
+            principal, why = await self._identify(_headers(scope))
+        # Most requests carry a token with the right, and there is nothing more to ask.
+        if principal is NOBODY or principal.session or not _allowed(principal, method, path):
+            refusal, why = self._judged(scope, principal, why)
+            if refusal is not None:
+                if why:
+                    await self._record(principal, method, path, why)
+                await refusal(scope, receive, send)
+                return
         with acting_as(principal):
             await self._app(scope, receive, send)
 
+    def _judged(self, scope: Scope, principal: Principal, why: str) -> tuple[Response | None, str]:
+        """Return the refusal of a request (None: it may go on), and what is recorded of it."""
+        method, path, headers = scope["method"], scope["path"], _headers(scope)
+        if _OPEN.fullmatch(path):
+            return None, why
+        if principal is NOBODY:
+            return self._sign_in(scope, path, headers), why
+        if principal.session and method not in _SAFE and not self._own_site(headers):
+            return _refusal(path, 403, "The request came from another site."), "site"
+        if not _allowed(principal, method, path):
+            return _refusal(path, 403, "The role or token does not have the right."), "right"
+        return None, why
+
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        principal, _ = await self._identify(_headers(scope))
+        headers = _headers(scope)
+        principal = self._held(headers.get("authorization", "").encode("latin-1"))
+        if principal is None:
+            principal, _ = await self._identify(headers)
         if not _allowed(principal, "GET", scope["path"]):
             await self._record(principal, "GET", scope["path"], "right")
             await send({"type": "websocket.close", "code": 1008})
@@ -119,15 +132,18 @@ class Gate:
         with acting_as(principal):
             await self._app(scope, receive, send)
 
+    def _held(self, shown: bytes) -> Principal | None:
+        """Return who a bearer token stands for that was checked in the last seconds."""
+        if shown[:7].lower() != b"bearer ":
+            return None
+        return self._authority.tokens.held(shown[7:].decode("latin-1"))
+
     async def _identify(self, headers: dict[str, str]) -> tuple[Principal, str]:
         """Return who asks and, where credentials were shown that are not valid, why not."""
         shown = headers.get("authorization", "")
         if shown[:7].lower() == "bearer ":
             try:
-                held = self._authority.tokens.held(shown[7:])
-                if held is None:
-                    held = await asyncio.to_thread(self._authority.tokens.principal, shown[7:])
-                return held, ""
+                return await asyncio.to_thread(self._authority.tokens.principal, shown[7:]), ""
             except TokenRefusedError as error:
                 return NOBODY, str(error)
         secret = _cookie(headers.get("cookie", ""), self._cookie)
@@ -160,9 +176,10 @@ class Gate:
 
     def _sharing(self, scope: Scope, send: Send) -> Send:
         """Let pages of registered apps read answers of the FHIR base and the token endpoint (CORS)."""
-        origin = _headers(scope).get("origin")
-        if origin is None or not _CROSS_ORIGIN.fullmatch(scope["path"]):
+        shown = next((value for name, value in scope["headers"] if name == b"origin"), None)
+        if shown is None or not _CROSS_ORIGIN.fullmatch(scope["path"]):
             return send
+        origin = shown.decode("latin-1")
         at, known = self._origins
         if time.monotonic() - at > _ORIGINS_S:
             known = self._authority.origins()

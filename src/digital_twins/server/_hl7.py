@@ -156,5 +156,9 @@ def _store_once(
 def _stored(services: Services, kind: str, query: str) -> dict[str, Any] | None:
     """Return the only resource that a condition finds; None for several too: the store refuses those."""
     # The message's own event tells of its sender; looking up what it changes is no read of anybody.
-    hits = FhirStore(services.database, audited=False).search(kind, parse_qsl(query)).matches
+    hits = (
+        FhirStore(services.database, audited=False, parameters=services.parameters)
+        .search(kind, parse_qsl(query))
+        .matches
+    )
     return orjson.loads(hits[0].body) if len(hits) == 1 else None

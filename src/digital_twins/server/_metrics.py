@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Metrics:
 
     def add(self, name: str, amount: float = 1.0, **labels: str) -> None:
         """Add `amount` to the counter `name` with these labels (none may hold patient data)."""
-        text = ",".join(f'{key}="{value}"' for key, value in sorted(labels.items()))
+        text = _text(tuple(labels.items()))
         with self._lock:
             self._counts[name, text] += amount
 
@@ -54,7 +55,7 @@ class Metrics:
 
     def value(self, name: str, **labels: str) -> float:
         """Return a counter's value, 0 when it was never added to."""
-        text = ",".join(f'{key}="{value}"' for key, value in sorted(labels.items()))
+        text = _text(tuple(labels.items()))
         with self._lock:
             return self._counts.get((name, text), 0.0)
 
@@ -74,3 +75,9 @@ class Metrics:
             for labels, amount in sorted(found[name].items()):
                 lines.append(f"{name}{{{labels}}} {amount:g}" if labels else f"{name} {amount:g}")
         return "\n".join(lines) + "\n"
+
+
+@lru_cache(maxsize=4096)
+def _text(labels: tuple[tuple[str, str], ...]) -> str:
+    """Return labels as they stand in the exposition, by name."""
+    return ",".join(f'{key}="{value}"' for key, value in sorted(labels))

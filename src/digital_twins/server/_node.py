@@ -13,9 +13,11 @@ import uuid
 from typing import TYPE_CHECKING, Self
 
 import digital_twins
-from digital_twins._errors import StorageError
+from digital_twins._errors import DigitalTwinError, StorageError
 from digital_twins._logging import get_logger
 from digital_twins.server._datadir import DataFolder
+from digital_twins.server._encryption import open_keys, worker_encryption
+from digital_twins.server._erase import finish_erasures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -152,15 +154,19 @@ class Node:
         listening = _listen(settings.host, settings.http_port)
         self._stack.callback(listening.close)
         self.http_port = int(listening.getsockname()[1])
+        keys = await asyncio.to_thread(open_keys, settings)
         self._services = await asyncio.to_thread(
             open_services,
             folder.path,
             boot_id=self.boot_id,
             node=settings.ae_title,
             server=settings.database,
+            keys=keys,
         )
         self._stack.callback(self._services.close)
+        await asyncio.to_thread(finish_erasures, self._services)
         self._services.jobs.release_stale()
+        self._start_package_index()
         await self._start_audit()
         self._scheduler = self._start_scheduler()
         await self._start_routing()
@@ -174,6 +180,27 @@ class Node:
         self._scheduler.rescan()
         self._announce()
         _log.info("node.started", port=self.http_port)
+
+    def _start_package_index(self) -> None:
+        """Index what is stored for the search parameters of the packages, beside everything else."""
+
+        def go_on(done: int, total: int) -> None:
+            if self._stopping:
+                raise asyncio.CancelledError
+            _log.info("fhir.reindex", done=done, total=total)
+
+        async def work() -> None:
+            try:
+                await asyncio.to_thread(self._services.parameters.reindex, go_on)
+            except DigitalTwinError as error:
+                _log.error("fhir.reindex.failed", what=error.what, why=error.why)
+
+        task = asyncio.create_task(work())
+
+        async def end() -> None:
+            await asyncio.gather(task, return_exceptions=True)
+
+        self._stack.push_async_callback(end)
 
     async def _start_audit(self) -> None:
         from digital_twins.audit import AuditTrail
@@ -293,6 +320,7 @@ class Node:
             log_level=self.settings.log_level,
             routing=worker_routing(self.settings),
             results_to=self.settings.hl7_results_to,
+            encryption=worker_encryption(self.settings),
         )
         self._stack.push_async_callback(pool.close)
         return pool

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
 
 if TYPE_CHECKING:
@@ -28,8 +28,10 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
+_RAW = tuple((name.encode(), value.encode()) for name, value in _HEADERS.items())
 _DOORS = frozenset({"api", "auth", "fhir", "dicom-web", "static", "web", "health", "metrics"})
 _LOCAL = frozenset({"localhost"})
+_NOT_STORED = (b"cache-control", b"no-store")
 
 
 class Guard:
@@ -64,11 +66,12 @@ class Guard:
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers.setdefault(name, value)
-                if door not in {"static"}:
-                    headers.setdefault("cache-control", "no-store")
+                headers = list(message["headers"])
+                given = {name for name, _ in headers}
+                headers.extend(pair for pair in _RAW if pair[0] not in given)
+                if door != "static" and b"cache-control" not in given:
+                    headers.append(_NOT_STORED)
+                message["headers"] = headers
                 status = f"{message['status'] // 100}xx"
                 self._metrics.add("twin_http_requests_total", door=door, status=status)
             await send(message)
@@ -86,6 +89,7 @@ def _host_name(scope: Scope) -> str:
     return host.rsplit(":", 1)[0] if not host.endswith("]") else host
 
 
+@lru_cache(maxsize=256)
 def _is_address(name: str) -> bool:
     """Whether a host is a literal address: a rebound name never is."""
     try:

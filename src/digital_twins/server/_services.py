@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from digital_twins.server._encryption import DATABASE_FILE, database_key
 from digital_twins.server._metrics import Metrics
 from digital_twins.server._peers import PeerBook
 
@@ -13,14 +14,14 @@ if TYPE_CHECKING:
 
     from digital_twins.audit import AuditEvent, Auditor
     from digital_twins.dicom import DicomStore, PrefetchQueue, Rejections, SendQueues
-    from digital_twins.fhir import FhirStore
+    from digital_twins.fhir import FhirStore, PackageParameters
     from digital_twins.fhir.bulk import BulkExports
     from digital_twins.fhir.validation import ResourceValidation
     from digital_twins.patient_modeling import TwinRegistry
     from digital_twins.records import BedBook
     from digital_twins.server._catalogue import Catalogue
     from digital_twins.server._stale import StaleMarks
-    from digital_twins.storage import BlobStore, Database, JobQueue
+    from digital_twins.storage import BlobStore, Database, JobQueue, KeyRegister
 
 BUILD = "twin.build"
 """Kind of the jobs that build a twin or calibrate it anew."""
@@ -42,6 +43,7 @@ class Services:
     queues: SendQueues
     fhir: FhirStore
     validation: ResourceValidation
+    parameters: PackageParameters
     exports: BulkExports
     beds: BedBook
     registry: TwinRegistry
@@ -51,6 +53,8 @@ class Services:
     prefetch: PrefetchQueue
     peers: PeerBook = field(default_factory=PeerBook)
     metrics: Metrics = field(default_factory=Metrics)
+    keys: KeyRegister | None = None
+    """Of an encrypted data folder."""
     results_to: str = ""
     """``HOST:PORT`` that gets each report as HL7 v2; empty: nobody."""
 
@@ -67,9 +71,18 @@ class Services:
     def close(self) -> None:
         """Close the database after the writes that wait."""
         self.database.close()
+        if self.keys is not None:
+            self.keys.close()
 
 
-def open_services(data_dir: Path, *, boot_id: str, node: str = "node", server: str = "") -> Services:
+def open_services(
+    data_dir: Path,
+    *,
+    boot_id: str,
+    node: str = "node",
+    server: str = "",
+    keys: KeyRegister | None = None,
+) -> Services:
     """Open the database, the blobs and the rooms over them.
 
     Parameters
@@ -82,41 +95,25 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node", server: s
         Names the node in the audit trail, e.g. its AE title.
     server
         URL of the PostgreSQL server that keeps the database; empty: SQLite.
+    keys
+        Of an encrypted data folder, from `open_keys`; closed with the services.
 
     Raises
     ------
     StorageError
         The folder cannot be written.
     """
-    from digital_twins import audit, auth, dicom, fhir, patient_modeling, records, storage
-    from digital_twins.fhir import subscriptions
+    from digital_twins import audit, dicom, fhir, patient_modeling, records, storage
     from digital_twins.fhir.bulk import BulkExports
     from digital_twins.fhir.validation import PACKAGES_FOLDER, ResourceValidation
-    from digital_twins.governance import SIGNATURE_MIGRATIONS
-    from digital_twins.server import _catalogue, _signing, _stale
+    from digital_twins.server import _catalogue, _stale
 
-    database = storage.Database(
-        data_dir / "twin.sqlite",
-        migrations=(
-            *storage.MIGRATIONS,
-            *audit.OUTBOX_MIGRATIONS,
-            *auth.MIGRATIONS,
-            *dicom.MIGRATIONS,
-            *fhir.MIGRATIONS,
-            *subscriptions.MIGRATIONS,
-            *patient_modeling.MIGRATIONS,
-            *records.BED_MIGRATIONS,
-            *_catalogue.MIGRATIONS,
-            *_stale.MIGRATIONS,
-            *SIGNATURE_MIGRATIONS,
-            *_signing.MIGRATIONS,
-        ),
-        server=server,
-    )
-    blobs = storage.BlobStore(data_dir / "blobs")
+    database = open_database(data_dir, server=server, key=database_key(keys, server))
+    blobs = storage.BlobStore(data_dir / "blobs", keys=keys)
     auditor = audit.Auditor(node, audit.load_pseudonym_key(data_dir / "pseudonym.key"))
     store = dicom.DicomStore(database, blobs, pseudonym=auditor.patient)
     validation = ResourceValidation(data_dir / PACKAGES_FOLDER)
+    parameters = fhir.PackageParameters(data_dir / PACKAGES_FOLDER, database)
     jobs = storage.JobQueue(database, boot_id=boot_id)
     return Services(
         data_dir=data_dir,
@@ -131,13 +128,45 @@ def open_services(data_dir: Path, *, boot_id: str, node: str = "node", server: s
             pseudonym=auditor.patient,
             validate=validation.check,
             systems=lambda: validation.validator.terminology,
+            parameters=parameters,
         ),
         validation=validation,
+        parameters=parameters,
         beds=records.BedBook(database),
-        exports=BulkExports(database, jobs, data_dir / "exports"),
+        exports=BulkExports(database, jobs, data_dir / "exports", parameters=parameters, keys=keys),
         registry=patient_modeling.TwinRegistry(database, blobs),
         auditor=auditor,
         stale=_stale.StaleMarks(database),
         rejections=dicom.Rejections(store),
         prefetch=dicom.PrefetchQueue(store, ()),
+        keys=keys,
+    )
+
+
+def open_database(data_dir: Path, *, server: str, key: bytes | None) -> Database:
+    """Open the database with the tables of every room; parameters as for `open_services` and `Database`."""
+    from digital_twins import audit, auth, dicom, fhir, patient_modeling, records, storage
+    from digital_twins.fhir import subscriptions
+    from digital_twins.governance import SIGNATURE_MIGRATIONS
+    from digital_twins.server import _catalogue, _erase, _signing, _stale
+
+    return storage.Database(
+        data_dir / DATABASE_FILE,
+        migrations=(
+            *storage.MIGRATIONS,
+            *audit.OUTBOX_MIGRATIONS,
+            *auth.MIGRATIONS,
+            *dicom.MIGRATIONS,
+            *fhir.MIGRATIONS,
+            *subscriptions.MIGRATIONS,
+            *patient_modeling.MIGRATIONS,
+            *records.BED_MIGRATIONS,
+            *_catalogue.MIGRATIONS,
+            *_stale.MIGRATIONS,
+            *SIGNATURE_MIGRATIONS,
+            *_signing.MIGRATIONS,
+            *_erase.MIGRATIONS,
+        ),
+        server=server,
+        key=key,
     )

@@ -60,8 +60,8 @@ class ReportSigning:
     certificate: DocumentCertificate | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, pdf: bytes, signature: ElectronicSignature) -> None:
-        """Seal a report with one more signature, on top of those that it has."""
+    def add(self, pdf: bytes, signature: ElectronicSignature, *, patient_id: str) -> None:
+        """Seal a patient's report with one more signature, on top of those that it has."""
         from digital_twins.governance import sign_pdf
 
         if self.certificate is None:
@@ -70,7 +70,7 @@ class ReportSigning:
         with self.lock:  # two signatures on one state of a file would be two files
             files = self.files(record)
             before = self.blobs.get(files[-1][1]) if files else pdf
-            digest = self.blobs.put(sign_pdf(before, signature, self.certificate))
+            digest = self.blobs.put(sign_pdf(before, signature, self.certificate), owner=patient_id)
             row = (record, signature.manifest.signature_id, len(files) + 1, digest)
             self.database.write(
                 lambda cursor: (
@@ -152,7 +152,7 @@ def add_signatures(
         shown = SigningComponents(principal.session, asked.name, asked.password, asked.code)
         made = room.signatures.sign(pdf, shown, record=record, meaning=asked.meaning, patient_id=patient_id)
         with contextlib.suppress(ConflictError):  # the page is full: the signature stands without the file
-            room.add(pdf, made)
+            room.add(pdf, made, patient_id=patient_id)
         return _view(room, made, pdf)
 
     @app.get(

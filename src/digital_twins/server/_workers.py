@@ -13,6 +13,8 @@ from digital_twins._errors import StorageError
 from digital_twins._logging import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from digital_twins.server._services import Services
 
 _log = get_logger(__name__)
@@ -30,11 +32,18 @@ class WorkerPool:
     Each gets a pipe as standard input that the node never writes to: when the node ends, even by SIGKILL,
     the pipe closes and the worker ends too. What a worker was doing when it ended is given to the next one.
     `routing` holds the rules for what the workers store, as `worker_routing` writes them; `results_to` who
-    gets each report as HL7 v2.
+    gets each report as HL7 v2; `encryption` is what `worker_encryption` returns.
     """
 
     def __init__(
-        self, services: Services, *, count: int, log_level: str, routing: str = "", results_to: str = ""
+        self,
+        services: Services,
+        *,
+        count: int,
+        log_level: str,
+        routing: str = "",
+        results_to: str = "",
+        encryption: Sequence[str] = (),
     ) -> None:
         self._jobs, self._metrics = services.jobs, services.metrics
         self._command = [
@@ -44,6 +53,7 @@ class WorkerPool:
             *("--data", str(services.data_dir), "--boot", services.jobs.boot_id, "--log-level", log_level),
             *("--routing", routing, "--results-to", results_to),
             *("--database", services.database.server),
+            *encryption,
         ]
         self._processes: list[subprocess.Popen[bytes] | None] = [None] * count
         self._stop = asyncio.Event()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from digital_twins._errors import DigitalTwinError, InputError, NotFoundError, StorageError
 from digital_twins._logging import get_logger, setup_logging
 from digital_twins.fhir.bulk import EXPORT
+from digital_twins.server._encryption import open_register
 from digital_twins.server._operations import follow_operations
 from digital_twins.server._results import RESULT, send_result
 from digital_twins.server._routing import follow_routing
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from digital_twins.server._services import Services
-    from digital_twins.storage import Job
+    from digital_twins.storage import Job, KeyRegister
 
 _log = get_logger("digital_twins.server.worker")
 _POLL_S = 0.25
@@ -145,6 +146,7 @@ def serve(
     routing: str = "",
     results_to: str = "",
     server: str = "",
+    keys: KeyRegister | None = None,
 ) -> None:
     """Claim and run jobs until `stopping` is set.
 
@@ -160,8 +162,10 @@ def serve(
         ``HOST:PORT`` that gets each report as HL7 v2.
     server
         Address of a database server instead of files.
+    keys
+        Of an encrypted data folder.
     """
-    services = open_services(data_dir, boot_id=boot_id, server=server)
+    services = open_services(data_dir, boot_id=boot_id, server=server, keys=keys)
     services.results_to = results_to
     follow_routing(services, routing)
     follow_operations(services)
@@ -207,6 +211,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--routing", default="")
     parser.add_argument("--database", default="")
     parser.add_argument("--results-to", default="")
+    parser.add_argument("--encryption-keys", default="")
+    parser.add_argument("--encryption-vault-token-file", type=Path, default=None)
     given = parser.parse_args(arguments)
     setup_logging(given.log_level)
     stopping = threading.Event()
@@ -215,6 +221,9 @@ def main(arguments: list[str] | None = None) -> int:
     _die_with_parent()
     threading.Thread(target=_watch_parent, args=(stopping,), daemon=True).start()
     try:
+        keys = None
+        if given.encryption_keys:
+            keys = open_register(given.data, given.encryption_keys, given.encryption_vault_token_file)
         serve(
             given.data,
             given.boot,
@@ -222,6 +231,7 @@ def main(arguments: list[str] | None = None) -> int:
             routing=given.routing,
             results_to=given.results_to,
             server=given.database,
+            keys=keys,
         )
     except DigitalTwinError as error:
         _log.error("worker.failed", what=error.what, why=error.why, fix=error.fix)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
+    from digital_twins.storage._blob_file import BlobFile as BlobFile, BlobReader as BlobReader
     from digital_twins.storage._blobs import BlobStore as BlobStore
     from digital_twins.storage._database import Database as Database, WriteCounts as WriteCounts
     from digital_twins.storage._jobs import (
@@ -13,6 +14,14 @@ if TYPE_CHECKING:
         JobQueue as JobQueue,
         JobState as JobState,
     )
+    from digital_twins.storage._key_register import (
+        COMMON as COMMON,
+        DataKey as DataKey,
+        ErasedError as ErasedError,
+        KeyRegister as KeyRegister,
+        KeyStatus as KeyStatus,
+        Rotation as Rotation,
+    )
     from digital_twins.storage._migrations import Migration as Migration
     from digital_twins.storage._reading import (
         ServerState as ServerState,
@@ -20,9 +29,19 @@ if TYPE_CHECKING:
         server_state as server_state,
         stream as stream,
     )
+    from digital_twins.storage._seal_store import (
+        encrypt_blobs as encrypt_blobs,
+        encrypt_database as encrypt_database,
+    )
+    from digital_twins.storage._sealed_files import SealedFiles as SealedFiles
     from digital_twins.storage._spool import Spool as Spool
 
 _WHERE = {
+    **dict.fromkeys(("BlobFile", "BlobReader"), "digital_twins.storage._blob_file"),
+    **dict.fromkeys(
+        ("COMMON", "DataKey", "ErasedError", "KeyRegister", "KeyStatus", "Rotation"),
+        "digital_twins.storage._key_register",
+    ),
     "BlobStore": "digital_twins.storage._blobs",
     **dict.fromkeys(("Database", "WriteCounts"), "digital_twins.storage._database"),
     **dict.fromkeys(("MIGRATIONS", "Job", "JobQueue", "JobState"), "digital_twins.storage._jobs"),
@@ -30,6 +49,8 @@ _WHERE = {
     **dict.fromkeys(
         ("ServerState", "read_schema", "server_state", "stream"), "digital_twins.storage._reading"
     ),
+    **dict.fromkeys(("encrypt_blobs", "encrypt_database"), "digital_twins.storage._seal_store"),
+    "SealedFiles": "digital_twins.storage._sealed_files",
     "Spool": "digital_twins.storage._spool",
 }
 

@@ -13,12 +13,17 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from digital_twins._errors import InputError, NotFoundError, StorageError
+from digital_twins._errors import InputError, StorageError
+from digital_twins.storage._blob_file import BlobFile
 from digital_twins.storage._failures import from_os_error
+from digital_twins.storage._key_register import COMMON
+from digital_twins.storage._sealed import BlobKeys, read_header, sealed_bytes
 from digital_twins.storage._spool import Spool, nameless_works
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from digital_twins.storage._key_register import KeyRegister
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _OPEN_FILES = 256
@@ -44,6 +49,9 @@ class BlobStore:
         Folder of the store; made when missing.
     verify_on_read
         Compare the SHA-256 of every blob that `get` reads with its name.
+    keys
+        Encrypts every blob under a data key of its own that the key of its owner wraps; none: files are the
+        bytes themselves.
 
     Raises
     ------
@@ -51,9 +59,16 @@ class BlobStore:
         The folder cannot be made or written.
     """
 
-    def __init__(self, root: str | os.PathLike[str], *, verify_on_read: bool = False) -> None:
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        verify_on_read: bool = False,
+        keys: KeyRegister | None = None,
+    ) -> None:
         self.root = Path(root)
         self._verify = verify_on_read
+        self._keys = None if keys is None else BlobKeys(keys)
         try:
             (self.root / "tmp").mkdir(parents=True, exist_ok=True)
             _remove_leftovers(self.root / "tmp")
@@ -64,8 +79,16 @@ class BlobStore:
         self._nameless = nameless_works(self._scratch)
         weakref.finalize(self, _give_up_folder, self._scratch, lock, os.getpid())
 
-    def put(self, data: bytes) -> str:
+    def put(self, data: bytes, *, owner: str = COMMON) -> str:
         """Store `data` durably and return its SHA-256 in hex; bytes already stored are not written again.
+
+        Parameters
+        ----------
+        data
+            The blob.
+        owner
+            The patient whom it is about (medical record number): in an encrypted store that patient's key
+            opens it, and it goes with that key.
 
         Raises
         ------
@@ -74,20 +97,20 @@ class BlobStore:
         """
         digest = hashlib.sha256(data).hexdigest()
         try:
-            if self._holds(digest, len(data)):
+            if self._holds(digest, len(data), owner):
                 return digest
         except OSError as error:
             raise from_os_error(error, _WHAT) from error
         spool = self.spool()
         try:
             spool.append(data)
-            self._take(spool, digest)
+            self._take(spool, digest, owner)
         finally:
             spool.discard()
         return digest
 
-    def put_many(self, blobs: Iterable[bytes]) -> list[str]:
-        """Store several blobs durably with one pass of syncs and return their SHA-256 in order.
+    def put_many(self, blobs: Iterable[bytes], *, owner: str = COMMON) -> list[str]:
+        """Store several blobs of one owner durably with one pass of syncs and return their SHA-256 in order.
 
         All files are written before they are synced, and each folder is synced once, which lets the file
         system commit its journal once for many files. Names appear only when every file is on disk.
@@ -104,10 +127,10 @@ class BlobStore:
             for data in blobs:
                 digest = hashlib.sha256(data).hexdigest()
                 digests.append(digest)
-                if digest not in temporary and not self._holds(digest, len(data)):
+                if digest not in temporary and not self._holds(digest, len(data), owner):
                     temporary[digest] = self._scratch / secrets.token_hex(8)
                     unsynced.append(_open_new(temporary[digest]))
-                    _write_all(unsynced[-1], data)
+                    self._fill(unsynced[-1], data, digest, owner)
                 if len(unsynced) >= _OPEN_FILES:
                     _sync_and_close(unsynced)
             _sync_and_close(unsynced)
@@ -134,12 +157,19 @@ class BlobStore:
             No file can be made.
         """
         try:
-            return Spool(self._scratch, nameless=self._nameless)
+            return Spool(self._scratch, nameless=self._nameless, sealed=self._keys is not None)
         except OSError as error:
             raise from_os_error(error, _WHAT) from error
 
-    def put_spooled(self, spool: Spool) -> str:
+    def put_spooled(self, spool: Spool, *, owner: str = COMMON) -> str:
         """Store what was spooled durably and return its SHA-256; the spool is used up, also by an error.
+
+        Parameters
+        ----------
+        spool
+            From `spool`.
+        owner
+            As for `put`.
 
         Raises
         ------
@@ -148,7 +178,7 @@ class BlobStore:
         """
         digest = spool.digest
         try:
-            self._take(spool, digest)
+            self._take(spool, digest, owner)
         finally:
             spool.discard()
         return digest
@@ -161,20 +191,12 @@ class BlobStore:
         InputError
             `digest` is not 64 hexadecimal digits.
         NotFoundError
-            No blob has that SHA-256.
+            No blob has that SHA-256; ErasedError when its key was destroyed.
         StorageError
-            The device failed, or (with `verify_on_read`) the bytes no longer match their name.
+            The device failed, the file was changed (encrypted store), or (with `verify_on_read`) the bytes
+            no longer match their name.
         """
-        try:
-            data = self.path(digest).read_bytes()
-        except FileNotFoundError:
-            raise NotFoundError(
-                f"The blob {digest} is not stored.",
-                "It was never put into this store, or its file was removed from outside.",
-                "Send the object again, or restore the blob folder from the backup.",
-            ) from None
-        except OSError as error:
-            raise from_os_error(error, f"The blob {digest} could not be read.") from error
+        data = self.file(digest).read_bytes()
         if self._verify and hashlib.sha256(data).hexdigest() != digest:
             raise _damaged(digest)
         return data
@@ -190,8 +212,12 @@ class BlobStore:
         if hashlib.sha256(self.get(digest)).hexdigest() != digest:
             raise _damaged(digest)
 
+    def file(self, digest: str) -> BlobFile:
+        """Return a blob for reading it in pieces; raises InputError for what is no name."""
+        return BlobFile(self.path(digest), digest, self._keys)
+
     def path(self, digest: str) -> Path:
-        """Return the path at which a blob lies or would lie."""
+        """Return the path at which a blob lies or would lie; read it through `file`."""
         if not _DIGEST.fullmatch(digest):
             raise InputError(
                 "The blob name cannot be used.",
@@ -204,15 +230,33 @@ class BlobStore:
         """Whether a blob is stored."""
         return self.path(digest).is_file()
 
-    def _holds(self, digest: str, size: int) -> bool:
+    def _holds(self, digest: str, size: int, owner: str) -> bool:
         """Whether the name exists and bears the mark of a file whose syncs are done."""
+        path = f"{self.root}/{digest[:2]}/{digest[2:]}"
         try:
-            found = os.stat(f"{self.root}/{digest[:2]}/{digest[2:]}")  # noqa: PTH116  (a Path costs more)
+            found = os.stat(path)  # noqa: PTH116  (a Path costs more)
+            if found.st_mode & 0o222:
+                return False
+            if self._keys is None:
+                return found.st_size == size
+            return found.st_size == sealed_bytes(size) and self._keys.is_owner(
+                read_header(path), digest, owner
+            )
         except FileNotFoundError:
             return False
-        return found.st_size == size and not found.st_mode & 0o222
 
-    def _take(self, spool: Spool, digest: str) -> None:
+    def _fill(self, descriptor: int, data: bytes, digest: str, owner: str) -> None:
+        """Write a blob; one that others own too keeps them, as far as they have it at this moment."""
+        if self._keys is None:
+            _write_all(descriptor, data)
+            return
+        data_key, pieces = self._keys.seal(data, digest, owner)
+        with contextlib.suppress(FileNotFoundError):
+            pieces[0] = self._keys.widened(data_key, digest, owner, read_header(self.path(digest)))
+        for piece in pieces:
+            _write_all(descriptor, piece)
+
+    def _take(self, spool: Spool, digest: str, owner: str) -> None:
         """Give a whole file its name, then sync it and its folder.
 
         The name is made before the syncs: a file system with a journal then needs one commit for both, and
@@ -221,10 +265,16 @@ class BlobStore:
         folder = f"{self.root}/{digest[:2]}"
         target = f"{folder}/{digest[2:]}"
         try:
+            if self._keys is not None:
+                spool.seal(self._keys.header(spool.data_key, digest, [owner]))
             if not spool.link(target):
-                if self._holds(digest, spool.size_bytes):
+                if self._holds(digest, spool.size_bytes, owner):
                     return
                 with _replacing(self.root):
+                    if self._keys is not None:
+                        with contextlib.suppress(FileNotFoundError):
+                            before = read_header(target)
+                            spool.seal(self._keys.widened(spool.data_key, digest, owner, before))
                     spool.replace(target)
             try:
                 _sync_both(spool.descriptor, folder)

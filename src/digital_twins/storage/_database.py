@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,9 @@ from digital_twins.storage._groups import Failed, GroupCommit, GroupsClosedError
 from digital_twins.storage._loops import Looped, Mailbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
     import apsw
@@ -58,6 +58,9 @@ class Database:
         How long a write waits for another process before it fails with StorageError.
     server
         ``postgresql://`` URL without a password; empty: SQLite.
+    key
+        Key of 32 bytes that encrypts every page of the SQLite file and of its log; none: they are in clear.
+        A PostgreSQL server encrypts its own disk or does not: the key is of no use there.
 
     Raises
     ------
@@ -75,6 +78,7 @@ class Database:
         migrations: Sequence[Migration] = (),
         busy_timeout_s: float = 30.0,
         server: str = "",
+        key: bytes | None = None,
     ) -> None:
         names = [migration.name for migration in migrations]
         if len(set(names)) != len(names):
@@ -89,7 +93,7 @@ class Database:
         self._units = 0
         self._commits = 0
         self._mailbox: Mailbox | None = None  # of the event loop that asked last
-        self._engine = _open_engine(self.path, server, migrations, busy_timeout_s)
+        self._engine = _open_engine(self.path, server, migrations, busy_timeout_s, key=key)
         self._groups = GroupCommit(self._process_units, f"write {self.path.name}")
 
     def submit(self, work: Callable[[apsw.Cursor], T]) -> Future[T]:
@@ -143,8 +147,7 @@ class Database:
             raise self._closed_error() from None
         return cast("T", await unit.future)
 
-    @contextmanager
-    def read(self) -> Iterator[apsw.Connection]:
+    def read(self) -> AbstractContextManager[apsw.Connection]:
         """Lend a read-only connection; everything read inside the block is one snapshot.
 
         Keep the block short: old row versions cannot be cleared away below the oldest snapshot in use.
@@ -152,8 +155,7 @@ class Database:
         self._check_usable()
         if self._groups.closed:
             raise self._closed_error()
-        with self._engine.reading() as connection:
-            yield connection
+        return self._engine.reading()
 
     @property
     def location(self) -> tuple[str, str] | None:
@@ -225,11 +227,13 @@ def _carried(work: Callable[[apsw.Cursor], T]) -> Callable[[apsw.Cursor], T]:
     return lambda cursor: context.run(work, cursor)
 
 
-def _open_engine(path: Path, server: str, migrations: Sequence[Migration], busy_timeout_s: float) -> Engine:
+def _open_engine(
+    path: Path, server: str, migrations: Sequence[Migration], busy_timeout_s: float, *, key: bytes | None
+) -> Engine:
     if server:
         from digital_twins.storage._postgresql import PostgresEngine
 
         return PostgresEngine(server, path.stem, migrations=migrations, busy_timeout_s=busy_timeout_s)
     from digital_twins.storage._sqlite import SqliteEngine
 
-    return SqliteEngine(path, migrations=migrations, busy_timeout_s=busy_timeout_s)
+    return SqliteEngine(path, migrations=migrations, busy_timeout_s=busy_timeout_s, key=key)

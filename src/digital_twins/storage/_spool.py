@@ -8,8 +8,13 @@ import hashlib
 import os
 import secrets
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from digital_twins.storage._failures import from_os_error
+from digital_twins.storage._sealed import ASSOCIATED_DATA, HEADER_BYTES, new_data_key, new_stream
+
+if TYPE_CHECKING:
+    from digital_twins.crypto import StreamSealer
 
 _NEW_MODE = 0o640
 _NO_LINK = frozenset({errno.EEXIST, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS})
@@ -26,16 +31,20 @@ class Spool:
     nameless
         Whether it needs no name until then, as `nameless_works` found out: that saves two changes of a folder
         for every file, and a process that dies leaves nothing behind.
+    sealed
+        Encrypt what is written, under a new data key; the header comes with `seal`.
 
     Attributes
     ----------
     descriptor
         The file, open for reading and writing until `discard`.
     size_bytes
-        What has been written.
+        What has been written, before encryption.
+    data_key
+        Key of an encrypted file; empty for another.
     """
 
-    def __init__(self, folder: Path, *, nameless: bool) -> None:
+    def __init__(self, folder: Path, *, nameless: bool, sealed: bool = False) -> None:
         self._folder = folder
         self._name = "" if nameless else self._new_name()
         self.descriptor = (
@@ -46,6 +55,12 @@ class Spool:
         self.size_bytes = 0
         self._hash = hashlib.sha256()
         self._open = True
+        self.data_key = b""
+        self._stream: StreamSealer | None = None
+        if sealed:
+            self.data_key = new_data_key()
+            self._write(bytes(HEADER_BYTES))
+            self._stream = new_stream(self._write, self.data_key)
 
     @property
     def digest(self) -> str:
@@ -65,8 +80,39 @@ class Spool:
 
     def append(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes whose digest the caller knows; raises as `write` does."""
+        self.size_bytes += len(data)
+        if self._stream is None:
+            self._write(data)
+        else:
+            self._stream.feed(data)
+
+    def close_content(self) -> None:
+        """Write what encryption holds back; nothing may be appended any more. Further calls do nothing."""
+        if self._stream is not None:
+            self._stream.finish()
+            self._stream = None
+
+    def seal(self, header: bytes) -> None:
+        """Put the header before the content of an encrypted file; raises as `write` does."""
+        self.close_content()
+        try:
+            os.pwrite(self.descriptor, header, 0)
+        except OSError as error:
+            raise from_os_error(error, "The bytes could not be stored.") from error
+
+    def content(self) -> memoryview:
+        """Return all that was written of an encrypted file, from memory: it lies nowhere in clear."""
+        from digital_twins.crypto import SealedReader
+
+        self.close_content()
+        with SealedReader(
+            os.dup(self.descriptor), start=HEADER_BYTES, key=self.data_key, associated_data=ASSOCIATED_DATA
+        ) as reader:
+            whole = memoryview(bytearray(self.size_bytes))
+            return whole[: reader.read_at(0, whole)]
+
+    def _write(self, data: bytes | bytearray | memoryview) -> None:
         rest = memoryview(data)
-        self.size_bytes += len(rest)
         try:
             while rest:
                 rest = rest[os.write(self.descriptor, rest) :]

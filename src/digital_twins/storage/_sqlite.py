@@ -14,10 +14,13 @@ from digital_twins._errors import StorageError
 from digital_twins.storage._failures import from_os_error, from_sqlite
 from digital_twins.storage._groups import Failed, Unit
 from digital_twins.storage._migrations import Migration, apply
+from digital_twins.storage._pages import unlock, wrong_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
+    from types import TracebackType
 
 _CAREFUL_GROUPS = 16
 
@@ -25,8 +28,11 @@ _CAREFUL_GROUPS = 16
 class SqliteEngine:
     """A SQLite database with a write-ahead log and synchronous=FULL; see `Database` for the parameters."""
 
-    def __init__(self, path: Path, *, migrations: Sequence[Migration], busy_timeout_s: float) -> None:
+    def __init__(
+        self, path: Path, *, migrations: Sequence[Migration], busy_timeout_s: float, key: bytes | None = None
+    ) -> None:
         self.path = path
+        self._key = key
         self.name = path.name
         self.location: tuple[str, str] | None = None
         self._what = f"The database '{path.name}' could not be written."
@@ -63,20 +69,22 @@ class SqliteEngine:
         """Return the error to raise for one of SQLite's."""
         return from_sqlite(error, what)
 
-    @contextmanager
-    def reading(self) -> Iterator[apsw.Connection]:
+    def reading(self) -> AbstractContextManager[apsw.Connection]:
         """Lend a read-only connection."""
+        return _Reading(self)
+
+    def lend(self) -> apsw.Connection:
+        """Return a reader that is free, or a new one, within a transaction."""
         try:
             connection = self._idle.pop()
         except IndexError:
             connection = self._open_reader()
         try:
             connection.execute("BEGIN")
-            yield connection
-        except apsw.Error as error:
-            raise from_sqlite(error, f"The database '{self.name}' could not be read.") from error
-        finally:
-            self._give_back(connection)
+        except BaseException:
+            self.give_back(connection)
+            raise
+        return connection
 
     def close(self) -> None:
         """Close every connection."""
@@ -93,8 +101,11 @@ class SqliteEngine:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             connection = apsw.Connection(str(self.path))
+            unlock(connection, self._key)
         except OSError as error:
             raise from_os_error(error, self._what) from error
+        except apsw.NotADBError as error:
+            raise wrong_key(self.name) from error
         except apsw.Error as error:
             raise from_sqlite(error, self._what) from error
         try:
@@ -131,13 +142,17 @@ class SqliteEngine:
     def _open_reader(self) -> apsw.Connection:
         try:
             connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READONLY)
+            unlock(connection, self._key)
             connection.set_busy_timeout(int(self._busy_timeout_s * 1000))
             connection.execute("PRAGMA query_only = ON")
+            # What a sort cannot hold would go to a file beside the database, which nobody encrypts.
+            connection.execute("PRAGMA temp_store = MEMORY")
         except apsw.Error as error:
             raise from_sqlite(error, f"The database '{self.name}' could not be read.") from error
         return connection
 
-    def _give_back(self, connection: apsw.Connection) -> None:
+    def give_back(self, connection: apsw.Connection) -> None:
+        """Take a reader back; its snapshot ends."""
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         # A cursor that somebody still holds half read keeps the snapshot open: nobody else may get that.
@@ -162,6 +177,32 @@ class SqliteEngine:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+
+
+class _Reading:
+    """A reader on loan; a generator in its place would cost each read more than its SQL."""
+
+    __slots__ = ("_connection", "_engine")
+
+    def __init__(self, engine: SqliteEngine) -> None:
+        self._engine = engine
+
+    def __enter__(self) -> apsw.Connection:
+        try:
+            self._connection = self._engine.lend()
+        except apsw.Error as error:
+            raise self._explained(error) from error
+        return self._connection
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._engine.give_back(self._connection)
+        if isinstance(error, apsw.Error):
+            raise self._explained(error) from error
+
+    def _explained(self, error: apsw.Error) -> BaseException:
+        return from_sqlite(error, f"The database '{self._engine.name}' could not be read.")
 
 
 def _plainly(connection: apsw.Connection, unit: Unit) -> Any:

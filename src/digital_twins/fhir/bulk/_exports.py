@@ -14,7 +14,7 @@ from digital_twins.fhir._outcome import FhirError, Issue
 from digital_twins.fhir.bulk._request import ExportRequest
 from digital_twins.fhir.bulk._selection import check_group
 from digital_twins.fhir.bulk._write import write_export
-from digital_twins.storage import JobState
+from digital_twins.storage import JobState, SealedFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
     import apsw
 
-    from digital_twins.storage import Database, Job, JobQueue
+    from digital_twins.fhir._package_index import PackageParameters
+    from digital_twins.fhir._package_search import Extra
+    from digital_twins.storage import Database, Job, JobQueue, KeyRegister
 
 EXPORT = "fhir.export"
 """Kind of the jobs that write the files of an export."""
@@ -58,15 +60,33 @@ class BulkExports:
         Where the files go, a folder for each export, readable by this user only.
     lifetime_s
         Seconds after which the files of an export are removed.
+    keys
+        Of an encrypted store: the files are then encrypted too.
+    parameters
+        The search parameters of packages, for ``_typeFilter``.
     """
 
     def __init__(
-        self, database: Database, jobs: JobQueue, folder: Path, *, lifetime_s: float = LIFETIME_S
+        self,
+        database: Database,
+        jobs: JobQueue,
+        folder: Path,
+        *,
+        lifetime_s: float = LIFETIME_S,
+        keys: KeyRegister | None = None,
+        parameters: PackageParameters | None = None,
     ) -> None:
         self._database = database
         self._jobs = jobs
         self.folder = folder
+        self.files = SealedFiles(keys, "exports")
         self._lifetime_s = lifetime_s
+        self._parameters = parameters
+
+    @property
+    def package_parameters(self) -> Extra:
+        """The search parameters of packages that a ``_typeFilter`` may name."""
+        return self._parameters.served if self._parameters is not None else {}
 
     def kick_off(self, request: ExportRequest, *, agent: str, url: str) -> str:
         """Queue an export and return its id.
@@ -123,7 +143,9 @@ class BulkExports:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True, mode=0o700)
         try:
-            result = write_export(self._database, request, part, progress)
+            result = write_export(
+                self._database, request, part, progress, files=self.files, extra=self.package_parameters
+            )
             shutil.rmtree(self.folder / job.job_id, ignore_errors=True)
             part.replace(self.folder / job.job_id)
         except BaseException:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import orjson
 
 from digital_twins.fhir._definitions import definitions
+from digital_twins.storage import SealedFiles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,10 +29,15 @@ class NdjsonFiles:
         Where the files go; it exists.
     lines_a_file
         Lines after which a new part begins.
+    files
+        Opens them, encrypted or in clear; the default writes them in clear.
     """
 
-    def __init__(self, folder: Path, *, lines_a_file: int = LINES_A_FILE) -> None:
+    def __init__(
+        self, folder: Path, *, lines_a_file: int = LINES_A_FILE, files: SealedFiles | None = None
+    ) -> None:
         self._folder = folder
+        self._files = files or SealedFiles(None, "")
         self._limit = lines_a_file
         self._open: dict[str, BinaryIO] = {}
         self._parts: dict[str, int] = {}
@@ -45,7 +52,7 @@ class NdjsonFiles:
         row = self.written.setdefault((output, name), {"type": kind, "name": name, "count": 0})
         stream = self._open.get(stem)
         if stream is None:
-            stream = self._open[stem] = (self._folder / name).open("wb")
+            stream = self._open[stem] = self._files.create(self._folder / name)
         stream.write(body)
         stream.write(b"\n")
         row["count"] += 1
@@ -60,7 +67,8 @@ class NdjsonFiles:
     def _finish(self, stem: str) -> None:
         with self._open.pop(stem) as stream:
             stream.flush()
-            os.fsync(stream.fileno())
+            if isinstance(stream, io.BufferedWriter):  # an encrypted file syncs itself, at its end
+                os.fsync(stream.fileno())
 
     def close(self) -> None:
         """Make every file durable and close it."""

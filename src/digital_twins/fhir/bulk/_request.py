@@ -17,6 +17,8 @@ from digital_twins.fhir._validate import ID
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from digital_twins.fhir._package_search import Extra
+
 Level = Literal["system", "patient", "group"]
 NDJSON = "application/fhir+ndjson"
 _FORMATS = {NDJSON, "application/ndjson", "ndjson"}
@@ -80,7 +82,12 @@ class ExportRequest:
 
 
 def parse_export(
-    pairs: Iterable[tuple[str, str]], *, level: Level, group: str = "", lenient: bool = False
+    pairs: Iterable[tuple[str, str]],
+    *,
+    level: Level,
+    group: str = "",
+    lenient: bool = False,
+    extra: Extra | None = None,
 ) -> ExportRequest:
     """Return the request that query parameters, or those of a Parameters resource, make.
 
@@ -92,6 +99,8 @@ def parse_export(
         What the address says.
     lenient
         ``Prefer: handling=lenient``: what is not served is skipped and told, instead of refused.
+    extra
+        The search parameters of packages, for ``_typeFilter``.
 
     Raises
     ------
@@ -125,7 +134,7 @@ def parse_export(
         tuple(types),
         since_us=_moment(values.get("_since"), "_since"),
         until_us=_moment(values.get("_until"), "_until"),
-        filters=tuple(_filters(values.get("_typeFilter", ()), types, refuse)),
+        filters=tuple(_filters(values.get("_typeFilter", ()), types, extra, refuse)),
         elements=tuple(e for e in values.get("_elements", ()) if e),
         patients=tuple(_patients(values.get("patient", ()), level)),
         skipped=tuple(dict.fromkeys(skipped)),
@@ -150,7 +159,7 @@ def _moment(values: list[str] | None, name: str) -> int | None:
         raise bad_request(f"{name} is no instant such as 2026-01-31T08:00:00Z.", code="value") from None
 
 
-def _filters(values: Iterable[str], types: list[str], refuse: Any) -> Iterator[str]:
+def _filters(values: Iterable[str], types: list[str], extra: Extra | None, refuse: Any) -> Iterator[str]:
     for text in (part for value in values for part in _split_filters(value)):
         kind, _, query = text.partition("?")
         pairs = parse_qsl(query, keep_blank_values=True)
@@ -158,7 +167,7 @@ def _filters(values: Iterable[str], types: list[str], refuse: Any) -> Iterator[s
         if unfit or any(name.partition(":")[0] in _NO_FILTER for name, _ in pairs):
             refuse("A _typeFilter is no search of an exported type, or holds more than conditions.")
             continue
-        parse_query(kind, pairs, strict=True)
+        parse_query(kind, pairs, strict=True, extra=extra)
         yield text
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from digital_twins.fhir._dates import to_instant
@@ -20,7 +21,7 @@ from digital_twins.fhir.bulk._request import NDJSON, Level, parameters_of, parse
 from digital_twins.storage import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from starlette.requests import Request
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _ACCEPTED = {"application/fhir+json", "application/json", "application/*", "*/*"}
 _RETRY_AFTER_S = 1
+_PIECE_BYTES = 1 << 20
 _DEFINITION = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition"
 
 BULK_OPERATIONS = (
@@ -117,7 +119,13 @@ class _Door:
             pairs = [*pairs, *parameters_of(loads(await json_body(request)))]
         group = request.path_params.get("id", "")
         level: Level = "group" if group else "patient" if "/Patient/" in request.url.path else "system"
-        asked = parse_export(pairs, level=level, group=group, lenient="handling=lenient" in preferences)
+        asked = parse_export(
+            pairs,
+            level=level,
+            group=group,
+            lenient="handling=lenient" in preferences,
+            extra=self.exports.package_parameters,
+        )
         here = base_of(request, self.base, self.public_url)
         path = request.url.path[len(self.base) :]
         url = f"{here}{path}{'?' + request.url.query if request.url.query else ''}"
@@ -178,4 +186,11 @@ class _Door:
         path = await asyncio.to_thread(
             self.exports.file, request.path_params["export"], name, agent=self.agent(request)
         )
-        return FileResponse(path, media_type=NDJSON)
+        if not self.exports.files.encrypted:
+            return FileResponse(path, media_type=NDJSON)
+        return StreamingResponse(_pieces(self.exports.files.open(path)), media_type=NDJSON)
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        yield from iter(partial(file.read, _PIECE_BYTES), b"")

@@ -16,6 +16,7 @@ from digital_twins.fhir._write import load
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from digital_twins.fhir._package_search import Extra
     from digital_twins.fhir.bulk._request import ExportRequest
     from digital_twins.storage import Database
 
@@ -112,8 +113,13 @@ def check_group(database: Database, group: str) -> None:
         raise not_found("Group of persons")
 
 
-def filtered(database: Database, request: ExportRequest, tick: Callable[[], None]) -> dict[str, RowSet]:
-    """Return, for each type that ``_typeFilter`` names, the rows that one of its searches finds."""
+def filtered(
+    database: Database, request: ExportRequest, tick: Callable[[], None], extra: Extra | None = None
+) -> dict[str, RowSet]:
+    """Return, for each type that ``_typeFilter`` names, the rows that one of its searches finds.
+
+    ``extra`` are the search parameters of packages.
+    """
     found: dict[str, RowSet] = {}
     for text in request.filters:
         kind, _, words = text.partition("?")
@@ -122,7 +128,8 @@ def filtered(database: Database, request: ExportRequest, tick: Callable[[], None
         cursor: str | None = None
         while True:
             tick()
-            query = parse_query(kind, [*pairs, *([("_cursor", cursor)] if cursor else [])], strict=True)
+            page_of = [*pairs, *([("_cursor", cursor)] if cursor else [])]
+            query = parse_query(kind, page_of, strict=True, extra=extra)
             with database.read() as connection:
                 page = run_query(connection, query)
             for hit in page.matches:

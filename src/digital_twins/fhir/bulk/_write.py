@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from digital_twins.fhir._package_search import Extra
     from digital_twins.fhir.bulk._request import ExportRequest
-    from digital_twins.storage import Database
+    from digital_twins.storage import Database, SealedFiles
 
 _PAGE = 500
 _COLUMNS = "rid, type, id, updated, deleted, version, body"
@@ -50,7 +51,13 @@ def export_moment(database: Database) -> int:
 
 
 def write_export(
-    database: Database, request: ExportRequest, folder: Path, progress: Callable[[float, str], None]
+    database: Database,
+    request: ExportRequest,
+    folder: Path,
+    progress: Callable[[float, str], None],
+    *,
+    files: SealedFiles | None = None,
+    extra: Extra | None = None,
 ) -> dict[str, Any]:
     """Write the files and return ``{"at_us", "output", "deleted", "error"}`` for the manifest.
 
@@ -66,8 +73,13 @@ def write_export(
         Where the files go.
     progress
         Called with a fraction in 0..1 and a short text; what it raises ends the export.
+    files
+        Opens the files; by default they are in clear.
+    extra
+        Search parameters of packages.
     """
-    work = _Export(database, request, NdjsonFiles(folder), progress)
+    work = _Export(database, request, NdjsonFiles(folder, files=files), progress)
+    work.extra = extra
     try:
         return work.run()
     finally:
@@ -86,6 +98,7 @@ class _Export:
         self.request = request
         self.files = files
         self.progress = progress
+        self.extra: Extra | None = None
         self.types = frozenset(request.exported_types)
         self.count = 0
         self.last_tick = 0.0
@@ -94,7 +107,7 @@ class _Export:
         at_us = export_moment(self.database)
         self.until_us = min(at_us, self.request.until_us or at_us)
         self.progress(0.01, "choosing resources")
-        self.filters = filtered(self.database, self.request, self.tick)
+        self.filters = filtered(self.database, self.request, self.tick, self.extra)
         self.own: RowSet | None = None
         self.patients: frozenset[str] | None = None
         if self.request.level == "group" or self.request.patients:

@@ -223,8 +223,9 @@ class Subscriptions:
         if wanted != kind:
             return False
         pairs = [*parse_qsl(words, keep_blank_values=True), ("_id", name)]
+        served = self._store.package_parameters
         with self._store.database.read() as connection:
-            return bool(run_query(connection, parse_query(kind, pairs)).matches)
+            return bool(run_query(connection, parse_query(kind, pairs, extra=served)).matches)
 
     def _queue(self, cursor: apsw.Cursor, wish: Wish, focus: str, at_us: int) -> None:
         cursor.execute(
@@ -267,9 +268,10 @@ class Subscriptions:
         header_lines(wish.headers)
         for text in (*wish.queries, *wish.filters):
             kind, _, words = text.partition("?")
-            parse_query(kind, parse_qsl(words, keep_blank_values=True), strict=True) if kind else None
             if not kind:
                 raise InputError(what, "Its criteria is no search.", "Write e.g. Observation?code=1234-5.")
+            pairs = parse_qsl(words, keep_blank_values=True)
+            parse_query(kind, pairs, strict=True, extra=self._store.package_parameters)
 
     def _set_status(self, name: str, status: str, error: str | None) -> None:
         resource = self._store.read("Subscription", name, agent="node").resource

@@ -154,7 +154,7 @@ def package_resources(path: Path) -> list[dict[str, Any]]:
 
 def _is_resource(name: str) -> bool:
     head, _, tail = name.rpartition("/")
-    return head == "package" and tail.endswith(".json") and tail not in {"package.json", ".index.json"}
+    return head == "package" and tail.endswith(".json") and tail[0] != "." and tail != "package.json"
 
 
 def _refused(why: str) -> InputError:

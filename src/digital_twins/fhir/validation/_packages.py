@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from digital_twins._errors import InputError
-from digital_twins.fhir.validation._definitions import DefinitionSet
+from digital_twins.fhir._package_search import extra_parameters
+from digital_twins.fhir.validation._definitions import DefinitionSet, package_resources
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,12 +22,16 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9.\-]{0,120}", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class FhirPackage:
-    """A FHIR package: its name and version, the FHIR versions it is for, and how many profiles it has."""
+    """A FHIR package: name, version, the FHIR versions it is for, what it has of profiles and of parameters.
+
+    ``search_parameters`` counts those that R4 has not: they are served beside it.
+    """
 
     name: str
     version: str
     fhir_versions: tuple[str, ...]
     profiles: int
+    search_parameters: int
 
 
 def read_package(path: Path) -> FhirPackage:
@@ -44,8 +49,15 @@ def read_package(path: Path) -> FhirPackage:
         raise _refused("Its package.json has no usable name and version.")
     if versions and not any(str(each).startswith("4.0") for each in versions):
         raise _refused("It is for another version of FHIR than R4 (4.0).")
-    definitions = DefinitionSet.from_packages([path])
-    return FhirPackage(name, version, tuple(map(str, versions)), len(definitions.own_profiles))
+    resources = package_resources(path)
+    extra = extra_parameters(resources)
+    return FhirPackage(
+        name,
+        version,
+        tuple(map(str, versions)),
+        profiles=len(DefinitionSet(resources).own_profiles),
+        search_parameters=sum(map(len, extra.values())),
+    )
 
 
 def add_package(path: Path, folder: Path) -> FhirPackage:
