@@ -37,7 +37,9 @@ class History:
         Begins the last part of each file's name: parts of a ward write into one folder.
     """
 
-    def __init__(self, folder: Path, *, roll_s: float = 60.0, keep_s: float = 30 * 86_400.0, tag: str = "") -> None:
+    def __init__(
+        self, folder: Path, *, roll_s: float = 60.0, keep_s: float = 30 * 86_400.0, tag: str = ""
+    ) -> None:
         self.folder = folder
         self._roll_s, self._keep_s, self._tag = roll_s, keep_s, tag
         self._patients: list[str] = []

@@ -203,7 +203,7 @@ class PatientMonitor:
         }
 
     def place(self, patient: str) -> int:
-        """Return the row of a patient, a free one for a new patient; raises ConflictError when all are taken."""
+        """Return a patient's row, a free one for a new patient; raises ConflictError when none is left."""
         return self._row(patient)
 
     def _row(self, patient: str) -> int:

@@ -1,7 +1,8 @@
 """A subscriber for MQTT 3.1.1 and 5 on asyncio: parses only what a subscriber gets, in whole buffers.
 
 OASIS MQTT 3.1.1 sections 2 and 3, MQTT 5.0 sections 2 and 3. The session is kept by the broker: what
-devices publish with QoS 1 while nobody listens is delivered afterwards. QoS 1 is acknowledged once taken and, where asked for, durable.
+devices publish with QoS 1 while nobody listens is delivered afterwards. QoS 1 is acknowledged once taken
+and, where asked for, durable.
 """
 
 from __future__ import annotations

@@ -261,5 +261,3 @@ class MonitorService:
         book.remember(self.store.closed_alerts(since_s=since_s, part=number, parts=parts))
         book.number(next_id, parts)
         book.restore(alerts, next_id=next_id)
-
-

@@ -66,7 +66,9 @@ def monitor_state(monitor: PatientMonitor) -> bytes:
     arrays |= {f"own.{name}": getattr(monitor, name)[rows] for name in _OWN}
     arrays |= {f"twin.{name}": getattr(monitor.twin, name)[rows] for name in _TWIN}
     bodies = monitor.twin.bodies
-    arrays |= {f"body.{name}": np.asarray(getattr(bodies, name))[rows] for name in bodies.__dataclass_fields__}
+    arrays |= {
+        f"body.{name}": np.asarray(getattr(bodies, name))[rows] for name in bodies.__dataclass_fields__
+    }
     file = io.BytesIO()
     np.savez(file, **arrays)  # type: ignore[arg-type]
     return file.getvalue()

@@ -131,9 +131,7 @@ class StateStore:
 
     def _piece(self, number: int) -> Values:
         with self._database.read() as connection:
-            row = connection.execute(
-                "SELECT data FROM monitor_sample WHERE number = ?", (number,)
-            ).fetchone()
+            row = connection.execute("SELECT data FROM monitor_sample WHERE number = ?", (number,)).fetchone()
         return unpacked(bytes(row[0]))  # type: ignore[index,arg-type]
 
 
