@@ -134,18 +134,22 @@ class Keeper:
 
         def undo() -> None:
             service.store.put_back(steps)
-            self._journal[:0] = lines
             self._kept = self._kept or kept
             self._wanted = self._wanted or snapshot
-            if values is not None:
-                self._names[:0] = values[0]
-                self._times.insert(0, values[1])
-                self._values.insert(0, values[2])
-            if len(self._journal) > _MOST:
-                service.intake.counts["not-stored"] += len(self._journal) - _MOST
-                del self._journal[:-_MOST]
+            self._put_back(lines, values)
 
         return work, done, undo, len(steps)
+
+    def _put_back(self, lines: list[tuple[Reading, float]], values: Values | None) -> None:
+        """Remember again what could not be written, before the later ones."""
+        self._journal[:0] = lines
+        if values is not None:
+            self._names[:0] = values[0]
+            self._times.insert(0, values[1])
+            self._values.insert(0, values[2])
+        if len(self._journal) > _MOST:
+            self._service.intake.counts["not-stored"] += len(self._journal) - _MOST
+            del self._journal[:-_MOST]
 
     def _take_values(self) -> Values | None:
         if not self._names:

@@ -89,7 +89,7 @@ class StateStore:
             row = connection.execute(
                 "SELECT data FROM monitor_snapshot WHERE part = ?", (self.part,)
             ).fetchone()
-        return None if row is None else bytes(row[0])  # type: ignore[arg-type]
+        return None if row is None else bytes(row[0])
 
     def journal(self) -> list[tuple[Reading, float]]:
         """Return the readings since the snapshot and when they arrived, in their order."""
@@ -132,7 +132,7 @@ class StateStore:
     def _piece(self, number: int) -> Values:
         with self._database.read() as connection:
             row = connection.execute("SELECT data FROM monitor_sample WHERE number = ?", (number,)).fetchone()
-        return unpacked(bytes(row[0]))  # type: ignore[index,arg-type]
+        return unpacked(bytes(row[0]))
 
 
 def line_of(reading: Reading, received_s: float) -> Line:
