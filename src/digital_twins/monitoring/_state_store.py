@@ -132,7 +132,7 @@ class StateStore:
     def _piece(self, number: int) -> Values:
         with self._database.read() as connection:
             row = connection.execute("SELECT data FROM monitor_sample WHERE number = ?", (number,)).fetchone()
-        return unpacked(bytes(row[0]))
+        return unpacked(bytes(row[0] if row is not None else b""))
 
 
 def line_of(reading: Reading, received_s: float) -> Line:
