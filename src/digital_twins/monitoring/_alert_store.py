@@ -45,12 +45,6 @@ CREATE TABLE monitor_sample(
     data BLOB NOT NULL);
 CREATE INDEX monitor_sample_part ON monitor_sample(part, until_s);
 CREATE TABLE monitor_shape(one INTEGER PRIMARY KEY, parts INTEGER NOT NULL);
-CREATE TABLE monitor_worker(name TEXT PRIMARY KEY, until_s REAL NOT NULL);
-CREATE TABLE monitor_lease(
-    part INTEGER PRIMARY KEY, worker TEXT NOT NULL, address TEXT NOT NULL, until_s REAL NOT NULL,
-    epoch INTEGER NOT NULL);
-CREATE TABLE monitor_written(
-    number INTEGER PRIMARY KEY, alert_id INTEGER NOT NULL, body TEXT NOT NULL);
 """,
     ),
 )

@@ -120,8 +120,6 @@ class Keeper:
             self._wanted, self._snapshot_s = False, now_s
 
         def work(cursor: apsw.Cursor) -> None:
-            if service.part.owned is not None:
-                service.part.owned(cursor)
             service.store.write(cursor, steps)
             if snapshot:
                 states.write_snapshot(cursor, state, values, at_s=now_s, kept=kept)

@@ -9,7 +9,6 @@ from digital_twins._errors import ConflictError
 from digital_twins.monitoring._alert_store import MIGRATIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     import apsw
@@ -32,8 +31,6 @@ class WardPart:
         Opened by `open_monitor_database` and shared with other parts; None: the service opens its own.
     auditor
         Makes one audit event of each step of an alert.
-    owned
-        Called inside every write; raises when the part has gone to another worker.
     """
 
     number: int = 0
@@ -41,7 +38,6 @@ class WardPart:
     server: str = ""
     database: Database | None = None
     auditor: Auditor | None = None
-    owned: Callable[[apsw.Cursor], None] | None = None
 
 
 def open_monitor_database(folder: Path, *, server: str = "", parts: int = 1) -> Database:

@@ -142,15 +142,6 @@ class MonitorService:
         self.store.save_association(entry)
         self.intake.release()
 
-    def catch_up(self) -> int:
-        """Take over associations that another process has added; return how many."""
-        new = self.store.associations(after=len(self.associations.entries))
-        for entry in new:
-            self.associations.apply(entry)
-        if new:
-            self.intake.release()
-        return len(new)
-
     def take_message(self, topic: str, payload: bytes) -> bool:
         """Take a message of MQTT: the device is the last part of the topic. False: no room now.
 
