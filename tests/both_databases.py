@@ -26,6 +26,7 @@ _ALWAYS = {
     "test_twin_registry": "",
     "test_fhir_store": "synthea",
     "test_dicom_query": "",
+    "test_monitoring_state": "",
 }
 _IN_FULL = {
     "test_fhir_store": "",

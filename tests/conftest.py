@@ -79,6 +79,6 @@ def database_backend(request: pytest.FixtureRequest) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "digital_twins.storage._database._open_engine",
-            lambda path, _, migrations, wait_s: engine_on(server, path, migrations, wait_s),
+            lambda path, _, migrations, wait_s, **__: engine_on(server, path, migrations, wait_s),
         )
         yield "postgresql"

@@ -44,6 +44,10 @@ if TYPE_CHECKING:
     )
     from digital_twins.monitoring._news2 import News2 as News2, news2 as news2
     from digital_twins.monitoring._nurse_call import WebhookCall as WebhookCall
+    from digital_twins.monitoring._part import (
+        WardPart as WardPart,
+        open_monitor_database as open_monitor_database,
+    )
     from digital_twins.monitoring._particles import (
         ParticleTwin as ParticleTwin,
         systematic_rows as systematic_rows,
@@ -118,6 +122,7 @@ _WHERE = {
     **dict.fromkeys(("Association", "AssociationLog"), "digital_twins.monitoring._association"),
     "PersonalBaseline": "digital_twins.monitoring._baseline",
     **dict.fromkeys(("LiveTwin", "TwinStep", "measured"), "digital_twins.monitoring._live_twin"),
+    **dict.fromkeys(("WardPart", "open_monitor_database"), "digital_twins.monitoring._part"),
     **dict.fromkeys(("ParticleTwin", "systematic_rows"), "digital_twins.monitoring._particles"),
     **dict.fromkeys(
         ("Body", "Inputs", "OBSERVED", "SLOW", "STATES", "observe"), "digital_twins.monitoring._physiology"

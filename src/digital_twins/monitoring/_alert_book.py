@@ -46,13 +46,36 @@ class AlertBook:
         self._ended: dict[tuple[str, str], Alert] = {}
         self._shelves: dict[tuple[str, str], float] = {}
         self._wanted: dict[tuple[str, str], Alert] = {}
-        self._next = 1
+        self._next = self._stride = 1
+
+    def number(self, first: int, stride: int) -> None:
+        """Give out the numbers `first`, `first + stride` and so on: parts of a ward share one counting."""
+        self._next, self._stride = first, stride
 
     def restore(self, alerts: Iterable[Alert], *, next_id: int) -> None:
         """Take over the open alerts of a monitor that stopped."""
         for alert in alerts:
             self._open[alert.patient, alert.key] = alert
         self._next = max(self._next, next_id)
+
+    def remember(self, closed: Iterable[Alert]) -> None:
+        """Take over alerts that closed a moment ago: the same cause within ``dedup_s`` opens them again."""
+        for alert in closed:
+            self._ended[alert.patient, alert.key] = alert
+
+    def shelves(self) -> list[tuple[str, str, float, dict[str, Any] | None]]:
+        """Return patient, rule, end (s) and the alert that waits behind it of every shelf."""
+        return [
+            (*place, until, self._wanted[place].to_dict() if place in self._wanted else None)
+            for place, until in self._shelves.items()
+        ]
+
+    def resume_shelves(self, shelves: Iterable[tuple[str, str, float, dict[str, Any] | None]]) -> None:
+        """Take over what `shelves` returned."""
+        for patient, key, until, alert in shelves:
+            self._shelves[patient, key] = until
+            if alert is not None:
+                self._wanted[patient, key] = Alert.from_dict(alert)
 
     def open_alerts(self) -> list[Alert]:
         """Return what is open, the most urgent first, then the latest."""
@@ -77,7 +100,7 @@ class AlertBook:
         known = self._open.get(place) or self._recent(place, at_s)
         if known is not None:
             return self._again(known, alert)
-        alert.id, self._next, alert.told_from_s = self._next, self._next + 1, at_s
+        alert.id, self._next, alert.told_from_s = self._next, self._next + self._stride, at_s
         self._open[place] = alert
         self._record(alert, "raised", at_s)
         self._escalate(alert, at_s)

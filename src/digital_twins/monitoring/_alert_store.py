@@ -1,8 +1,9 @@
-"""Alerts and every step of their lives in SQLite, so that a restart resumes."""
+"""Alerts and every step of their lives in the database, so that a restart resumes."""
 
 from __future__ import annotations
 
 import json
+import threading
 from typing import TYPE_CHECKING
 
 from digital_twins.monitoring._alert import Alert
@@ -10,8 +11,11 @@ from digital_twins.monitoring._association import Association
 from digital_twins.storage import Migration
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import apsw
 
+    from digital_twins.audit import AuditEvent, Auditor
     from digital_twins.monitoring._alert import AlertStep
     from digital_twins.storage import Database
 
@@ -30,6 +34,19 @@ CREATE TABLE monitor_association(
     since_s REAL NOT NULL);
 """,
     ),
+    Migration(
+        "monitoring.0002.parts",
+        """
+CREATE TABLE monitor_journal(number INTEGER PRIMARY KEY, part INTEGER NOT NULL, data BLOB NOT NULL);
+CREATE INDEX monitor_journal_part ON monitor_journal(part, number);
+CREATE TABLE monitor_snapshot(part INTEGER PRIMARY KEY, at_s REAL NOT NULL, data BLOB NOT NULL);
+CREATE TABLE monitor_sample(
+    number INTEGER PRIMARY KEY, part INTEGER NOT NULL, until_s REAL NOT NULL, kept INTEGER NOT NULL,
+    data BLOB NOT NULL);
+CREATE INDEX monitor_sample_part ON monitor_sample(part, until_s);
+CREATE TABLE monitor_shape(one INTEGER PRIMARY KEY, parts INTEGER NOT NULL);
+""",
+    ),
 )
 
 
@@ -39,17 +56,51 @@ class AlertStore:
     Parameters
     ----------
     database
-        Opened with `MIGRATIONS`.
+        Opened with `MIGRATIONS`, and with those of the audit outbox for an auditor.
+    auditor
+        Makes one audit event of every step, staged in the step's own transaction.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, *, auditor: Auditor | None = None) -> None:
+        self._database, self._auditor = database, auditor
         self._pending: list[tuple[AlertStep, str | None, bool]] = []
+        self._guard = threading.Lock()
 
     def record(self, step: AlertStep, alert: Alert | None) -> None:
         """Remember one step until `flush`; the signature that `AlertBook` calls."""
         text = None if alert is None else json.dumps(alert.to_dict())
-        self._pending.append((step, text, alert is not None and alert.closed_s is None))
+        with self._guard:
+            self._pending.append((step, text, alert is not None and alert.closed_s is None))
+
+    def take(self) -> list[tuple[AlertStep, str | None, bool]]:
+        """Return the steps that wait, for `write`; give them back with `put_back` if that fails."""
+        with self._guard:
+            taken, self._pending = self._pending, []
+        return taken
+
+    def put_back(self, steps: list[tuple[AlertStep, str | None, bool]]) -> None:
+        """Remember steps again, before the later ones."""
+        with self._guard:
+            self._pending[:0] = steps
+
+    def write(self, cursor: apsw.Cursor, steps: Sequence[tuple[AlertStep, str | None, bool]]) -> None:
+        """Write steps, the alerts after them and their audit events, inside a transaction."""
+        from digital_twins.audit import stage_all
+
+        for step, text, is_open in steps:
+            cursor.execute(
+                "INSERT INTO monitor_step(alert_id, patient, key, step, at_s, by, detail)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (step.alert_id, step.patient, step.key, step.step, step.at_s, step.by, step.detail),
+            )
+            if text is not None:
+                cursor.execute(
+                    "INSERT INTO monitor_alert(id, patient, open, data) VALUES (?, ?, ?, ?)"
+                    " ON CONFLICT(id) DO UPDATE SET open = excluded.open, data = excluded.data",
+                    (step.alert_id, step.patient, int(is_open), text),
+                )
+        if self._auditor is not None and steps:
+            stage_all(cursor, [self._event(self._auditor, step) for step, _, _ in steps])
 
     def flush(self) -> int:
         """Write what is remembered in one durable transaction; return how many steps.
@@ -59,34 +110,57 @@ class AlertStore:
         StorageError
             It could not be made durable; it is kept for the next call.
         """
-        pending = self._pending
-        if not pending:
+        steps = self.take()
+        if not steps:
             return 0
+        try:
+            self._database.write(lambda cursor: self.write(cursor, steps))
+        except BaseException:
+            self.put_back(steps)
+            raise
+        return len(steps)
 
-        def work(cursor: apsw.Cursor) -> None:
-            for step, text, is_open in pending:
-                cursor.execute(
-                    "INSERT INTO monitor_step(alert_id, patient, key, step, at_s, by, detail)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (step.alert_id, step.patient, step.key, step.step, step.at_s, step.by, step.detail),
-                )
-                if text is not None:
-                    cursor.execute(
-                        "INSERT OR REPLACE INTO monitor_alert(id, patient, open, data) VALUES (?, ?, ?, ?)",
-                        (step.alert_id, step.patient, int(is_open), text),
-                    )
+    def open_alerts(self, *, part: int = 0, parts: int = 1) -> tuple[list[Alert], int]:
+        """Return the alerts that were open, and the next free number.
 
-        self._database.write(work)
-        self._pending = []
-        return len(pending)
-
-    def open_alerts(self) -> tuple[list[Alert], int]:
-        """Return the alerts that were open, and the next free number."""
+        Parameters
+        ----------
+        part, parts
+            Only alerts whose number leaves this remainder: each part of a ward counts in its own.
+        """
         with self._database.read() as connection:
-            rows = connection.execute("SELECT data FROM monitor_alert WHERE open = 1 ORDER BY id").fetchall()
-            last = connection.execute("SELECT max(id) FROM monitor_alert").fetchone()
-        highest = int(last[0] or 0) if last is not None else 0
-        return [Alert.from_dict(json.loads(str(row[0]))) for row in rows], highest + 1
+            rows = connection.execute(
+                "SELECT data FROM monitor_alert WHERE open = 1 AND id % ? = ? ORDER BY id", (parts, part)
+            ).fetchall()
+            last = connection.execute(
+                "SELECT max(id) FROM monitor_alert WHERE id % ? = ?", (parts, part)
+            ).fetchone()
+        highest = int(str(last[0])) if last is not None and last[0] is not None else part
+        return [Alert.from_dict(json.loads(str(row[0]))) for row in rows], highest + parts
+
+    def closed_alerts(self, *, since_s: float, part: int = 0, parts: int = 1) -> list[Alert]:
+        """Return the alerts that closed after a time (s), of the last thousand, as for `open_alerts`."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT data FROM monitor_alert WHERE open = 0 AND id % ? = ? ORDER BY id DESC LIMIT 1000",
+                (parts, part),
+            ).fetchall()
+        found = [Alert.from_dict(json.loads(str(row[0]))) for row in rows]
+        return [each for each in reversed(found) if (each.closed_s or 0.0) >= since_s]
+
+    @staticmethod
+    def _event(auditor: Auditor, step: AlertStep) -> AuditEvent:
+        who = auditor if step.by == "monitor" else auditor.acting(step.by)
+        detail: dict[str, str | int] = {"key": step.key}
+        if step.detail:
+            detail["detail"] = step.detail
+        return who.event(
+            "C" if step.step == "raised" else "U" if step.by != "monitor" else "E",
+            f"monitor.alert.{step.step}",
+            entity=f"Alert/{step.alert_id}",
+            patient_id=step.patient,
+            detail=detail,
+        )
 
     def steps(self, alert_id: int) -> list[tuple[str, float, str, str]]:
         """Return step, time, person and detail of an alert's life, in order."""
@@ -106,11 +180,13 @@ class AlertStore:
             ).fetchall()
         )
 
-    def associations(self) -> list[Association]:
-        """Return all associations in the order in which they were told."""
+    def associations(self, *, after: int = 0) -> list[Association]:
+        """Return the associations in the order in which they were told, without the first ones."""
         with self._database.read() as connection:
             rows = connection.execute(
                 "SELECT kind, subject, target, since_s FROM monitor_association ORDER BY number"
+                " LIMIT 1000000000 OFFSET ?",
+                (after,),
             ).fetchall()
         return [
             Association(str(a), str(b), None if c is None else str(c), float(str(d))) for a, b, c, d in rows

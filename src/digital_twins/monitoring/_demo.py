@@ -90,7 +90,7 @@ class VirtualWard:
         self.intake.associations.apply(entry)
         self.intake.release()
 
-    def save(self) -> None:
+    async def durable(self) -> None:
         """Keep nothing: the ward lives as long as its process."""
 
     def step(self) -> None:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 
+_MOST = 2_000_000
+"""Readings that wait for a disk that cannot be written."""
+
+
 class History:
     """Writes readings into one file each `roll_s` seconds of their time, and reads them back.
 
@@ -29,11 +33,15 @@ class History:
         Readings are kept in memory for that long before they go to a file.
     keep_s
         Files whose last reading is older than that are removed at each roll.
+    tag
+        Begins the last part of each file's name: parts of a ward write into one folder.
     """
 
-    def __init__(self, folder: Path, *, roll_s: float = 60.0, keep_s: float = 30 * 86_400.0) -> None:
+    def __init__(
+        self, folder: Path, *, roll_s: float = 60.0, keep_s: float = 30 * 86_400.0, tag: str = ""
+    ) -> None:
         self.folder = folder
-        self._roll_s, self._keep_s = roll_s, keep_s
+        self._roll_s, self._keep_s, self._tag = roll_s, keep_s, tag
         self._patients: list[str] = []
         self._times: list[Floats] = []
         self._values: list[NDArray[np.float32]] = []
@@ -41,14 +49,15 @@ class History:
         self._number = 0
         folder.mkdir(parents=True, exist_ok=True)
 
-    def add(self, patients: list[str], time_s: Floats, values: Floats) -> None:
-        """Take readings, [row] and [row, vital]; the signature that `PatientMonitor` calls."""
+    def add(self, patients: list[str], time_s: Floats, values: NDArray[np.floating[Any]]) -> bool:
+        """Take readings, [row] and [row, vital]; return whether all that were taken are in files now."""
         self._patients += patients
         self._times.append(time_s)
         self._values.append(values.astype(np.float32))
         self._first_s = min(self._first_s, float(time_s.min()))
         if float(time_s.max()) - self._first_s >= self._roll_s:
-            self.flush()
+            return self.flush() is not None
+        return False
 
     def flush(self) -> Path | None:
         """Write what is in memory to a file and return its path; None when there is nothing.
@@ -67,13 +76,14 @@ class History:
         columns: dict[str, Any] = {"patient": pa.array(self._patients).dictionary_encode(), "time_s": times}
         columns |= {each.code: pa.array(values[:, n], from_pandas=True) for n, each in enumerate(VITALS)}
         first, last = int(times.min() * 1000), int(times.max() * 1000)
-        path = self.folder / f"{first}-{last}-{os.getpid()}-{self._number}.parquet"
+        path = self.folder / f"{first}-{last}-{self._tag}{os.getpid()}-{self._number}.parquet"
         part = path.with_suffix(".part")
         try:
             pq.write_table(pa.table(columns), part, compression="zstd")
             part.replace(path)
         except (OSError, pa.ArrowException) as error:
             part.unlink(missing_ok=True)
+            self._shorten()
             raise StorageError(
                 "The readings were not written to the history.",
                 f"The system answered: {type(error).__name__}.",
@@ -83,6 +93,12 @@ class History:
         self._first_s, self._number = np.inf, self._number + 1
         self._forget(last / 1000.0)
         return path
+
+    def _shorten(self) -> None:
+        """Give up the oldest pieces when too much waits for a disk that stays full."""
+        while len(self._patients) > _MOST and len(self._times) > 1:
+            del self._patients[: len(self._times[0])]
+            del self._times[0], self._values[0]
 
     def read(self, patient: str, code: str, *, since_s: float, until_s: float) -> tuple[Floats, Floats]:
         """Return times and values of one vital sign from the files, by time; without what is in memory.

@@ -27,7 +27,7 @@ from digital_twins.monitoring._people import COOKIE, People, RefusedError, beare
 from digital_twins.monitoring._station import STATION, Headers, bed_page, trends, what_if
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from starlette.requests import HTTPConnection, Request
     from starlette.responses import Response
@@ -57,8 +57,8 @@ class Watched(Protocol):
     def associate(self, entry: Association) -> None:
         """Place a device or a patient."""
 
-    def save(self) -> object:
-        """Make durable what was done."""
+    async def durable(self) -> None:
+        """Return once what was taken and done is durable."""
 
 
 class _Doors:
@@ -75,25 +75,23 @@ class _Doors:
     def member(self, request: HTTPConnection) -> StaffMember:
         return self.people.member(request)
 
-    def take(self, reading: Reading) -> JSONResponse:
-        if self.service.intake.offer(reading, received_s=self.service.clock()):
-            return JSONResponse({"taken": 1}, status_code=202)
-        return JSONResponse({"error": "busy"}, status_code=503, headers={"Retry-After": "1"})
+    async def take(self, readings: Sequence[Reading]) -> JSONResponse:
+        for each in readings:
+            if not self.service.intake.offer(each, received_s=self.service.clock()):
+                return JSONResponse({"error": "busy"}, status_code=503, headers={"Retry-After": "1"})
+        await self.service.durable()
+        return JSONResponse({"taken": len(readings)}, status_code=202)
 
     async def reading(self, request: Request) -> JSONResponse:
         name = request.path_params["device"]
         self.device(request, name)
-        return self.take(decode_reading(name, await _body(request, MAX_BYTES)))
+        return await self.take([decode_reading(name, await _body(request, MAX_BYTES))])
 
     async def observation(self, request: Request) -> JSONResponse:
         readings = observation_readings(_decoded(await _body(request, _LONGEST_FHIR)))
         for each in readings:
             self.device(request, each.device)
-        for each in readings:
-            answer = self.take(each)
-            if answer.status_code != 202:
-                return answer
-        return JSONResponse({"taken": len(readings)}, status_code=202)
+        return await self.take(readings)
 
     async def stream(self, socket: WebSocket) -> None:
         name = socket.path_params["device"]
@@ -151,7 +149,7 @@ class _Doors:
         alert = self.service.monitor.alerts.acknowledge(
             int(request.path_params["alert"]), by=member.name, role=member.role, at_s=self.service.clock()
         )
-        await asyncio.to_thread(self.service.save)
+        await self.service.durable()
         return JSONResponse(alert.to_dict())
 
     async def shelve(self, request: Request) -> JSONResponse:
@@ -164,6 +162,7 @@ class _Doors:
         self.service.monitor.alerts.shelve(
             patient, key, by=member.name, role=member.role, at_s=self.service.clock(), for_s=for_s
         )
+        await self.service.durable()
         return JSONResponse({"shelved": key})
 
     async def sign_in(self, request: Request) -> JSONResponse:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Callable, Iterable, Mapping, Set as AbstractSet
 
     from digital_twins.monitoring._association import AssociationLog
     from digital_twins.monitoring._sample import Reading
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FUTURE_S = 60.0
 """A device whose clock is further ahead than that is not believed: the time of arrival counts."""
 _REMEMBERED = 64
+_RATE_PER_S, _BURST = 20.0, 3600.0  # an hour of readings each second may come late and at once
 
 
 class Arrival(msgspec.Struct, gc=False):
@@ -50,6 +51,8 @@ class _Device:
     from_s: float = float("inf")
     until_s: float = float("inf")
     changes: int = -1
+    room: float = _BURST
+    filled_s: float = float("-inf")
 
 
 class Intake:
@@ -65,12 +68,16 @@ class Intake:
         Readings that may wait; more are refused, so the sender or the broker keeps them.
     quarantine
         Readings of nobody that are kept until an association names a patient; the oldest fall out.
+    journal
+        Called with every reading that is accepted or put aside, and when it arrived.
+
+    A device that floods is cut to twenty readings a second once it has sent an hour's worth at once.
 
     Attributes
     ----------
     counts
         accepted, duplicate, out-of-order, skewed, quarantined, released, lost-from-quarantine, unauthorised,
-        refused.
+        refused, flooded.
     """
 
     def __init__(
@@ -80,12 +87,14 @@ class Intake:
         devices: AbstractSet[str] | None = None,
         limit: int = 200_000,
         quarantine: int = 10_000,
+        journal: Callable[[Reading, float], None] | None = None,
     ) -> None:
         self.associations = associations
         self.devices = devices
         self.counts: Counter[str] = Counter()
         self._limit = limit
         self._keep = quarantine
+        self.journal = journal
         self._known: dict[str, _Device] = {}
         self._waiting: list[Arrival] = []
         self._quarantine: deque[tuple[Reading, float, float]] = deque()
@@ -101,6 +110,9 @@ class Intake:
         device = self._known.get(reading.device)
         if device is None:
             device = self._known[reading.device] = _Device()
+        if not _has_room(device, received_s):
+            self.counts["flooded"] += 1
+            return True
         mark = (reading.sequence, reading.device_time_s)
         if reading.device_time_s > device.latest_s:
             device.latest_s = reading.device_time_s
@@ -108,6 +120,8 @@ class Intake:
             self.counts["duplicate"] += 1
             return True
         device.seen.append(mark)
+        if self.journal is not None:
+            self.journal(reading, received_s)
         time_s = self._believed(device, reading.device_time_s, received_s)
         changes = self.associations.changes
         if device.changes != changes or not device.from_s <= time_s < device.until_s:
@@ -149,9 +163,28 @@ class Intake:
         return released
 
     @property
+    def waiting(self) -> int:
+        """Readings that wait for `take`."""
+        return len(self._waiting)
+
+    @property
     def quarantined(self) -> int:
         """Readings of nobody that wait for an association."""
         return len(self._quarantine)
+
+    def state(
+        self,
+    ) -> tuple[dict[str, tuple[list[tuple[int, float]], float, float]], list[tuple[Reading, float, float]]]:
+        """Return what a snapshot needs: marks of duplicates by device, and the quarantine."""
+        marks = {name: (list(each.seen), each.newest_s, each.latest_s) for name, each in self._known.items()}
+        return marks, list(self._quarantine)
+
+    def resume(self, devices: Mapping[str, Any], quarantine: Iterable[tuple[Reading, float, float]]) -> None:
+        """Take over what `state` returned."""
+        for name, (marks, newest_s, latest_s) in devices.items():
+            device = self._known[name] = _Device(newest_s=newest_s, latest_s=latest_s)
+            device.seen.extend((int(number), float(time_s)) for number, time_s in marks)
+        self._quarantine.extend(quarantine)
 
     def _believed(self, device: _Device, time_s: float, received_s: float) -> float:
         device.offset_s = received_s - time_s
@@ -171,3 +204,15 @@ class Intake:
         if len(self._quarantine) > self._keep:
             self._quarantine.popleft()
             self.counts["lost-from-quarantine"] += 1
+
+
+def _has_room(device: _Device, received_s: float) -> bool:
+    """Take one reading out of the device's bucket, which fills again at a steady rate."""
+    passed = received_s - device.filled_s
+    if passed > 0:
+        device.room = min(_BURST, device.room + passed * _RATE_PER_S)
+        device.filled_s = received_s
+    if device.room < 1.0:
+        return False
+    device.room -= 1.0
+    return True

@@ -99,9 +99,9 @@ class PatientMonitor:
         self._patients: list[str | None] = [None] * capacity
         self._rows: dict[str, int] = {}
         self._free = list(range(capacity - 1, -1, -1))
-        self._gone: dict[str, float] = {}
+        self.gone: dict[str, float] = {}
         self._stopped = np.zeros((capacity, 2), dtype=np.bool_)
-        self._scored_s = -np.inf
+        self.scored_s = -np.inf
 
     @property
     def patients(self) -> Mapping[str, int]:
@@ -137,20 +137,27 @@ class PatientMonitor:
         self.twin.forget(row, Body())
         self.news2_score[row], self.spo2_scale[row] = 0.0, 1
         self.anomaly[row], self._stopped[row] = np.nan, False
-        self._gone[patient] = at_s
+        self.gone[patient] = at_s
         self._free.append(row)
 
     def step(self) -> int:
-        """Work through every reading that has arrived; return how many were used."""
+        """Work through every reading that has arrived; return how many were used.
+
+        What cannot be used is counted and stops nothing: ``after-discharge``, and ``full`` for a patient
+        beyond the capacity.
+        """
         rounds: list[list[tuple[int, Arrival]]] = []
         turn: dict[int, int] = {}
-        known, gone = self._rows, self._gone
+        known, gone = self._rows, self.gone
         for arrival in self.intake.take():
             if gone and arrival.time_s <= gone.get(arrival.patient, -np.inf):
                 self.intake.counts["after-discharge"] += 1
                 continue
             row = known.get(arrival.patient)
             if row is None:
+                if not self._free:
+                    self.intake.counts["full"] += 1
+                    continue
                 row = self._row(arrival.patient)
             number = turn.get(row, 0)
             turn[row] = number + 1
@@ -164,8 +171,8 @@ class PatientMonitor:
 
     def tick(self, now_s: float) -> None:
         """Let time pass: delays, stale signals, anomaly detectors, escalation."""
-        if now_s - self._scored_s >= _ANOMALY_EVERY_S and self._rows:
-            self._scored_s = now_s
+        if now_s - self.scored_s >= _ANOMALY_EVERY_S and self._rows:
+            self.scored_s = now_s
             rows = np.fromiter(self._rows.values(), dtype=np.intp)
             values = self.quality.shown(now_s)[rows]
             for detector in self._detectors:
@@ -195,6 +202,10 @@ class PatientMonitor:
             "alerts": [each.to_dict() for each in self.alerts.open_alerts() if each.patient == patient],
         }
 
+    def place(self, patient: str) -> int:
+        """Return a patient's row, a free one for a new patient; raises ConflictError when none is left."""
+        return self._row(patient)
+
     def _row(self, patient: str) -> int:
         row = self._rows.get(patient)
         if row is None:
@@ -206,7 +217,7 @@ class PatientMonitor:
                 )
             row = self._rows[patient] = self._free.pop()
             self._patients[row] = patient
-            self._gone.pop(patient, None)
+            self.gone.pop(patient, None)
         return row
 
     def _pass(self, batch: list[tuple[int, Arrival]]) -> None:

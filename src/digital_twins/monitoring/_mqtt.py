@@ -1,7 +1,8 @@
 """A subscriber for MQTT 3.1.1 and 5 on asyncio: parses only what a subscriber gets, in whole buffers.
 
 OASIS MQTT 3.1.1 sections 2 and 3, MQTT 5.0 sections 2 and 3. The session is kept by the broker: what
-devices publish with QoS 1 while nobody listens is delivered afterwards. QoS 1 is acknowledged once taken.
+devices publish with QoS 1 while nobody listens is delivered afterwards. QoS 1 is acknowledged once taken
+and, where asked for, durable.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from digital_twins._logging import get_logger
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from types import TracebackType
 
     Take = Callable[[str, bytes], bool]
@@ -100,6 +101,8 @@ class MqttSubscriber:
         subscriber stops reading for a moment, so that the broker holds the rest (back-pressure).
     client_id
         Name of the session at the broker.
+    durable
+        Awaited before messages of QoS 1 are acknowledged: what was acknowledged is not lost.
     tls
         Context for ``mqtts``.
 
@@ -118,12 +121,14 @@ class MqttSubscriber:
         topic: str,
         take: Take,
         client_id: str = "digital-twins-monitor",
+        durable: Callable[[], Awaitable[None]] | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.address = address
         self.connected = asyncio.Event()
         self.messages = 0
         self._topic, self._take, self._client_id, self._tls = topic, take, client_id, tls
+        self._durable = durable
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -191,6 +196,8 @@ class MqttSubscriber:
                 self._answered(kind, view[start:end])
             place = end
         if acknowledged:
+            if self._durable is not None:
+                await self._durable()
             writer.write(b"".join(acknowledged))
             await writer.drain()
         del buffer[:place]

@@ -38,6 +38,13 @@ class Ring(PerPatient):
         self.values[rows, place] = values
         self._next[rows] = (place + 1) % self.times.shape[1]
 
+    def fill(self, row: int, time_s: Floats, values: NDArray[np.float32]) -> None:
+        """Put readings of one patient into an empty row, oldest first; only the last ones find room."""
+        depth = self.times.shape[1]
+        count = min(len(time_s), depth)
+        self.times[row, :count], self.values[row, :count] = time_s[-count:], values[-count:]
+        self._next[row] = count % depth
+
     def read(self, row: int) -> tuple[Floats, NDArray[np.float32]]:
         """Return times and values of a patient, oldest first."""
         order = np.roll(np.arange(self.times.shape[1]), -int(self._next[row]))

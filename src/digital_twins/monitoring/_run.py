@@ -108,7 +108,9 @@ async def run_monitor(
             address = BrokerAddress.parse(ports.broker)
         context = ssl.create_default_context() if address.tls else None
         await stack.enter_async_context(
-            MqttSubscriber(address, topic="vitals/+", take=service.take_message, tls=context)
+            MqttSubscriber(
+                address, topic="vitals/+", take=service.take_message, durable=service.durable, tls=context
+            )
         )
         if ports.hl7 is not None:
             from digital_twins.hl7v2 import start_mllp

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Self
 
 from digital_twins._errors import DigitalTwinError, InputError
 from digital_twins._logging import get_logger
-from digital_twins.monitoring._alert_store import MIGRATIONS, AlertStore
+from digital_twins.monitoring._alert_book import AlertBook
+from digital_twins.monitoring._alert_store import AlertStore
 from digital_twins.monitoring._association import AssociationLog
 from digital_twins.monitoring._history import History
 from digital_twins.monitoring._intake import Intake
+from digital_twins.monitoring._keeper import Keeper
 from digital_twins.monitoring._message import decode_reading
 from digital_twins.monitoring._monitor import PatientMonitor
+from digital_twins.monitoring._part import WardPart, open_monitor_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence, Set as AbstractSet
@@ -22,18 +25,24 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from digital_twins.hl7v2 import Message
-    from digital_twins.monitoring._alert import Notice
+    from digital_twins.monitoring._alert import Alert, AlertStep, Notice
     from digital_twins.monitoring._anomaly import AnomalyDetector
     from digital_twins.monitoring._association import Association
+    from digital_twins.monitoring._sample import Reading
     from digital_twins.monitoring._thresholds import Thresholds
 
 _log = get_logger(__name__)
 _PASS_S = 0.1
 _TICK_S = 1.0
+_LEFT_S = 120.0
 
 
 class MonitorService:
-    """A monitor with its storage; what was open and who lay where is there again after a restart.
+    """A monitor with its storage; a restart, also after a kill, goes on where it stopped.
+
+    What `durable` has answered for is in the database: readings, every step of the alerts, associations. A
+    snapshot of all filters and twins is written every ten seconds, and the readings since then are worked
+    through again at the start.
 
     Parameters
     ----------
@@ -45,6 +54,8 @@ class MonitorService:
         Who may speak; None: every device that the transport let through.
     clock
         Seconds since 1970 UTC.
+    part
+        Which part of a ward, on which database.
     """
 
     def __init__(
@@ -57,12 +68,13 @@ class MonitorService:
         notify: Callable[[Notice], None] | None = None,
         devices: AbstractSet[str] | None = None,
         clock: Callable[[], float] = time.time,
+        part: WardPart | None = None,
     ) -> None:
-        from digital_twins.storage import Database
-
-        folder.mkdir(parents=True, exist_ok=True)
-        self.database = Database(folder / "monitor.sqlite", migrations=MIGRATIONS)
-        self.store, self.history = AlertStore(self.database), History(folder / "history")
+        self.part = part = part or WardPart()
+        self._owns_database = part.database is None
+        self.database = part.database or open_monitor_database(folder, server=part.server, parts=part.count)
+        self.store = AlertStore(self.database, auditor=part.auditor)
+        self.history = History(folder / "history", tag=f"{part.number}-" if part.count > 1 else "")
         self._clock = clock
         self.associations = AssociationLog()
         for entry in self.store.associations():
@@ -73,14 +85,17 @@ class MonitorService:
             capacity=capacity,
             thresholds=thresholds,
             detectors=detectors,
-            record=self.store.record,
+            record=self._record,
             notify=notify,
-            history=self.history.add,
+            history=self._keep,
         )
-        alerts, next_id = self.store.open_alerts()
-        self.monitor.alerts.restore(alerts, next_id=next_id)
+        self._keeper = Keeper(self)
+        self._resume()
         self._task: asyncio.Task[None] | None = None
         self._ticked_s = 0.0
+        self._kick = asyncio.Event()
+        self._waiting: list[asyncio.Future[None]] = []
+        self._homeless: dict[str, float] = {}
 
     synthetic = False
 
@@ -90,7 +105,7 @@ class MonitorService:
 
     def save(self) -> int:
         """Make every step of the alerts durable; return how many there were."""
-        return self.store.flush()
+        return self._keeper.save()
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run())
@@ -99,19 +114,27 @@ class MonitorService:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.stop()
+        self.close()
+
+    async def stop(self) -> None:
+        """End the passes; who waits for `durable` gets no answer."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        self.close()
+        for each in self._waiting:
+            each.cancel()
+        self._waiting = []
 
     def close(self) -> None:
         """Work through what has arrived, write everything, and close the files."""
         try:
             self.work()
-            self.history.flush()
+            self._keeper.finish()
         finally:
-            self.database.close()
+            if self._owns_database:
+                self.database.close()
 
     def associate(self, entry: Association) -> None:
         """Add an association, durably, and let out of quarantine what it explains."""
@@ -135,24 +158,97 @@ class MonitorService:
         """Take an ORU as a handler of `digital_twins.hl7v2.start_mllp`; raises InputError to refuse it."""
         from digital_twins.monitoring._from_hl7 import oru_reading
 
-        while not self.intake.offer(oru_reading(message), received_s=self.clock()):
+        await self.take(oru_reading(message))
+
+    async def take(self, reading: Reading) -> None:
+        """Take a reading once there is room, and return when it is durable."""
+        while not self.intake.offer(reading, received_s=self.clock()):
             await asyncio.sleep(_PASS_S)
+        await self.durable()
+
+    async def durable(self) -> None:
+        """Return once everything that was taken before is in the database; a full disk makes it wait.
+
+        Without a running service (no ``async with``) it is written at once.
+        """
+        if self._task is None:
+            self.save()
+            return
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        self._kick.set()
+        await future
 
     def work(self) -> int:
-        """Use what has arrived, let timers run once a second, write alerts; return readings used."""
+        """Use what has arrived, let timers run once a second, write; return readings used."""
+        used = self._pass()
+        self._keeper.save()
+        return used
+
+    def _pass(self) -> int:
         used = self.monitor.step()
         now_s = self.clock()
         if now_s - self._ticked_s >= _TICK_S:
             self._ticked_s = now_s
             self.monitor.tick(now_s)
-        self.store.flush()
+            self._let_go(now_s)
         return used
+
+    def _let_go(self, now_s: float) -> None:
+        """Discharge who has lain in no bed for two minutes: a transfer takes a moment."""
+        homeless = {}
+        for patient in list(self.monitor.patients):
+            if self.associations.bed_of(patient, now_s) is None:
+                homeless[patient] = self._homeless.get(patient, now_s)
+        self._homeless = homeless
+        for patient, since_s in homeless.items():
+            if now_s - since_s >= _LEFT_S:
+                self.monitor.discharge(patient, at_s=now_s)
 
     async def _run(self) -> None:
         while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PASS_S):
+                    await self._kick.wait()
+            self._kick.clear()
+            waiting, self._waiting = self._waiting, []
             try:
-                self.work()
-            except DigitalTwinError as error:
+                self._pass()
+                await self._keeper.commit()
+            except Exception as error:  # noqa: BLE001  (one bad pass must not end the watch)
+                self._waiting[:0] = waiting
                 self.intake.counts["failed"] += 1
-                _log.error("monitor.pass", what=error.what, why=error.why)
-            await asyncio.sleep(_PASS_S)
+                told = error if isinstance(error, DigitalTwinError) else None
+                _log.error("monitor.pass", what=told.what if told else type(error).__name__)
+                await asyncio.sleep(_PASS_S)
+                continue
+            except asyncio.CancelledError:
+                self._waiting[:0] = waiting
+                raise
+            for each in waiting:
+                if not each.done():
+                    each.set_result(None)
+
+    def _record(self, step: AlertStep, alert: Alert | None) -> None:
+        self.store.record(step, alert)
+        if step.step == "shelved":
+            self._keeper.want_snapshot()
+
+    def _keep(self, *values: object) -> None:
+        self._keeper.keep(*values)  # type: ignore[arg-type]
+
+    def _resume(self) -> None:
+        """Go on from the snapshot and the readings since; then the alerts are those of the database."""
+        book, scratch = self.monitor.alerts, AlertBook(self.monitor.thresholds)
+        self.monitor.alerts = scratch
+        counts = self.intake.counts.copy()
+        self._keeper.resume()
+        self.intake.counts = counts
+        self.monitor.alerts = book
+        book.resume_shelves(scratch.shelves())
+        number, parts = self.part.number, self.part.count
+        alerts, next_id = self.store.open_alerts(part=number, parts=parts)
+        since_s = self.clock() - self.monitor.thresholds.dedup_s
+        book.remember(self.store.closed_alerts(since_s=since_s, part=number, parts=parts))
+        book.number(next_id, parts)
+        book.restore(alerts, next_id=next_id)
