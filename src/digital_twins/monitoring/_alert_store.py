@@ -180,13 +180,11 @@ class AlertStore:
             ).fetchall()
         )
 
-    def associations(self, *, after: int = 0) -> list[Association]:
-        """Return the associations in the order in which they were told, without the first ones."""
+    def associations(self) -> list[Association]:
+        """Return the associations in the order in which they were told."""
         with self._database.read() as connection:
             rows = connection.execute(
                 "SELECT kind, subject, target, since_s FROM monitor_association ORDER BY number"
-                " LIMIT 1000000000 OFFSET ?",
-                (after,),
             ).fetchall()
         return [
             Association(str(a), str(b), None if c is None else str(c), float(str(d))) for a, b, c, d in rows
