@@ -312,7 +312,7 @@ def test_send_in_many_associations(tmp_path: Path) -> None:
 
 
 def test_full_disk_refuses_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_spool: Spool) -> str:
+    def full(_spool: Spool, **_owner: str) -> str:
         raise StorageError("The bytes could not be stored.", "No space left on device.", "Free space.")
 
     with open_store(tmp_path) as store, listening(store) as node:
