@@ -16,6 +16,8 @@ from digital_twins.governance import security_answers, write_security_documents
 ROOT = Path(__file__).parents[2]
 HARDENED = {
     "authentication": True,
+    "encryption_at_rest": True,
+    "encryption_keys": "local:/mnt/keys/node.json",
     "audit_anchor_file": "/mnt/anchor/notes",
     "audit_syslog": "syslog.example:6514",
     "audit_syslog_authority": "authority.pem",

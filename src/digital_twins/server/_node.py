@@ -184,10 +184,10 @@ class Node:
     def _start_package_index(self) -> None:
         """Index what is stored for the search parameters of the packages, beside everything else."""
 
-        def go_on(done: int, total: int) -> None:
+        def go_on(done: int, _total: int) -> None:
             if self._stopping:
                 raise asyncio.CancelledError
-            _log.info("fhir.reindex", done=done, total=total)
+            _log.info("fhir.reindex", count=done)
 
         async def work() -> None:
             try:
