@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from digital_twins.cli import _monitor_models
-from digital_twins.cli._options import Json
+from digital_twins.cli._options import ConfigFile, Json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -204,18 +204,24 @@ def serve(  # noqa: PLR0913  (options)
         str | None, typer.Option(help="URL that gets every notice of the escalation.", show_default=False)
     ] = None,
     exit_after: _ExitAfter = None,
+    config_file: ConfigFile = None,
     as_json: Json = False,
 ) -> None:
-    """Run the monitor on this machine until Ctrl-C: MQTT, HTTP, WebSocket and, if asked for, HL7 v2."""
+    """Run the monitor on this machine until Ctrl-C: MQTT, HTTP, WebSocket and, if asked for, HL7 v2.
+
+    Database and audit trail follow the setting `database`.
+    """
     import asyncio
     import contextlib
     import os
 
     from digital_twins._logging import setup_logging
     from digital_twins.cli import _output
+    from digital_twins.config import load_settings
     from digital_twins.monitoring import MonitorPorts, WebhookCall, load_thresholds, run_monitor
 
-    setup_logging()
+    settings = load_settings(config_file=config_file, data_dir=data)
+    setup_logging(settings.log_level)
     os.umask(0o077)
 
     def ready(ports: dict[str, int]) -> None:
@@ -234,7 +240,7 @@ def serve(  # noqa: PLR0913  (options)
             run_monitor(
                 data,
                 files=(devices, staff),
-                ports=MonitorPorts(http_port, mqtt_port, hl7_port, broker),
+                ports=MonitorPorts(http_port, mqtt_port, hl7_port, broker, settings.database),
                 capacity=capacity,
                 thresholds=load_thresholds(thresholds),
                 notify=call,

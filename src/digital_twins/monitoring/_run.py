@@ -14,8 +14,10 @@ from digital_twins.monitoring._anomaly import AnomalyDetector
 from digital_twins.monitoring._broker import EmbeddedBroker
 from digital_twins.monitoring._http import monitor_app
 from digital_twins.monitoring._mqtt import BrokerAddress, MqttSubscriber
+from digital_twins.monitoring._part import WardPart
 from digital_twins.monitoring._people import StaffMember
 from digital_twins.monitoring._service import MonitorService
+from digital_twins.monitoring._trail import ward_auditor, writing_trail
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -30,7 +32,7 @@ _HOST = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class MonitorPorts:
-    """Where a monitor listens.
+    """Where a monitor listens, and the servers that it uses.
 
     Attributes
     ----------
@@ -41,12 +43,15 @@ class MonitorPorts:
     broker
         URL of an external broker; then none is embedded. ``mqtts`` checks the certificate by the system's
         authorities.
+    database
+        ``postgresql://`` URL of the server for database and audit trail; empty: SQLite in the folder.
     """
 
     http: int = 0
     mqtt: int = 0
     hl7: int | None = None
     broker: str | None = None
+    database: str = ""
 
 
 async def run_monitor(
@@ -62,10 +67,12 @@ async def run_monitor(
 ) -> None:
     """Run broker, subscriber, HTTP and MLLP around one `MonitorService` until cancelled.
 
+    Every step of an alert is an event of the audit trail ``audit.sqlite`` of the folder.
+
     Parameters
     ----------
     folder
-        Database, history, broker.
+        Database, audit trail, history, broker.
     files
         YAML of devices (name to password) and of staff (token to ``{name, role}``).
     ports
@@ -96,8 +103,10 @@ async def run_monitor(
                 detectors=detectors,
                 devices=frozenset(devices),
                 notify=notify,
+                part=WardPart(server=ports.database, auditor=ward_auditor(folder)),
             )
         )
+        await stack.enter_async_context(writing_trail(folder, service.database, server=ports.database))
         opened: dict[str, int] = {}
         address = None
         if ports.broker is None:
