@@ -45,7 +45,20 @@ class Served:
             text += line
             if text.rstrip().endswith("}"):
                 break
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{json.loads(text)['http']}", timeout=30)
+        self.ports: dict[str, int] = json.loads(text)
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.ports['http']}", timeout=60)
+
+    def admit(self, device: str, patient: str) -> None:
+        """Place a device, and a patient in its bed."""
+        for kind, subject, target in (("device", device, "B1"), ("bed", "B1", patient)):
+            body = {"kind": kind, "subject": subject, "target": target, "since_s": 0}
+            self.client.post("/associations", json=body, headers=NURSE).raise_for_status()
+
+    def end(self) -> None:
+        """End it by Ctrl-C: it writes what it has."""
+        self.process.send_signal(signal.SIGINT)
+        self.process.communicate(timeout=120)
+        self.client.close()
 
     def kill(self) -> None:
         """End it and its broker by SIGKILL, as a power cut would."""
