@@ -98,7 +98,7 @@ async def _stream(folder: Path, count: int) -> list[Figure]:
     latencies: list[np.ndarray] = []
     detectors = (AnomalyDetector("isolation_forest"), AnomalyDetector("one_class_svm"))
     service = MonitorService(folder / "monitor", capacity=count, detectors=detectors)
-    keep = service.history.add
+    keep = service.monitor._history
 
     def history(patients: list[str], time_s: np.ndarray, values: np.ndarray) -> None:
         keep(patients, time_s, values)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 _PASS_S = 0.1
 _TICK_S = 1.0
-_LEFT_S = 120.0
+_LEFT_S, _LOOK_S = 120.0, 10.0
 
 
 class MonitorService:
@@ -100,6 +100,7 @@ class MonitorService:
         self._kick = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
         self._homeless: dict[str, float] = {}
+        self._looked = (-1, 0, 0)
 
     synthetic = False
 
@@ -212,7 +213,15 @@ class MonitorService:
         self.store.chart(now_s, [each for each in rows if each[1]])
 
     def _let_go(self, now_s: float) -> None:
-        """Discharge who has lain in no bed for two minutes: a transfer takes a moment."""
+        """Discharge who has lain in no bed for two minutes: a transfer takes a moment.
+
+        Looking through all of them is dear, so it is done when beds or patients changed, and each ten seconds
+        for associations that begin later.
+        """
+        known = (self.associations.changes, len(self.monitor.patients), int(now_s // _LOOK_S))
+        if known == self._looked and not self._homeless:
+            return
+        self._looked = known
         homeless = {}
         for patient in list(self.monitor.patients):
             if self.associations.bed_of(patient, now_s) is None:
