@@ -77,6 +77,8 @@ class AuditTrail:
         write the trail's folder.
     server
         ``postgresql://`` URL of the server that keeps the rows; empty: SQLite.
+    schema
+        Where the rows are on the server, so that two trails can share it; empty: the stem of the path.
 
     Raises
     ------
@@ -91,10 +93,12 @@ class AuditTrail:
         *,
         anchor: str | os.PathLike[str] | None = None,
         server: str = "",
+        schema: str = "",
     ) -> None:
         self.path = Path(path)
         existed = self.path.exists()
-        self._database = Database(self.path, migrations=_MIGRATIONS, server=server)
+        rows = self.path.with_stem(schema) if server and schema else self.path
+        self._database = Database(rows, migrations=_MIGRATIONS, server=server)
         try:
             settle(self.path, self._database.location, existed=existed)
         except BaseException:
