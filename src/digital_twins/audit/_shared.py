@@ -72,10 +72,10 @@ class SharedAppend:
         try:
             self._run(group, own)
         finally:
-            self._pass_on()
-            for call in group:
+            for call in group:  # before the next group: its leader would wait for the interpreter with them
                 if call is not own:
                     call.bell.release()
+            self._pass_on()
 
     def _run(self, group: Sequence[_Call], own: _Call) -> None:
         try:

@@ -41,7 +41,8 @@ def reserve(connection: apsw.Connection, path: Path, *, log_bytes: int) -> None:
     """
     page_bytes = int(str(connection.execute("PRAGMA page_size").fetchall()[0][0]))
     frames = (log_bytes - _LOG_HEADER_BYTES) // (page_bytes + _FRAME_HEADER_BYTES)
-    connection.execute(f"PRAGMA wal_autocheckpoint = {max(1, frames)}")
+    # An eighth is left for the commit that reaches the limit, which may have many pages.
+    connection.execute(f"PRAGMA wal_autocheckpoint = {max(1, frames * 7 // 8)}")
     connection.execute("BEGIN IMMEDIATE")  # nobody appends to the log meanwhile
     try:
         with contextlib.suppress(OSError):
