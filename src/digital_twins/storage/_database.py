@@ -97,10 +97,8 @@ class Database:
         self._units = 0
         self._commits = 0
         self._mailbox: Mailbox | None = None  # of the event loop that asked last
-        self._engine = (
-            _open_server(server, self.path.stem, migrations, busy_timeout_s)
-            if server
-            else _open_file(self.path, migrations, busy_timeout_s, key=key, log_bytes=log_bytes)
+        self._engine = _open_engine(
+            self.path, server, migrations, busy_timeout_s, key=key, log_bytes=log_bytes
         )
         self._groups = GroupCommit(self._process_units, f"write {self.path.name}")
 
@@ -235,15 +233,19 @@ def _carried(work: Callable[[apsw.Cursor], T]) -> Callable[[apsw.Cursor], T]:
     return lambda cursor: context.run(work, cursor)
 
 
-def _open_server(url: str, schema: str, migrations: Sequence[Migration], busy_timeout_s: float) -> Engine:
-    from digital_twins.storage._postgresql import PostgresEngine
-
-    return PostgresEngine(url, schema, migrations=migrations, busy_timeout_s=busy_timeout_s)
-
-
-def _open_file(
-    path: Path, migrations: Sequence[Migration], busy_timeout_s: float, *, key: bytes | None, log_bytes: int
+def _open_engine(
+    path: Path,
+    server: str,
+    migrations: Sequence[Migration],
+    busy_timeout_s: float,
+    *,
+    key: bytes | None,
+    log_bytes: int,
 ) -> Engine:
+    if server:
+        from digital_twins.storage._postgresql import PostgresEngine
+
+        return PostgresEngine(server, path.stem, migrations=migrations, busy_timeout_s=busy_timeout_s)
     from digital_twins.storage._sqlite import SqliteEngine
 
     return SqliteEngine(
