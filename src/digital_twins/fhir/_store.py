@@ -104,7 +104,13 @@ class FhirStore:
         return self._codings.served
 
     def close(self) -> None:
-        """Write what waits for the audit trail; call it before the database is closed."""
+        """Write what waits for the audit trail; call it before the database is closed.
+
+        Raises
+        ------
+        StorageError
+            It cannot be written.
+        """
         if self._auditor is not None:
             self._auditor.flush()
 

@@ -93,7 +93,11 @@ def send_result(services: Services, job: Job, progress: Callable[[float, str], N
             "Look into the receiver's log; the message is sent again.",
         )
     event = services.auditor.event(
-        "E", "hl7.result", entity=f"{kind}/{name}", patient_id=None, detail={"answer": code}
+        "E",
+        "hl7.result",
+        entity=f"{kind}/{name}",
+        patient_id=str(report["subject"]["reference"]).rpartition("/")[2],
+        detail={"job": job.job_id, "answer": code},
     )
 
     def work(cursor: apsw.Cursor) -> None:
