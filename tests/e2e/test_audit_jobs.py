@@ -164,9 +164,11 @@ def test_a_result_by_hl7(services):
     assert event["patient"] == services.auditor.patient("p1")
     with socket.create_server(("127.0.0.1", 0)) as other:
         nobody = other.getsockname()[1]
-    enqueue(services, RESULT, {"report": "DiagnosticReport/r1", "to": f"127.0.0.1:{nobody}"})
+    services.jobs.enqueue(RESULT, {"report": "DiagnosticReport/r1", "to": f"127.0.0.1:{nobody}"}, key="away")
     run(services, RESULT)
     assert [each["outcome"] for each in events(services, "hl7.result")] == ["success", "failure"]
+    (away,) = [job for job in services.jobs.list(kind=RESULT) if job.state != "succeeded"]
+    assert away.state == "queued"  # it is tried again
 
 
 def test_notifications(services):

@@ -286,15 +286,21 @@ def _ask_for_images(peer: socket.socket) -> None:
         _dimse.Tag.DATASET_TYPE: 1,
     }
     asked = named("IMAGE", StudyInstanceUID="1.2.3.1", SeriesInstanceUID="1.2.3.1.1", SOPInstanceUID="")
-    asked.ImageComments = ""
+    for keyword in _LONG:
+        setattr(asked, keyword, "")
     identifier = write_dataset(asked, implicit=False, character_set=())
     for part, is_command in ((_dimse.encode_command(command), True), (identifier, False)):
         for pdu in _pdu.encode_data(1, part, command=is_command, max_pdu_bytes=16384):
             peer.sendall(pdu)
 
 
+_LONG = ("ImageComments", "PatientComments", "AdditionalPatientHistory", "VisitComments")
+"""Together 16 MB of answers, more than the buffers of two sockets hold."""
+
+
 def _described(image: Any) -> Any:
-    image.ImageComments = "x" * 40_000
+    for keyword in _LONG:
+        setattr(image, keyword, "x" * 10_000)
     return image
 
 
