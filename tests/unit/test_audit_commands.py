@@ -49,10 +49,11 @@ ON_FILES = {
     "hl7 parse": ("message.hl7",),
     "monitor train": ("--train", "none", "--out", "model"),
     "monitor evaluate": ("--train", "none", "--test", "none"),
+    "report documents": ("documents",),
     "report verify": ("none.pdf", "--signature", "none.json"),
 }
 """Arguments for each command on files or peers; some succeed, most find nothing there."""
-SUCCEED = {"deid", "fhir path", "fhir validate", "hl7 parse"}
+SUCCEED = {"deid", "report documents", "fhir path", "fhir validate", "hl7 parse"}
 MESSAGE = "MSH|^~\\&|A|B|C|D|20260101||ADT^A01|1|P|2.5.1\rPID|1||P1^^^H^MR||Doe^Jane\r"
 
 

@@ -59,6 +59,7 @@ COMMANDS: dict[str, str] = {
     "keys rotate": NODE,
     "keys erase": NODE,
     "report compliance": "reads the trail, which names no patient",
+    "report documents": FILES,
     "report sign": NODE,
     "report verify": FILES,
     "report key": "shows a public key",
