@@ -277,6 +277,12 @@ class FhirStore:
         """
         return self.run(self.parse(kind, pairs(parameters), strict=strict), agent=agent)
 
+    def look(self, kind: str, parameters: Mapping[str, str]) -> SearchPage:
+        """Do what `search` does without an event, inside an operation that writes its own by `note_read`."""
+        query = self.parse(kind, pairs(parameters))
+        with self.database.read() as connection:
+            return run_query(connection, query)
+
     def parse(self, kind: str, parameters: Iterable[tuple[str, str]], *, strict: bool = False) -> Query:
         """Return the plan of a search, for `run`; see `search`."""
         given = list(parameters)
