@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from digital_twins.storage import Job
 
+pytestmark = pytest.mark.timeout(1800)
 SOURCE = Path(digital_twins.__file__).parent
 REPORT = _commitment.REPORT
 KINDS = {**EVENT_KINDS, NOTIFY: "fhir.notify", REPORT: "dicom.commitment.report"}

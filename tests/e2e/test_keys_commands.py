@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from digital_twins.server import Services
 
+pytestmark = pytest.mark.timeout(1800)
 NAME = b"Qwxzplanted"
 STUDIES = {"P1": "1.2.3.1", "P2": "1.2.3.2"}
 

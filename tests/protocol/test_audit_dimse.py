@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from pynetdicom.association import Association
 
+pytestmark = pytest.mark.timeout(1800)  # pynetdicom takes its time to release an association
 ECHO, STORE, FIND = CommandField.C_ECHO_RQ, CommandField.C_STORE_RQ, CommandField.C_FIND_RQ
 MOVE, GET = CommandField.C_MOVE_RQ, CommandField.C_GET_RQ
 CREATE, SET, ACTION = CommandField.N_CREATE_RQ, CommandField.N_SET_RQ, CommandField.N_ACTION_RQ

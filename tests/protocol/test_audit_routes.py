@@ -24,6 +24,7 @@ from report_samples import sample_report
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.timeout(1800)  # seventy requests, each waited for, on a busy machine
 JSON = {"content-type": "application/fhir+json"}
 DICOM_JSON = {"content-type": "application/dicom+json", "accept": "application/dicom+json"}
 ITEM = "1.2.826.0.1.3680043.8.498.77"

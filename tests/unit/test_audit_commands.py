@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.timeout(1800)
 PASSWORD = "correct horse battery staple"
 GONE = "1.2.3.4.5"
 ON_FILES = {

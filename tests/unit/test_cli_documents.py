@@ -15,6 +15,7 @@ from tumour_phantom import RADIATION, follow_up, new_twin
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.timeout(1800)
 ALWAYS = {
     "mds2.md", "mds2.json", "hipaa-technical-safeguards.md", "hipaa-technical-safeguards.json",
     "dicom-conformance.md", "dicom-conformance.json", "sbom.cdx.json",
