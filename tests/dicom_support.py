@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import threading
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,25 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from digital_twins import audit, dicom, storage
+from digital_twins.crypto import LocalKeyFile
 from digital_twins.dicom import _dimse, _pdu
+
+ENCRYPTED = os.environ.get("TWIN_TEST_ENCRYPTED") == "1"
+"""Whether the stores of the protocol tests are encrypted: any of these suites can be run like that."""
 
 
 @contextmanager
-def open_store(folder: Path, **options: Any) -> Iterator[dicom.DicomStore]:
+def open_store(folder: Path, *, encrypted: bool = ENCRYPTED, **options: Any) -> Iterator[dicom.DicomStore]:
     migrations = (*audit.OUTBOX_MIGRATIONS, *dicom.MIGRATIONS)
-    with storage.Database(folder / "index.db", migrations=migrations) as database:
-        yield dicom.DicomStore(database, storage.BlobStore(folder / "blobs"), **options)
+    with ExitStack() as stack:
+        keys = None
+        if encrypted:
+            folder.mkdir(parents=True, exist_ok=True)
+            provider = LocalKeyFile(folder / "wrapping.json")
+            keys = stack.enter_context(closing(storage.KeyRegister(folder / "keys.sqlite", provider)))
+        key = None if keys is None else keys.database_key("index.db")
+        database = stack.enter_context(storage.Database(folder / "index.db", migrations=migrations, key=key))
+        yield dicom.DicomStore(database, storage.BlobStore(folder / "blobs", keys=keys), **options)
 
 
 class LoopThread:

@@ -307,6 +307,10 @@ class Settings(BaseSettings):
     """Origins of web pages that may read and write DICOMweb, e.g. `["https://viewer.example.org"]`; none by
     default, `["*"]` all."""
 
+    audit_commands: bool = False
+    """Each command of `twin` that works on files or peers, such as `twin build` or `twin dicom find`, writes
+    one event into the trail of the data folder; without it only commands on the node's own folder do."""
+
     audit_anchor_file: Path | None = None
     """File outside of the data folder, on another disk or machine, that gets every signed checkpoint of the
     audit trail: with it `twin audit verify` finds a trail that was cut off or rewritten as a whole."""

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from digital_twins import ConflictError, StorageError
-from digital_twins.audit import verify_trail
+from digital_twins.audit import tail_trail, verify_trail
 from digital_twins.config import Settings
 from digital_twins.dicom import Remote, send
 from digital_twins.samples import sample_patient
@@ -76,9 +76,13 @@ def test_images_wait_for_the_record_and_become_a_twin(tmp_path: Path) -> None:
         check_documents(node, twin)
         until(lambda: {job["state"] for job in get(node, "/api/jobs")} == {"succeeded"})
         jobs = len(get(node, "/api/jobs"))
+        builds = sorted(job["job_id"] for job in get(node, "/api/jobs") if job["kind"] == "twin.build")
         with pytest.raises(ConflictError, match="in use"), Node(settings(folder)):
             pass
     assert verify_trail(folder / "audit.sqlite").ok
+    trail = [row.event for row in tail_trail(folder / "audit.sqlite", n=100_000)]
+    told = [(e.detail["job"], e.outcome) for e in trail if e.kind == "twin.build"]
+    assert sorted(told) == [(job, "success") for job in builds]  # each build is one event
     with Node(settings(folder)) as node:
         again = get(node, f"/api/twins/{patient['twin_id']}")
         until(lambda: get(node, "/health")["status"] == "ok")

@@ -13,6 +13,8 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +22,14 @@ import httpx
 import psycopg
 import pytest
 
-from digital_twins import ConflictError, InputError, StorageError
+from dicom_support import ct_slice, file_bytes
+from digital_twins import ConflictError, InputError, NotFoundError, StorageError
 from digital_twins.audit import AuditEvent, AuditTrail, export_trail, prove_event, verify_trail
 from digital_twins.cli import main
-from digital_twins.config import Settings
+from digital_twins.config import Settings, load_settings
 from digital_twins.dicom import Remote, send
 from digital_twins.samples import sample_patient
-from digital_twins.server import Node
+from digital_twins.server import Node, open_keys, open_services
 from digital_twins.storage import Database, Migration, server_state
 from digital_twins.storage._dialect import schema_sql, statement
 from monitor_process import DEVICE, NURSE, Served, until
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.peers
 ROOT = Path(__file__).parents[2]
+ERASED = "ZQ-ERASED-7"
 TABLE = Migration("test.0001", "CREATE TABLE item(number INTEGER PRIMARY KEY, body TEXT)")
 
 
@@ -341,3 +345,56 @@ def built(node: Node) -> dict[str, Any]:
                 return found
         time.sleep(0.2)
     raise AssertionError("no twin was built in time")
+
+
+def test_a_patient_is_erased_from_the_server(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows go from the server, blobs lose their key; refused before the years are over and under a hold."""
+    monkeypatch.chdir(tmp_path)
+    keeper = f"local:{tmp_path / 'wrapping.json'}"
+
+    def configured(years: float) -> Settings:
+        (tmp_path / "twin.toml").write_text(
+            f'data_dir = "data"\ndatabase = "{url}"\nencryption_at_rest = true\n'
+            f'encryption_keys = "{keeper}"\nrecord_retention_years = {years}\n'
+        )
+        return load_settings(config_file=tmp_path / "twin.toml")
+
+    settings = configured(10)
+    folder = settings.data_dir
+    with closing(open_services(folder, boot_id="", server=url, keys=open_keys(settings))) as services:
+        for number, patient in enumerate((ERASED, "P2"), 1):
+            image = ct_slice(1, patient=patient, study=str(number), series=f"{number}.1", size=8)
+            image.StudyDate = datetime.now(tz=UTC).strftime("%Y%m%d")
+            services.dicom.ingest(file_bytes(image))
+            person = {"resourceType": "Patient", "id": f"p{number}", "birthDate": "1960-01-01"}
+            services.fhir.update({**person, "identifier": [{"system": "urn:mrn", "value": patient}]})
+        kept = services.dicom.instance("1.2.3.1.1.1").digest
+    erase = ["keys", "erase", "--patient", ERASED, "--reason", "asked for"]
+    assert main(erase) == 1
+    assert "must be kept until" in capsys.readouterr().err
+    configured(0)
+    assert main(["dicom", "hold", "1.2.3.1", "--reason", "court"]) == 0
+    assert main(erase) == 1
+    assert main(["dicom", "release", "1.2.3.1"]) == 0
+    assert main(erase) == 0, capsys.readouterr().err
+    with closing(open_services(folder, boot_id="", server=url, keys=open_keys(settings))) as services:
+        assert not services.blobs.path(kept).exists()
+        with pytest.raises(NotFoundError):
+            services.dicom.instance("1.2.3.1.1.1")
+        assert services.dicom.dataset("1.2.3.2.1.1").PatientID == "P2"
+        assert services.fhir.count("Patient") == 1
+    with psycopg.connect(url) as connection:
+        tables = connection.execute(
+            "SELECT schemaname, tablename FROM pg_tables WHERE schemaname IN ('twin', 'audit')"
+        ).fetchall()
+        rows = [
+            (table, str(row))
+            for schema, table in tables
+            for row in connection.execute(f'SELECT t::text FROM "{schema}"."{table}" t').fetchall()
+        ]
+    assert any("P2" in row for _, row in rows)
+    assert [table for table, row in rows if ERASED in row] == []
+    assert {table for table, row in rows if "1.2.3.1.1.1" in row} <= {"audit_event"}  # UIDs stay in the trail
+    assert verify_trail(settings.audit_file).ok

@@ -12,12 +12,12 @@ from dicom_support import open_store
 from digital_twins import dicom
 
 
-async def _main(folder: Path) -> None:
-    with open_store(folder) as store:
+async def _main(folder: Path, *, encrypted: bool) -> None:
+    with open_store(folder, encrypted=encrypted) as store:
         listener = await dicom.start_listener(store, port=0)
         sys.stdout.write(f"{listener.port}\n")
         sys.stdout.flush()
         await asyncio.sleep(3600)
 
 
-uvloop.run(_main(Path(sys.argv[1])))
+uvloop.run(_main(Path(sys.argv[1]), encrypted=sys.argv[2:] == ["encrypted"]))

@@ -222,7 +222,7 @@ def test_stow_to_another_node(tmp_path: Path) -> None:
         start(WEB=dicom.Destination(web_url=url))
         wait_for(lambda: queues.state("WEB").sent == 2 and queues.state("WEB").dead == 1)
         stored = far.instance(ct_slice(1).SOPInstanceUID)
-        assert far.path(stored).read_bytes()[stored.dataset_offset :] == raw
+        assert far.read(stored.sop_uid)[stored.dataset_offset :] == raw
         assert queues.dead_letters("WEB")[0].sop_uid == other.SOPInstanceUID
 
 

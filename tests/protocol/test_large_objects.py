@@ -101,7 +101,7 @@ def test_memory_is_flat_over_one_large_object(tmp_path: Path, full: bool) -> Non
         peer.close()
     assert answer[Tag.STATUS] == 0, answer
     assert after - before < 50, (before, after)
-    with open_store(tmp_path) as store:
+    with open_store(tmp_path, encrypted=False) as store:
         instance = store.instance(uid)
         assert instance.size_bytes == len(head) + size_mb * MB + instance.dataset_offset
         assert (instance.pixel_length, instance.frames) == (size_mb * MB, size_mb)

@@ -127,7 +127,7 @@ def test_pending_responses_count_down_and_failures_are_named(tmp_path: Path) -> 
     assert answers[-1][1].FailedSOPInstanceUIDList == "1.2.3.1.1.2"
     assert unknown[0][0].Status == 0xA801
     assert unusable[0][0].Status == 0xA900
-    assert [e["outcome"] for e in events if e["kind"] == "dicom.move"] == ["failure", "refused"]
+    assert [e["outcome"] for e in events if e["kind"] == "dicom.move"] == ["failure", "refused", "refused"]
 
 
 def test_a_move_can_be_cancelled(tmp_path: Path) -> None:

@@ -75,6 +75,8 @@ def full(found: Site, name: str, secrets: dict[str, str], **more: Any) -> dict[s
 
 def test_two_people_sign_and_the_file_holds(place, certificates, report):
     found, path, secrets = place
+    reads = ("api.twin.signatures", "api.twin.file")
+    before = len(found.trail(*reads))
     with browser(found, "sigrid", secrets) as client:
         refused = client.post(f"{path}/signatures", json={"meaning": "approval", "password": PASSWORD})
         assert refused.status_code == 400
@@ -104,6 +106,8 @@ def test_two_people_sign_and_the_file_holds(place, certificates, report):
     signatures = found.trail("governance.signature")
     assert [event["outcome"] for event in signatures].count("success") == 3
     assert PASSWORD not in str(signatures)
+    # one event for each read: two signed files and one list (test_audit_routes leaves these routes to us)
+    assert sorted(each["kind"] for each in found.trail(*reads)[before:]) == [reads[1], reads[1], reads[0]]
 
 
 def test_who_may_not_sign(place):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from digital_twins.audit._exchange import export_messages as export_messages
     from digital_twins.audit._fhir_event import fhir_audit_event as fhir_audit_event
     from digital_twins.audit._forwarder import SyslogForwarder as SyslogForwarder
+    from digital_twins.audit._late import LateEvents as LateEvents
     from digital_twins.audit._merkle import (
         verify_consistency as verify_consistency,
         verify_inclusion as verify_inclusion,
@@ -59,6 +60,7 @@ _WHERE = {
     "dicom_message": "digital_twins.audit._dicom_message",
     "export_messages": "digital_twins.audit._exchange",
     "fhir_audit_event": "digital_twins.audit._fhir_event",
+    "LateEvents": "digital_twins.audit._late",
     "SyslogForwarder": "digital_twins.audit._forwarder",
     **dict.fromkeys(("SyslogConnection", "SyslogTarget", "event_message"), "digital_twins.audit._syslog"),
     **dict.fromkeys(("Timestamp", "check_timestamps", "timestamp_trail"), "digital_twins.audit._timestamp"),

@@ -221,4 +221,6 @@ def rotate(*, data: DataDir = None, config_file: ConfigFile = None) -> None:
     from digital_twins.cli import _output
 
     with open_tables(config_file, data) as authority:
-        _output.write_lines([f"tokens are signed by key {authority.keys.rotate()}"])
+        records, key = authority.records, authority.keys.rotate()
+        records.database.write(lambda cursor: records.event(cursor, "rotate", agent="cli", entity=key))
+        _output.write_lines([f"tokens are signed by key {key}"])

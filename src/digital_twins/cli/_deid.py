@@ -38,10 +38,14 @@ def deid(  # noqa: PLR0913  (each parameter is an option)
         bool,
         typer.Option("--pixels-checked", help="Somebody looked for burned-in text: let such images pass."),
     ] = False,
+    ocr: Annotated[
+        bool,
+        typer.Option("--ocr", help="Find and cover text in the pixels of images that may show some."),
+    ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     as_json: Json = False,
 ) -> int:
-    """De-identify a folder of DICOM and FHIR files; images that may show text are refused.
+    """De-identify a folder of DICOM and FHIR files; images that may show text are refused or searched.
 
     Shifted dates are not Safe Harbor of HIPAA (years only): use --dates remove for that.
     """
@@ -49,6 +53,7 @@ def deid(  # noqa: PLR0913  (each parameter is an option)
     from digital_twins.cli import _output
     from digital_twins.crypto import LocalKeyFile
     from digital_twins.governance import (
+        BurnedInText,
         Dates,
         DeidentificationKey,
         DicomDeidentifier,
@@ -65,6 +70,7 @@ def deid(  # noqa: PLR0913  (each parameter is an option)
         DeidentificationKey.load(key),
         Policy(Dates(dates), frozenset(keep or ())),
         pixels_checked=pixels_checked,
+        pixel_text=BurnedInText() if ocr else None,
     )
     with _output.steps() as step, step("de-identify") as shown:
         report = deidentify_folder(

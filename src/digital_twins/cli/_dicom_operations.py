@@ -40,6 +40,8 @@ def retention(
         report = Retention(services.dicom, rules, protected=services.stale.objects_in).run(
             dry_run=dry_run, agent=_AGENT
         )
+        if dry_run:
+            _looked(services, "cli.dicom.retention")
     if as_json:
         _output.write_json(asdict(report))
         return
@@ -82,6 +84,7 @@ def holds(*, data: DataDir = None, config_file: ConfigFile = None, as_json: Json
 
     with _services(data, config_file) as (services, _):
         found = held(services.dicom)
+        _looked(services, "cli.dicom.holds")
     if as_json:
         _output.write_json(found)
     else:
@@ -165,6 +168,11 @@ def unmerge(
     with _services(data, config_file) as (services, _):
         undo_merge(services, number, agent=_AGENT)
     _output.write_lines([f"merge {number} is undone"])
+
+
+def _looked(services: "Services", kind: str) -> None:
+    """Record that a list of patients' studies was read; changes are recorded where they are made."""
+    services.audit(services.auditor.acting(_AGENT).event("R", kind))
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from digital_twins.cli import (
     _serve,
     _simulate,
 )
+from digital_twins.cli._events import with_events
 from digital_twins.cli._output import write_error
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def build_app() -> typer.Typer:
     )
     for room in rooms:
         room.register(app)
+    with_events(app)
     app.callback(invoke_without_command=True)(_root)
     return app
 

@@ -1,4 +1,4 @@
-"""`twin report`: the Part 11 report of a period, and electronic signatures of files."""
+"""`twin report`: the Part 11 report, regulatory documents, and electronic signatures of files."""
 
 import sys
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from digital_twins.cli._options import ConfigFile, DataDir, Json
+from digital_twins.cli._report_documents import documents
 
 if TYPE_CHECKING:
     from digital_twins.config import Settings
@@ -19,6 +20,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(help="Reports for compliance, and electronic signatures.", no_args_is_help=True)
     group.command("compliance")(compliance)
+    group.command("documents")(documents)
     group.command("sign")(sign)
     group.command("verify")(verify)
     group.command("key")(key)

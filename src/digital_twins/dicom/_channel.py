@@ -28,7 +28,7 @@ from digital_twins.dicom._pdu import AbortReason, PduError, PduType, encode_abor
 from digital_twins.dicom._spooling import SpoolWriter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
     from digital_twins.dicom._contexts import AcceptedContext
     from digital_twins.dicom._dimse import Command
@@ -138,6 +138,8 @@ class Setup:
         Bytes to put before a data set that arrives: the file header of an object.
     new_spool
         Opens a file for an object that is to be stored; None keeps it in memory.
+    dropped
+        Called with a request whose data set was dropped while it arrived, the peer, and why.
     """
 
     limits: Limits
@@ -145,6 +147,7 @@ class Setup:
     handlers: Mapping[int, Handler]
     prefix: Callable[[Command, AcceptedContext], bytes]
     new_spool: Callable[[], Spool] | None = None
+    dropped: Callable[[Message, Peer, str], Awaitable[None]] | None = None
 
 
 class Channel(asyncio.BufferedProtocol):
@@ -380,6 +383,8 @@ class Channel(asyncio.BufferedProtocol):
             await self._respond(message, response(request, Status.UNRECOGNIZED_OPERATION), None)
             return
         if message.refused:
+            if self._setup.dropped is not None:
+                await self._setup.dropped(message, self._peer, message.refused)
             answer = response(request, Status.OUT_OF_RESOURCES, comment=message.refused)
             await self._respond(message, answer, None)
             return

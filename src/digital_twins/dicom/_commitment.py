@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from digital_twins._errors import NotFoundError
 from digital_twins._logging import get_logger
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from digital_twins.dicom._framing import Message
     from digital_twins.dicom._requestor import Remote
     from digital_twins.dicom._store import DicomStore
-    from digital_twins.storage import JobQueue
+    from digital_twins.storage import Job, JobQueue
 
 REPORT = "dicom.commitment.report"
 """Kind of the queued jobs that report the result of a commitment request."""
@@ -217,13 +217,30 @@ class Reporter:
             try:
                 await self._deliver(job.payload)
             except DimseFailedError as error:
-                fail = partial(self._jobs.fail, job, error, retry=True, retry_delay_s=_RETRY_S)
-                await loop.run_in_executor(self._executor, fail)
+                await loop.run_in_executor(self._executor, self._failed, job, error)
             except asyncio.CancelledError:
-                self._jobs.release(job)
+                self._store.database.write(partial(self._given_back, job=job))
                 raise
             else:
-                await loop.run_in_executor(self._executor, self._jobs.succeed, job)
+                await loop.run_in_executor(self._executor, self._delivered, job)
+
+    def _delivered(self, job: Job) -> None:
+        def work(cursor: apsw.Cursor) -> None:
+            self._jobs.succeed_in(cursor, job)
+            stage(cursor, _report_event(job, "success"))
+
+        self._store.database.write(work)
+
+    def _failed(self, job: Job, error: DimseFailedError) -> None:
+        def work(cursor: apsw.Cursor) -> None:
+            self._jobs.fail_in(cursor, job, error, retry=True, retry_delay_s=_RETRY_S)
+            stage(cursor, _report_event(job, "failure", error.what))
+
+        self._store.database.write(work)
+
+    def _given_back(self, cursor: apsw.Cursor, job: Job) -> None:
+        self._jobs.release_in(cursor, job)
+        stage(cursor, _report_event(job, "failure", "given back, as the node goes down"))
 
     async def _deliver(self, payload: dict[str, Any]) -> None:
         remote = self._remote(payload["peer"])
@@ -242,6 +259,18 @@ class Reporter:
         roles = (RoleSelection(COMMITMENT, scu=False, scp=True),)
         answer = await call_once_async(remote, _report_command(report), report, roles=roles)
         check(answer, remote, "Storage commitment N-EVENT-REPORT")
+
+
+def _report_event(job: Job, outcome: Literal["success", "failure"], why: str = "") -> AuditEvent:
+    """Return the one event of an attempt to deliver a report."""
+    detail: dict[str, str | int] = {
+        "destination": str(job.payload["peer"]),
+        "objects": len(job.payload["references"]),
+        "attempt": job.attempts,
+        "job": job.job_id,
+    }
+    detail |= {"why": why} if why else {}
+    return AuditEvent("E", REPORT, outcome, "node", str(job.payload["transaction"]), detail=detail)
 
 
 def request_commitment(

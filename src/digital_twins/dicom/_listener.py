@@ -220,6 +220,7 @@ def _node(store: DicomStore, services: Services, limits: Limits, *, ae_title: st
             services.handlers(),
             received_header,
             new_spool=store.blobs.spool,
+            dropped=services.no_room,
         ),
         doorkeeper=Doorkeeper(
             table=access.peers,

@@ -52,6 +52,9 @@ def n_handler(
     ``work`` writes its own audit event with what it changes; a refusal is audited here under ``kind``.
     """
 
+    def entity(request: Command) -> str | None:
+        return uid_of(request) or None
+
     async def handle(message: Message, peer: Peer) -> AsyncIterator[tuple[Command, bytes | None]]:
         request = message.command
         implicit = message.context.transfer_syntax == IMPLICIT_LE
@@ -64,6 +67,8 @@ def n_handler(
             status = await loop.run_in_executor(executor, run)
             yield response(request, status), None
         except StorageError as error:
+            event = AuditEvent("E", kind, "failure", peer.agent, entity(request), detail={"why": error.what})
+            await asyncio.wrap_future(store.record(event))
             yield response(request, Status.PROCESSING_FAILURE, comment=error.what), None
         except DigitalTwinError as error:
             refused = error if isinstance(error, Refusal) else Refusal(Status.PROCESSING_FAILURE, error.why)
@@ -72,7 +77,7 @@ def n_handler(
                 kind=kind,
                 outcome="refused",
                 agent=peer.agent,
-                entity=str(uid_of(request)) or None,
+                entity=entity(request),
                 detail={"status": f"{refused.status:04X}", "why": refused.why},
             )
             await asyncio.wrap_future(store.record(event))
@@ -80,6 +85,12 @@ def n_handler(
             if refused.error_id:
                 answer[Tag.ERROR_ID] = refused.error_id
             yield answer, None
+        except Exception as error:
+            detail = {"why": type(error).__name__}
+            await asyncio.wrap_future(
+                store.record(AuditEvent("E", kind, "failure", peer.agent, entity(request), detail=detail))
+            )
+            raise
 
     return handle
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from digital_twins._errors import InputError
+from digital_twins._errors import DigitalTwinError, InputError, StorageError
 from digital_twins._logging import get_logger
 from digital_twins.audit import AuditEvent
 from digital_twins.dicom._attributes import Level
@@ -125,9 +125,20 @@ class Retrieval:
 
     async def _begin(self) -> None:
         loop = asyncio.get_running_loop()
-        self._instances = await loop.run_in_executor(
-            self._executor, wanted_instances, self._store, self._message
-        )
+        try:
+            self._instances = await loop.run_in_executor(
+                self._executor, wanted_instances, self._store, self._message
+            )
+        except DigitalTwinError as error:
+            event = AuditEvent(
+                action="R",
+                kind=f"dicom.{self._verb}",
+                outcome="failure" if isinstance(error, StorageError) else "refused",
+                agent=self._peer.agent,
+                detail={"why": error.what},
+            )
+            await asyncio.wrap_future(self._store.record(event))
+            raise
         self._tally = Tally(len(self._instances))
 
     async def _send(

@@ -15,6 +15,7 @@ from digital_twins.audit import AuditEvent
 from digital_twins.dicom._contexts import SERVICES, VERIFICATION, is_storage, service_of
 from digital_twins.dicom._dimse import CommandField, Status, Tag, response
 from digital_twins.dicom._find import Search
+from digital_twins.dicom._find_event import FindEvent
 from digital_twins.dicom._header import ObjectRefusedError
 from digital_twins.dicom._part10 import file_header
 from digital_twins.dicom._peers import Service
@@ -101,7 +102,7 @@ class Services:
         number = int(message.command[Tag.COMMAND_FIELD])
         handler = self.others.get((number, message.context.abstract_syntax))
         if handler is None:
-            yield response(message.command, Status.SOP_CLASS_NOT_SUPPORTED), None
+            yield await self._not_supported(message, peer)
             return
         async for answer in handler(message, peer):
             yield answer
@@ -114,7 +115,7 @@ class Services:
             str(request.get(Tag.AFFECTED_SOP_INSTANCE, "")),
         )
         if not is_storage(context.abstract_syntax) or expected[0] != context.abstract_syntax:
-            yield response(request, Status.SOP_CLASS_NOT_SUPPORTED), None
+            yield await self._not_supported(message, peer)
             return
         if peer.rule is not None and Service.STORE not in peer.rule.services:
             await self._record_refusal(peer, expected[1], Status.NOT_AUTHORISED, "not allowed to this peer")
@@ -126,7 +127,11 @@ class Services:
             await self._record_refusal(peer, expected[1], error.status, error.why)
             yield response(request, error.status, comment=error.why), None
         except StorageError as error:
+            await self.no_room(message, peer, error.what)
             yield response(request, Status.OUT_OF_RESOURCES, comment=error.why), None
+        except Exception as error:
+            await self._failed(message, peer, "dicom.store", type(error).__name__)
+            raise
         else:
             if self.on_stored is not None:
                 self.on_stored(stored)
@@ -140,43 +145,38 @@ class Services:
                 yield answer
             return
         if SERVICES.get(model) is not Service.FIND:
-            yield response(request, Status.SOP_CLASS_NOT_SUPPORTED), None
+            yield await self._not_supported(message, peer)
             return
         loop = asyncio.get_running_loop()
+        event = FindEvent(self.store, peer, "dicom.find")
+        final = response(request, Status.SUCCESS)
         try:
             search = await loop.run_in_executor(self.executor, Search, self.store, message, peer)
+            event.detail["level"] = search.query.level.name.lower()
             batches = search.answers(self.ae_title)
-            matches = 0
             while batch := await loop.run_in_executor(self.executor, lambda: next(batches, None)):
                 for identifier in batch:
                     if message.cancelled.is_set():
                         break
-                    matches += 1
+                    event.count()
                     yield response(request, search.pending, dataset=True), identifier
                 # Lets a C-CANCEL that waits in the socket be read between two batches.
                 await asyncio.sleep(0)
                 if message.cancelled.is_set():
+                    final = response(request, Status.CANCELLED)
                     break
+            event.outcome = "success"
         except DigitalTwinError as error:
-            status = Status.OUT_OF_RESOURCES if isinstance(error, StorageError) else Status.DOES_NOT_MATCH
-            yield response(request, status, comment=error.what), None
-            return
-        self.store.record(
-            AuditEvent(
-                action="E",
-                kind="dicom.find",
-                outcome="success",
-                agent=peer.agent,
-                detail={"level": search.query.level.name.lower(), "matches": matches},
-            )
-        )
-        yield response(request, Status.CANCELLED if message.cancelled.is_set() else Status.SUCCESS), None
+            final = event.refused(request, error)
+        finally:  # also of an association that is aborted between two answers
+            await event.record()
+        yield final, None
 
     async def move(self, message: Message, peer: Peer) -> AsyncIterator[tuple[Command, bytes | None]]:
         """C-MOVE (PS3.4 section C.4.2) to a destination of the peers table."""
         request = message.command
         if service_of(message.context.abstract_syntax) is not Service.MOVE:
-            yield response(request, Status.SOP_CLASS_NOT_SUPPORTED), None
+            yield await self._not_supported(message, peer)
             return
         remote = self.remote(str(request.get(Tag.MOVE_DESTINATION, "")))
         if remote is None:
@@ -197,7 +197,7 @@ class Services:
     async def get(self, message: Message, peer: Peer) -> AsyncIterator[tuple[Command, bytes | None]]:
         """C-GET (PS3.4 section C.4.3) over the association of the request."""
         if service_of(message.context.abstract_syntax) is not Service.GET or peer.channel is None:
-            yield response(message.command, Status.SOP_CLASS_NOT_SUPPORTED), None
+            yield await self._not_supported(message, peer)
             return
         retrieval = Retrieval(self.store, self.executor, message, peer=peer, verb="get")
         async for answer in retrieval.here(peer.channel):
@@ -223,6 +223,26 @@ class Services:
         )
         self.keepers.put(partial(_prepare_and_keep, loop, answer, prepare=prepare, keep=self.store.keep))
         return answer
+
+    async def no_room(self, message: Message, peer: Peer, why: str) -> None:
+        """Record an object that was sent and could not be taken, for want of room or memory."""
+        await self._failed(message, peer, "dicom.store", why)
+
+    async def _failed(self, message: Message, peer: Peer, kind: str, why: str) -> None:
+        uid = str(message.command.get(Tag.AFFECTED_SOP_INSTANCE, "")) or None
+        event = AuditEvent("C", kind, "failure", peer.agent, uid, detail={"why": why})
+        await asyncio.wrap_future(self.store.record(event))
+
+    async def _not_supported(self, message: Message, peer: Peer) -> tuple[Command, None]:
+        """Refuse a request that the SOP class of its presentation context does not have, and record it."""
+        detail: dict[str, str | int] = {
+            "command": f"{int(message.command[Tag.COMMAND_FIELD]):04X}",
+            "sop_class": message.context.abstract_syntax,
+            "status": f"{Status.SOP_CLASS_NOT_SUPPORTED:04X}",
+        }
+        event = AuditEvent("E", "dicom.request", "refused", peer.agent, detail=detail)
+        await asyncio.wrap_future(self.store.record(event))
+        return response(message.command, Status.SOP_CLASS_NOT_SUPPORTED), None
 
     async def _record_refusal(self, peer: Peer, sop_uid: str, status: int, why: str) -> None:
         event = AuditEvent(

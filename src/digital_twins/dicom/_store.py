@@ -10,7 +10,7 @@ from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
 from digital_twins._errors import NotFoundError, StorageError
-from digital_twins.audit import AuditEvent, stage
+from digital_twins.audit import AuditEvent, LateEvents, stage
 from digital_twins.dicom._arrivals import Arrivals, withdraw
 from digital_twins.dicom._dataset_file import load
 from digital_twins.dicom._dimse import Status
@@ -112,6 +112,7 @@ class DicomStore:
         self.policy = policy or Policy()
         self.database = database
         self.blobs = blobs
+        self._late = LateEvents(database)
         self._pseudonym = pseudonym
         self._seen: deque[Family] = deque(maxlen=_FAMILIES)
         self._arrivals = Arrivals()
@@ -321,8 +322,8 @@ class DicomStore:
         return [self._load(instance) for instance in found]
 
     def record(self, event: AuditEvent) -> Future[None]:
-        """Queue an audit event of its own (a refusal, a query, a retrieval)."""
-        return self.database.submit(lambda cursor: stage(cursor, event))
+        """Queue an audit event of its own (a refusal, a query, a retrieval); see `LateEvents.record`."""
+        return self._late.record(event)
 
     def pseudonym(self, patient_id: str) -> str | None:
         """Return what the audit trail may hold of a PatientID."""

@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from digital_twins._errors import DigitalTwinError, InputError, NotFoundError, StorageError
+from digital_twins._errors import DigitalTwinError, InputError, NotFoundError
 from digital_twins.audit import AuditEvent, stage
 from digital_twins.dicom._contexts import IMPLICIT_LE, WORKLIST_FIND
 from digital_twins.dicom._dimse import CommandField, Status, response
+from digital_twins.dicom._find_event import FindEvent
 from digital_twins.dicom._identifier import character_set, read_dataset, write_dataset
 from digital_twins.dicom._matching import matches, returned
 from digital_twins.dicom._text import quiet_pydicom
@@ -279,6 +280,8 @@ def worklist_handlers(store: DicomStore, executor: Executor) -> dict[tuple[int, 
         request = message.command
         implicit = message.context.transfer_syntax == IMPLICIT_LE
         loop = asyncio.get_running_loop()
+        event = FindEvent(store, peer, "dicom.worklist")
+        final = response(request, Status.SUCCESS)
         try:
             identifier = await loop.run_in_executor(
                 executor, lambda: read_dataset(message.dataset, implicit=implicit)
@@ -291,24 +294,19 @@ def worklist_handlers(store: DicomStore, executor: Executor) -> dict[tuple[int, 
                     for each in worklist.search(identifier)
                 ],
             )
+            for answer in answers:
+                if message.cancelled.is_set():
+                    final = response(request, Status.CANCELLED)
+                    break
+                event.count()
+                yield response(request, Status.PENDING, dataset=True), answer
+                await asyncio.sleep(0)
+            event.outcome = "success"
         except DigitalTwinError as error:
-            status = Status.OUT_OF_RESOURCES if isinstance(error, StorageError) else Status.DOES_NOT_MATCH
-            yield response(request, status, comment=error.what), None
-            return
-        for answer in answers:
-            if message.cancelled.is_set():
-                break
-            yield response(request, Status.PENDING, dataset=True), answer
-            await asyncio.sleep(0)
-        event = AuditEvent(
-            action="E",
-            kind="dicom.worklist",
-            outcome="success",
-            agent=peer.agent,
-            detail={"matches": len(answers)},
-        )
-        store.record(event)
-        yield response(request, Status.CANCELLED if message.cancelled.is_set() else Status.SUCCESS), None
+            final = event.refused(request, error)
+        finally:  # also of an association that is aborted between two answers
+            await event.record()
+        yield final, None
 
     return {(CommandField.C_FIND_RQ, WORKLIST_FIND): find}
 

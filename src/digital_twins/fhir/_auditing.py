@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from digital_twins._errors import StorageError
@@ -12,7 +13,7 @@ from digital_twins._logging import get_logger
 from digital_twins.audit import AuditEvent, plain_row, stage, stage_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import apsw
 
@@ -40,10 +41,16 @@ _Read = tuple[Literal["R", "E"], str, str, str | None, str | None, int]
 
 READ_DELAY_S = 0.05
 """Longest time that the event of a read waits for company before it is written."""
+_RETRY_S = 1.0
+_MOST = 100_000
+_INSERT = "INSERT OR IGNORE INTO audit_outbox(event_id, body) VALUES (?, ?)"
+"""A write whose commit was not confirmed may have arrived all the same: then the event is there already."""
 
 
 class Auditor:
     """Writes audit events; reads are gathered for 50 ms so that each does not cost a disk sync of its own.
+
+    What cannot be written, as the disk is full, waits in memory (the newest 100,000) and is tried again.
 
     Parameters
     ----------
@@ -59,6 +66,7 @@ class Auditor:
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
         self._reads: list[_Read] = []
+        self._unwritten: list[tuple[str, str]] = []
         self._timer: threading.Timer | None = None
 
     def event(
@@ -88,10 +96,7 @@ class Auditor:
         """
         with self._lock:
             self._reads.append((action, kind, agent, entity, patient, time.time_ns() // 1000))
-            if self._timer is None:
-                self._timer = threading.Timer(READ_DELAY_S, self._flush_late)
-                self._timer.daemon = True
-                self._timer.start()
+            self._arm(READ_DELAY_S)
 
     def flush(self) -> None:
         """Write the waiting events of reads and return when they are durable."""
@@ -101,9 +106,18 @@ class Auditor:
                 timer, self._timer = self._timer, None
             if timer is not None:
                 timer.cancel()
-            if reads:
-                rows = [self._row(*each) for each in reads]
-                self._database.write(lambda cursor: stage_rows(cursor, rows))
+            rows, again = [self._row(*each) for each in reads], self._unwritten
+            if not rows and not again:
+                return
+            self._unwritten = [*again, *rows][-_MOST:]
+            self._database.write(partial(_write, new=rows, again=again))
+            self._unwritten = []
+
+    def _arm(self, delay_s: float) -> None:
+        if self._timer is None:
+            self._timer = threading.Timer(delay_s, self._flush_late)
+            self._timer.daemon = True
+            self._timer.start()
 
     def _row(
         self,
@@ -121,4 +135,15 @@ class Auditor:
         try:
             self.flush()
         except StorageError as error:
-            get_logger(__name__).exception("fhir.audit.lost", error=error)
+            if self._database.closed:
+                get_logger(__name__).exception("fhir.audit.lost", error=error)
+                return
+            get_logger(__name__).warning("fhir.audit.waits", what=error.what, count=len(self._unwritten))
+            with self._lock:
+                self._arm(_RETRY_S)
+
+
+def _write(cursor: apsw.Cursor, new: Sequence[tuple[str, str]], again: Sequence[tuple[str, str]]) -> None:
+    if again:
+        cursor.executemany(_INSERT, again)
+    stage_rows(cursor, new)

@@ -104,7 +104,13 @@ class FhirStore:
         return self._codings.served
 
     def close(self) -> None:
-        """Write what waits for the audit trail; call it before the database is closed."""
+        """Write what waits for the audit trail; call it before the database is closed.
+
+        Raises
+        ------
+        StorageError
+            It cannot be written.
+        """
         if self._auditor is not None:
             self._auditor.flush()
 
@@ -270,6 +276,12 @@ class FhirStore:
             Refuse unknown parameters instead of ignoring them.
         """
         return self.run(self.parse(kind, pairs(parameters), strict=strict), agent=agent)
+
+    def look(self, kind: str, parameters: Mapping[str, str]) -> SearchPage:
+        """Do what `search` does without an event, inside an operation that writes its own by `note_read`."""
+        query = self.parse(kind, pairs(parameters))
+        with self.database.read() as connection:
+            return run_query(connection, query)
 
     def parse(self, kind: str, parameters: Iterable[tuple[str, str]], *, strict: bool = False) -> Query:
         """Return the plan of a search, for `run`; see `search`."""

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         Identity as Identity,
         PixelsMayIdentifyError as PixelsMayIdentifyError,
     )
+    from digital_twins.governance.deidentification._pixel_text import BurnedInText as BurnedInText
     from digital_twins.governance.deidentification._policy import Dates as Dates, Policy as Policy
     from digital_twins.governance.deidentification._table_file import (
         read_reidentification_table as read_reidentification_table,
@@ -105,6 +106,7 @@ _WHERE = {
     "DeidentificationKey": f"{_DEID}._identity",
     **dict.fromkeys(("KAnonymity", "k_anonymity"), f"{_DEID}._k_anonymity"),
     **dict.fromkeys(("DicomDeidentifier", "Identity", "PixelsMayIdentifyError"), f"{_DEID}._object"),
+    "BurnedInText": f"{_DEID}._pixel_text",
     **dict.fromkeys(("Dates", "Policy"), f"{_DEID}._policy"),
     **dict.fromkeys(("read_reidentification_table", "write_reidentification_table"), f"{_DEID}._table_file"),
 }

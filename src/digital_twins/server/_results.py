@@ -68,11 +68,11 @@ def send_result(services: Services, job: Job, progress: Callable[[float, str], N
     Raises
     ------
     HL7Error
-        No answer came, or the report cannot be sent as HL7 v2.
+        The report cannot be sent as HL7 v2.
     ConflictError
-        The receiver refused it.
+        No answer came, or the receiver refused it; another attempt may succeed.
     """
-    from digital_twins.hl7v2 import Header, oru_of, send_message
+    from digital_twins.hl7v2 import Header, HL7Error, oru_of, send_message
 
     kind, _, name = str(job.payload["report"]).partition("/")
     report = services.fhir.read(kind, name, agent="node").resource
@@ -84,7 +84,10 @@ def send_result(services: Services, job: Job, progress: Callable[[float, str], N
     message = oru_of(report, patient=patient, observations=observations, header=header)
     progress(0.5, "sending")
     host, port = receiver(str(job.payload["to"]))
-    answer = send_message(message, host, port, timeout_s=_TIMEOUT_S)
+    try:
+        answer = send_message(message, host, port, timeout_s=_TIMEOUT_S)
+    except HL7Error as error:  # a receiver that is away: unlike a report that is unfit, it is tried again
+        raise ConflictError(error.what, error.why, error.fix) from error
     code = answer["MSA-1"]
     if code not in {"AA", "CA"}:
         raise ConflictError(
@@ -93,7 +96,11 @@ def send_result(services: Services, job: Job, progress: Callable[[float, str], N
             "Look into the receiver's log; the message is sent again.",
         )
     event = services.auditor.event(
-        "E", "hl7.result", entity=f"{kind}/{name}", patient_id=None, detail={"answer": code}
+        "E",
+        "hl7.result",
+        entity=f"{kind}/{name}",
+        patient_id=str(report["subject"]["reference"]).rpartition("/")[2],
+        detail={"job": job.job_id, "answer": code},
     )
 
     def work(cursor: apsw.Cursor) -> None:

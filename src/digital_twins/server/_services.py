@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from digital_twins._errors import StorageError
 from digital_twins.server._encryption import DATABASE_FILE, database_key
 from digital_twins.server._metrics import Metrics
 from digital_twins.server._peers import PeerBook
@@ -69,7 +71,9 @@ class Services:
         return {f'state="{state}"': float(str(count)) for state, count in rows}
 
     def close(self) -> None:
-        """Close the database after the writes that wait."""
+        """Close the database after the writes that wait, the events of the last reads among them."""
+        with suppress(StorageError):  # a disk that is full to the end: the log says what is lost
+            self.fhir.close()
         self.database.close()
         if self.keys is not None:
             self.keys.close()

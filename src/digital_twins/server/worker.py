@@ -20,6 +20,7 @@ from digital_twins._errors import DigitalTwinError, InputError, NotFoundError, S
 from digital_twins._logging import get_logger, setup_logging
 from digital_twins.fhir.bulk import EXPORT
 from digital_twins.server._encryption import open_register
+from digital_twins.server._job_events import EVENT_KINDS, fail_job, release_job
 from digital_twins.server._operations import follow_operations
 from digital_twins.server._results import RESULT, send_result
 from digital_twins.server._routing import follow_routing
@@ -28,6 +29,8 @@ from digital_twins.server._workers import worker_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import apsw
 
     from digital_twins.server._services import Services
     from digital_twins.storage import Job, KeyRegister
@@ -92,7 +95,15 @@ def _write_metadata(services: Services, job: Job, progress: Callable[[float, str
     while count := build_pending(services.dicom, limit=100):
         written += count
         progress(0.5, f"{written} instances")
-    services.jobs.succeed(job, {"instances": written})
+    event = services.auditor.event(
+        "C", EVENT_KINDS[METADATA], detail={"job": job.job_id, "instances": written}
+    )
+
+    def work(cursor: apsw.Cursor) -> None:
+        services.auditor.stage(cursor, event)
+        services.jobs.succeed_in(cursor, job, {"instances": written})
+
+    services.database.write(work)
 
 
 def _export(services: Services, job: Job, progress: Callable[[float, str], None]) -> None:
@@ -111,18 +122,18 @@ def run_job(services: Services, job: Job, stopping: threading.Event) -> None:
         _log.info("job.succeeded", job_id=job.job_id)
     except StoppedError:
         if stopping.is_set():
-            services.jobs.release(job)
+            release_job(services, job)
         else:
-            services.jobs.fail(job, _cancelled(), retry=False)
+            fail_job(services, job, _cancelled(), retry=False)
     except (InputError, NotFoundError) as error:
         _log.info("job.refused", job_id=job.job_id, what=error.what)
-        services.jobs.fail(job, error, retry=False)
+        fail_job(services, job, error, outcome="refused", retry=False)
     except DigitalTwinError as error:
         _log.warning("job.failed", job_id=job.job_id, what=error.what)
-        services.jobs.fail(job, error)
+        fail_job(services, job, error)
     except Exception as error:  # noqa: BLE001  (edge of the worker: a job's trouble must not end the worker)
         _log.error("job.failed", job_id=job.job_id, error=type(error).__name__, where=_place(error))
-        services.jobs.fail(job, error)
+        fail_job(services, job, error)
     finally:
         run.end()
 

@@ -169,6 +169,11 @@ class Database:
         return self._engine.location
 
     @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._groups.closed
+
+    @property
     def counts(self) -> WriteCounts:
         """Units of work and transactions since the database was opened."""
         return WriteCounts(self._units, self._commits)

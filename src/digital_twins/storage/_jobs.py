@@ -222,16 +222,28 @@ class JobQueue:
             The job is no longer this worker's.
         """
         return self._database.write(
-            lambda cursor: _fail_in(cursor, job, _described(error), retry, retry_delay_s)
+            lambda cursor: self.fail_in(cursor, job, error, retry=retry, retry_delay_s=retry_delay_s)
         )
+
+    def fail_in(
+        self,
+        cursor: apsw.Cursor,
+        job: Job,
+        error: BaseException,
+        *,
+        retry: bool = True,
+        retry_delay_s: float = 1.0,
+    ) -> JobState:
+        """Record a failure inside the transaction that stages its audit event; see `fail`."""
+        return _fail_in(cursor, job, _described(error), retry, retry_delay_s)
 
     def release(self, job: Job) -> None:
         """Give a job back unfinished, e.g. when the node shuts down; this start is not counted."""
-        self._database.write(
-            lambda cursor: _while_held(
-                cursor, job, "state = 'queued', lease_until = NULL, attempts = attempts - 1", ()
-            )
-        )
+        self._database.write(lambda cursor: self.release_in(cursor, job))
+
+    def release_in(self, cursor: apsw.Cursor, job: Job) -> None:
+        """Give a job back inside the transaction that stages its audit event; see `release`."""
+        _while_held(cursor, job, "state = 'queued', lease_until = NULL, attempts = attempts - 1", ())
 
     def cancel(self, job_id: str) -> JobState:
         """Cancel a waiting job at once, ask the worker of a running one to stop, and return its state.

@@ -80,9 +80,9 @@ class CdsHooks:
             raise FhirError(400, issues)
         if body["hook"] != offered.hook:
             raise bad_request(f"This service is for the hook {offered.hook}.", location="request.hook")
-        patient = self._patient(body, agent)
-        found = self._analysis(patient, agent) if patient else None
-        self._tell("cds.call", agent, {"service": service, "hook": offered.hook})
+        patient = self._patient(body)
+        found = self._analysis(patient) if patient else None
+        self._store.note_read("cds.call", agent=agent, entity=f"cds-services/{service}", patient=patient)
         if found is None:
             return []
         report, risks = found
@@ -117,37 +117,37 @@ class CdsHooks:
         event = AuditEvent("E", kind, "success", agent, detail=detail)
         self._store.database.write(lambda cursor: stage(cursor, event))
 
-    def _patient(self, body: Mapping[str, Any], agent: str) -> str | None:
+    def _patient(self, body: Mapping[str, Any]) -> str | None:
         """Return the id of our Patient: by an identifier of the prefetched one, else by the context's id."""
         given = (body.get("prefetch") or {}).get("patient")
         if isinstance(given, dict):
             for identifier in given.get("identifier", ()):
                 text = f"{identifier.get('system', '')}|{identifier.get('value', '')}"
-                hits = self._store.search("Patient", {"identifier": text.lstrip("|")}, agent=agent).matches
+                hits = self._store.look("Patient", {"identifier": text.lstrip("|")}).matches
                 if len(hits) == 1:
                     return hits[0].id
         name = str(body["context"]["patientId"])
-        if self._store.search("Patient", {"_id": name}, agent=agent).matches:
+        if self._store.look("Patient", {"_id": name}).matches:
             return name
         if not isinstance(given, dict):
             issue = Issue("not-found", "The patient is not known here and was not prefetched.")
             raise FhirError(412, [issue], fix="Send the prefetch that discovery asks for.")
         return None
 
-    def _analysis(self, patient: str, agent: str) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+    def _analysis(self, patient: str) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
         """Return the latest report of the patient's twin, with the predictions that were written with it."""
-        reports = self._own("DiagnosticReport", patient, agent)
+        reports = self._own("DiagnosticReport", patient)
         if not reports:
             return None
         report = max(reports, key=lambda each: str(each.get("issued", "")))
         moment = report.get("issued")
-        every = self._own("RiskAssessment", patient, agent)
+        every = self._own("RiskAssessment", patient)
         risks = [r for r in every if r.get("occurrenceDateTime") == moment]
         return report, risks
 
-    def _own(self, kind: str, patient: str, agent: str) -> list[dict[str, Any]]:
+    def _own(self, kind: str, patient: str) -> list[dict[str, Any]]:
         query = {"subject": f"Patient/{patient}", "_count": "1000"}
-        hits = self._store.search(kind, query, agent=agent).matches
+        hits = self._store.look(kind, query).matches
         return [r for r in (orjson.loads(hit.body) for hit in hits) if is_twin_analysis(r)]
 
 

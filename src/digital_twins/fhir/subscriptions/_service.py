@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl
 
 import httpx
@@ -141,22 +141,41 @@ class Subscriptions:
             return False
         wish, status = self._subscription(str(job.payload["subscription"]))
         if wish is None or status != "active":
-            self._jobs.succeed(job, {"skipped": status})
+            self._end(job, {"skipped": status}, self._event(job, "refused", f"the subscription is {status}"))
             return True
         try:
             self._deliver(wish, job)
         except DigitalTwinError as error:
-            if self._jobs.fail(job, error, retry_delay_s=self._retry_s) is JobState.FAILED:
+            if self._failed(job, error) is JobState.FAILED:
                 self._set_status(wish.name, "error", error.why)
             return True
-        event = AuditEvent("E", "fhir.notify", "success", "node", f"Subscription/{wish.name}")
+        self._end(job, {"event": job.payload["number"]}, self._event(job, "success"))
+        return True
 
+    def _failed(self, job: Job, error: DigitalTwinError) -> JobState:
+        event = self._event(job, "failure", error.what)
+
+        def work(cursor: apsw.Cursor) -> JobState:
+            stage(cursor, event)
+            return self._jobs.fail_in(cursor, job, error, retry_delay_s=self._retry_s)
+
+        return self._store.database.write(work)
+
+    def _end(self, job: Job, result: dict[str, Any], event: AuditEvent) -> None:
         def work(cursor: apsw.Cursor) -> None:
-            self._jobs.succeed_in(cursor, job, {"event": job.payload["number"]})
+            self._jobs.succeed_in(cursor, job, result)
             stage(cursor, event)
 
         self._store.database.write(work)
-        return True
+
+    def _event(
+        self, job: Job, outcome: Literal["success", "refused", "failure"], why: str = ""
+    ) -> AuditEvent:
+        """Return the one event of an attempt to deliver."""
+        detail: dict[str, str | int] = {"job": job.job_id, "attempt": job.attempts}
+        detail |= {"why": why} if why else {}
+        entity = f"Subscription/{job.payload['subscription']}"
+        return AuditEvent("E", NOTIFY, outcome, "node", entity, detail=detail)
 
     def status(self, name: str) -> dict[str, Any]:
         """Return the status of a subscription as Parameters (operation ``$status``).

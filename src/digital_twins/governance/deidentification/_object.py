@@ -12,12 +12,13 @@ from pydicom.uid import UID
 from digital_twins._errors import InputError
 from digital_twins.governance.deidentification._dataset import Cleaner, table_actions
 from digital_twins.governance.deidentification._known import known_words
-from digital_twins.governance.deidentification._policy import Dates, Policy
+from digital_twins.governance.deidentification._policy import CLEAN_PIXELS, Dates, Policy
 from digital_twins.governance.deidentification._table import profile_table
 from digital_twins.governance.deidentification._triage import may_show_a_face, may_show_text
 
 if TYPE_CHECKING:
     from digital_twins.governance.deidentification._identity import DeidentificationKey
+    from digital_twins.governance.deidentification._pixel_text import BurnedInText
     from digital_twins.governance.deidentification._policy import Action
 
 # Our own implementation class, under the root for UUIDs (PS3.5 B.2).
@@ -72,14 +73,22 @@ class DicomDeidentifier:
         Options.
     pixels_checked
         Somebody looked at the pixels: objects that may show text pass.
+    pixel_text
+        Covers the text of objects that may show some, which then pass (extra ``ocr``).
     """
 
     def __init__(
-        self, key: DeidentificationKey, policy: Policy | None = None, *, pixels_checked: bool = False
+        self,
+        key: DeidentificationKey,
+        policy: Policy | None = None,
+        *,
+        pixels_checked: bool = False,
+        pixel_text: BurnedInText | None = None,
     ) -> None:
         self._key = key
         self._policy = policy or Policy()
         self._pixels_checked = pixels_checked
+        self._pixel_text = pixel_text
         self._actions: dict[int, Action] = table_actions(self._policy)
 
     @property
@@ -105,11 +114,13 @@ class DicomDeidentifier:
         PixelsMayIdentifyError
             Its pixels may hold text; the object is as it was.
         InputError
-            It is a DICOMDIR or has no SOP class or instance UID; the object is as it was.
+            It is a DICOMDIR or has no SOP class or instance UID; the object is as it was. Or its pixels could
+            not be searched for text; the object must not be used.
         """
         old_uid, sop_class = _required(dataset)
         reason = may_show_text(dataset)
-        if reason is not None and not self._pixels_checked:
+        searched = reason is not None and self._pixel_text is not None
+        if reason is not None and self._pixel_text is None and not self._pixels_checked:
             raise PixelsMayIdentifyError(reason)
         face = may_show_a_face(dataset)
         patient_id = str(dataset.get("PatientID", "") or dataset.get("StudyInstanceUID", ""))
@@ -121,24 +132,29 @@ class DicomDeidentifier:
             known=known_words(dataset),
             actions=self._actions,
         )
+        if searched and self._pixel_text is not None:
+            self._pixel_text.clean(dataset)
         syntax = dataset.file_meta.TransferSyntaxUID
         with warnings.catch_warnings():
             # What is malformed in a foreign object is about to be replaced.
             warnings.simplefilter("ignore")
             cleaner.clean(dataset)
-        self._mark(dataset, cleaner.pseudonym, face=face)
+        self._mark(dataset, cleaner.pseudonym, face=face, searched=searched)
         dataset.preamble = b"\0" * 128
         dataset.file_meta = _file_meta(sop_class, dataset.SOPInstanceUID, syntax)
         return Identity(patient_id, cleaner.pseudonym, old_uid, str(dataset.SOPInstanceUID), face)
 
-    def _mark(self, dataset: Dataset, pseudonym: str, *, face: bool) -> None:
+    def _mark(self, dataset: Dataset, pseudonym: str, *, face: bool, searched: bool) -> None:
         dataset.PatientID = dataset.PatientName = pseudonym
         dataset.PatientIdentityRemoved = "YES"
         dataset.DeidentificationMethod = self.method
         dataset.DeidentificationMethodCodeSequence = [
-            _code(value, meaning) for value, meaning in self._policy.method_codes
+            _code(value, meaning)
+            for value, meaning in sorted([*self._policy.method_codes, *([CLEAN_PIXELS] if searched else [])])
         ]
         dataset.LongitudinalTemporalInformationModified = _TEMPORAL[self._policy.dates]
+        if searched:
+            dataset.BurnedInAnnotation = "NO"
         if face:
             dataset.RecognizableVisualFeatures = "YES"
 

@@ -18,6 +18,8 @@ KEEPABLE = {
     "uids": "113110",
     "descriptors": "113105",
 }
+CLEAN_PIXELS = ("113101", "Clean Pixel Data Option")
+"""Code of CID 7050 for objects whose burned-in text was searched and covered."""
 _MEANINGS = {
     "113100": "Basic Application Confidentiality Profile",
     "113104": "Clean Structured Content Option",

@@ -1,0 +1,161 @@
+"""Which command of `twin` writes which audit event."""
+
+import functools
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import typer
+
+    from digital_twins.config import Settings
+    from digital_twins.server import Services
+
+NODE = "node"
+"""The command opens the node's folder for something of patients: the room that does it writes its event."""
+FILES = "files"
+"""The command works on files or peers: it writes an event of its own when `audit_commands` is set."""
+
+COMMANDS: dict[str, str] = {
+    "demo": "starts a node, which writes its own events, on a sample patient",
+    "serve": "runs a node, which writes its own events",
+    "doctor": "touches no patient",
+    "config": "touches no patient",
+    "sample": "writes a sample patient that comes with the package",
+    **dict.fromkeys(("build", "simulate", "cite", "deid", "growth fit"), FILES),
+    "dicom echo": "touches no patient",
+    **dict.fromkeys((f"dicom {name}" for name in ("store", "find", "move", "get", "worklist")), FILES),
+    "dicom user": "touches no patient",
+    "dicom conformance": "touches no patient",
+    **dict.fromkeys((f"dicom {name}" for name in ("retention", "hold", "release", "holds")), NODE),
+    **dict.fromkeys((f"dicom {name}" for name in ("reject", "restore", "merge", "unmerge")), NODE),
+    "dicom queue list": "shows numbers of objects",
+    **dict.fromkeys((f"dicom queue {name}" for name in ("pause", "resume", "replay")), NODE),
+    **dict.fromkeys((f"fhir {name}" for name in ("view", "path", "validate", "load")), FILES),
+    "fhir package add": "touches no patient",
+    "fhir package list": "touches no patient",
+    "hl7 send": FILES,
+    "hl7 parse": FILES,
+    "monitor demo": "shows recorded or simulated patients that come with the package",
+    "monitor serve": "runs a monitor, which writes its own events",
+    "monitor train": FILES,
+    "monitor evaluate": FILES,
+    **dict.fromkeys(
+        (f"audit {name}" for name in ("verify", "prove", "export", "tail", "timestamp")),
+        "reads the trail, which names no patient",
+    ),
+    **dict.fromkeys((f"auth user {name}" for name in ("add", "disable", "roles", "password")), NODE),
+    "auth user list": "shows staff",
+    "auth client add": NODE,
+    "auth client disable": NODE,
+    "auth client list": "shows programs",
+    "auth rotate": NODE,
+    "certs init": "touches no patient",
+    "certs issue": "touches no patient",
+    "keys status": "counts keys",
+    "keys encrypt": NODE,
+    "keys rotate": NODE,
+    "keys erase": NODE,
+    "report compliance": "reads the trail, which names no patient",
+    "report documents": FILES,
+    "report sign": NODE,
+    "report verify": FILES,
+    "report key": "shows a public key",
+}
+"""Every command: `NODE`, `FILES`, or why it writes none."""
+
+
+def with_events(app: "typer.Typer", before: str = "") -> None:
+    """Let each command on files or peers write its event; KeyError for one that `COMMANDS` does not name."""
+    for command in app.registered_commands:
+        if command.callback is None:
+            continue
+        path = f"{before}{command.name or command.callback.__name__}"
+        if COMMANDS[path] == FILES:
+            command.callback = _audited(path, command.callback)
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            with_events(group.typer_instance, f"{before}{group.name} ")
+
+
+def _audited(path: str, function: "Callable[..., Any]") -> "Callable[..., Any]":
+    @functools.wraps(function)
+    def run(*args: Any, **options: Any) -> Any:
+        with command_event(path, data=options.get("data"), config_file=options.get("config_file")):
+            return function(*args, **options)
+
+    return run
+
+
+@contextmanager
+def command_event(
+    path: str, *, data: Path | None = None, config_file: Path | None = None
+) -> "Iterator[None]":
+    """Write the one event of a command when `audit_commands` is set; the trail is opened before the work.
+
+    Raises
+    ------
+    NotFoundError
+        Events are wanted, but no node has run on the data folder.
+    """
+    from digital_twins.config import load_settings
+
+    settings = load_settings(config_file=config_file, data_dir=data)
+    if not settings.audit_commands:
+        yield
+        return
+    with _opened(settings) as services:
+        outcome = "failure"
+        try:
+            yield
+            outcome = "success"
+        except BaseException as error:
+            outcome = _outcome(error)
+            raise
+        finally:
+            auditor = services.auditor.acting(_user())
+            event = auditor.event("E", f"cli.{path.replace(' ', '.')}", outcome=outcome)  # type: ignore[arg-type]
+            services.audit(event)
+
+
+def _outcome(error: BaseException) -> str:
+    from digital_twins._errors import InputError, NotFoundError
+
+    if getattr(error, "exit_code", None) == 0:
+        return "success"
+    return "refused" if isinstance(error, InputError | NotFoundError) else "failure"
+
+
+def _user() -> str:
+    import getpass
+
+    try:
+        return f"{getpass.getuser()}@cli"
+    except (KeyError, OSError):  # no such user in the system's list, as in some containers
+        return "cli"
+
+
+@contextmanager
+def _opened(settings: "Settings") -> "Iterator[Services]":
+    from digital_twins._errors import NotFoundError
+    from digital_twins.server import open_keys, open_services
+
+    if not settings.database and not (settings.data_dir / "twin.sqlite").exists():
+        raise NotFoundError(
+            "The command was not run.",
+            f"audit_commands is set, but no node has run on the data folder '{settings.data_dir}'.",
+            "Name the node's folder by data_dir, or switch audit_commands off.",
+        )
+    services = open_services(
+        settings.data_dir,
+        boot_id="",
+        node=settings.ae_title,
+        server=settings.database,
+        keys=open_keys(settings),
+    )
+    try:
+        yield services
+    finally:
+        services.close()
