@@ -14,7 +14,14 @@ from digital_twins.monitoring._evaluate_metrics import (
     interval,
     min_se_ppv,
 )
-from digital_twins.monitoring._learned import calibrate, cross_fitted, fit_ensemble, folds
+from digital_twins.monitoring._learned import (
+    LOOKS_H,
+    calibrate,
+    cross_fitted,
+    fit_ensemble,
+    folds,
+    one_row_a_look,
+)
 from digital_twins.monitoring._predict_features import predictor_inputs
 from digital_twins.monitoring._predict_linear import fit_linear
 from digital_twins.monitoring._predict_news2 import partial_news2
@@ -36,6 +43,8 @@ WATCHED_H = (6, 12, 18, 24, 30, 36, 42, 48)
 NEWS2_ALARM = 7.0
 PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 RESAMPLES = 500
+INPUT_SETS = ("vitals", "all_inputs")
+_LOOKS = tuple(WATCHED_H.index(hours) for hours in LOOKS_H)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +88,8 @@ def evaluate_death_risk(train: Stays, test: Stays, *, seed: int = 0, resamples: 
         ``{"value", "low", "high"}``.
     """
     answer: Report = {}
-    for name, vitals_only in (("vitals", True), ("all_inputs", False)):
-        found = judge(train, test, vitals_only=vitals_only, seed=seed)
+    for name in INPUT_SETS:
+        found = judge(train, test, vitals_only=name == "vitals", seed=seed)
         answer[name] = {
             key: figures(test.died, each, resamples=resamples, seed=seed) for key, each in found.items()
         }
@@ -88,21 +97,27 @@ def evaluate_death_risk(train: Stays, test: Stays, *, seed: int = 0, resamples: 
 
 
 def cross_validate_death_risk(
-    stays: Stays, *, number: int = 5, seed: int = 0, resamples: int = RESAMPLES
+    stays: Stays,
+    *,
+    number: int = 5,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    input_sets: tuple[str, ...] = INPUT_SETS,
 ) -> Report:
     """Return the figures of `evaluate_death_risk` with each fold of patients scored by the others.
 
     Every fold chooses its own penalty, calibration and thresholds from its training stays; the scored folds
-    are pooled, so that their calibrations must agree with one another.
+    are pooled, so that their calibrations must agree with one another. ``input_sets`` names the sets of
+    inputs in the answer.
     """
     fold = folds(stays.died, number=number, seed=seed + 1)
     answer: Report = {}
-    for name, vitals_only in (("vitals", True), ("all_inputs", False)):
+    for name in input_sets:
         parts = [
             judge(
                 stays.subset(np.flatnonzero(fold != each)),
                 stays.subset(np.flatnonzero(fold == each)),
-                vitals_only=vitals_only,
+                vitals_only=name == "vitals",
                 seed=seed,
             )
             for each in range(number)
@@ -126,7 +141,10 @@ def pooled(parts: list[Judged]) -> Judged:
 
 
 def judge(train: Stays, test: Stays, *, vitals_only: bool, seed: int = 0) -> dict[str, Judged]:
-    """Return what the three predictors, trained on ``train``, say of ``test``."""
+    """Return what the three predictors, trained on ``train``, say of ``test``.
+
+    Logistic and ours learn from the same rows: each training stay as known at each hour of `LOOKS_H`.
+    """
     fold = folds(train.died, seed=seed)
     early_warning = tuple(partial_news2(each, WATCHED_H, vitals_only=vitals_only) for each in (train, test))
     calibrated = calibrate(early_warning[0].mean, train.died)
@@ -140,13 +158,13 @@ def judge(train: Stays, test: Stays, *, vitals_only: bool, seed: int = 0) -> dic
     }
     wanted = caught(test.died, early_warning[1].highest >= NEWS2_ALARM)
     inputs = tuple(watched_inputs(each, vitals_only=vitals_only) for each in (train, test))
-    penalty = chosen_penalty(inputs[0][:, -1], train.died, fold)
+    penalty = chosen_penalty(inputs[0][:, _LOOKS], train.died, fold)
 
     def logistic(values: Floats, died: Flags) -> Callable[[Floats], Floats]:
         return fit_linear(values, died, penalty).log_odds
 
     def ours(values: Floats, died: Flags) -> Callable[[Floats], Floats]:
-        return fit_ensemble(values, died, seed=seed).log_odds
+        return fit_ensemble(values, died, seed=seed, looks=len(LOOKS_H)).log_odds
 
     for name, fit in (("logistic", logistic), ("ours", ours)):
         found[name] = _judged(fit, inputs, (train.died, test.died), fold=fold, wanted=wanted)
@@ -165,16 +183,15 @@ def watched_inputs(stays: Stays, *, vitals_only: bool) -> Floats:
 
 
 def chosen_penalty(values: Floats, died: Flags, fold: NDArray[np.int64]) -> float:
-    """Return the penalty of `PENALTIES` with the least cross-fitted log loss."""
+    """Return the penalty of `PENALTIES` with the least cross-fitted log loss; values [stay, look, input]."""
 
     def loss(penalty: float) -> float:
-        score = cross_fitted(
-            lambda rows: (
-                lambda others: fit_linear(values[rows], died[rows], penalty).log_odds(values[others])
-            ),
-            fold,
-        )
-        return float(np.mean(np.logaddexp(0.0, np.where(died, -score, score))))
+        def fitted(rows: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], Floats]:
+            model = fit_linear(*one_row_a_look(values[rows], died[rows]), penalty)
+            return lambda others: _at_all_hours(model.log_odds, values[others])
+
+        score = cross_fitted(fitted, fold)
+        return float(np.mean(np.logaddexp(0.0, np.where(died[:, None], -score, score))))
 
     return min(PENALTIES, key=loss)
 
@@ -185,11 +202,11 @@ def _judged(
     train, test = inputs
 
     def fitted(rows: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], Floats]:
-        score = fit(train[rows, -1], died[0][rows])
+        score = fit(*one_row_a_look(train[rows][:, _LOOKS], died[0][rows]))
         return lambda others: score(train[others, -1])
 
     calibrated = calibrate(cross_fitted(fitted, fold), died[0])
-    watched = calibrated.risk(_at_all_hours(fit(train[:, -1], died[0]), test))
+    watched = calibrated.risk(_at_all_hours(fit(*one_row_a_look(train[:, _LOOKS], died[0])), test))
     return Judged(
         watched[:, -1],
         watched,

@@ -13,6 +13,7 @@ import numpy as np
 
 from digital_twins._errors import InputError
 from digital_twins.monitoring._learned import (
+    LOOKS_H,
     OUTPUT,
     Calibrated,
     Ensemble,
@@ -20,10 +21,12 @@ from digital_twins.monitoring._learned import (
     cross_fitted,
     fit_ensemble,
     folds,
+    one_row_a_look,
 )
 from digital_twins.monitoring._predict_features import predictor_inputs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -80,23 +83,27 @@ class DeathRisk:
 
 
 def train_death_risk(stays: Stays, *, vitals_only: bool = False, seed: int = 0) -> DeathRisk:
-    """Return a predictor trained on stays, calibrated by cross-fitting.
+    """Return a predictor trained on stays as known at each hour of `LOOKS_H`, calibrated by cross-fitting.
+
+    The calibration and the threshold are those of all 48 hours.
 
     Raises
     ------
     InputError
         If fewer than five stays ended in death or in survival.
     """
-    inputs = predictor_inputs(stays, vitals_only=vitals_only)
-    values, died = inputs.values.astype(np.float32), stays.died
-    cross = cross_fitted(
-        lambda rows: (
-            lambda others: fit_ensemble(values[rows], died[rows], seed=seed).log_odds(values[others])
-        ),
-        folds(died, seed=seed),
-    )
-    ensemble = fit_ensemble(values, died, seed=seed)
-    return DeathRisk(ensemble, calibrate(cross, died), inputs.names, vitals_only)
+    looks = [predictor_inputs(stays, hours=hours, vitals_only=vitals_only) for hours in LOOKS_H]
+    values, died = np.stack([each.values.astype(np.float32) for each in looks], axis=1), stays.died
+
+    def fit(rows: NDArray[np.int64]) -> Ensemble:
+        return fit_ensemble(*one_row_a_look(values[rows], died[rows]), seed=seed, looks=len(LOOKS_H))
+
+    def fitted(rows: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], Floats]:
+        model = fit(rows)
+        return lambda others: model.log_odds(values[others, -1])
+
+    cross = cross_fitted(fitted, folds(died, seed=seed))
+    return DeathRisk(fit(np.arange(died.size)), calibrate(cross, died), looks[-1].names, vitals_only)
 
 
 def save_death_risk(path: Path, models: dict[str, DeathRisk]) -> str:
