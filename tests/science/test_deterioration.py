@@ -35,7 +35,7 @@ from digital_twins.monitoring._evaluate import (
 )
 from digital_twins.monitoring._evaluate_metrics import best_threshold, calibration_slope, log_odds, min_se_ppv
 from digital_twins.monitoring._learned import folds
-from digital_twins.monitoring._predict_hypotension import hypotension_questions
+from digital_twins.monitoring._predict_hypotension import _scores, hypotension_questions
 from digital_twins.monitoring._predict_news2 import hourly_news2
 from icu_stays import simulated, write_stays
 
@@ -264,6 +264,20 @@ def test_a_part_of_the_real_stays(shared_data: Path) -> None:
     area = {key: roc_auc_score(test.died, each.risk) for key, each in found.items()}
     assert area["ours"] > area["logistic"]
     assert area["ours"] > area["partial_news2"] + 0.05
+
+
+@pytest.mark.shared
+@pytest.mark.usefixtures("fewer_trees")
+def test_hypotension_of_real_stays_beside_persistence_and_news2(shared_data: Path, full: bool) -> None:
+    stays = read_stays(shared_data / "monitor" / "physionet2012" / "set-a")
+    order, half = np.random.default_rng(0).permutation(len(stays)), 2000 if full else 600
+    parts = (stays.subset(order[:half]), stays.subset(order[half : 2 * half]))
+    questions = tuple(hypotension_questions(each) for each in parts)
+    found = _scores(parts, questions, vitals_only=True, seed=0)
+    asked, event = questions[1].asked, questions[1].event
+    area = {key: roc_auc_score(event[asked], each[1][asked]) for key, each in found.items()}
+    assert area["ours"] > area["persistence"] + 0.03
+    assert area["persistence"] > area["partial_news2"] + 0.03
 
 
 @pytest.mark.shared
