@@ -301,4 +301,6 @@ def test_the_bars_cross_validated_on_all_real_stays(shared_data: Path, full: boo
     early = value["partial_news2", "sensitivity"]
     assert value["ours", "sensitivity"] == pytest.approx(early, abs=0.02)
     assert value["logistic", "sensitivity"] == pytest.approx(early, abs=0.02)
-    assert value["ours", "alarms_per_patient_day"] < value["logistic", "alarms_per_patient_day"]
+    # on vitals, with a fifth of the deaths caught, the two are level: docs/science/deterioration.md
+    most = value["logistic", "alarms_per_patient_day"] * (1.0 if inputs == "all_inputs" else 1.05)
+    assert value["ours", "alarms_per_patient_day"] < most

@@ -15,14 +15,15 @@ from digital_twins.monitoring._evaluate_metrics import (
     min_se_ppv,
 )
 from digital_twins.monitoring._learned import (
-    LOOKS_H,
+    LEARNED_H,
     calibrate,
     cross_fitted,
     fit_ensemble,
     folds,
-    one_row_a_look,
+    scores_at,
+    stacked,
 )
-from digital_twins.monitoring._predict_features import predictor_inputs
+from digital_twins.monitoring._predict_features import inputs_at
 from digital_twins.monitoring._predict_linear import fit_linear
 from digital_twins.monitoring._predict_news2 import partial_news2
 
@@ -44,7 +45,6 @@ NEWS2_ALARM = 7.0
 PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 RESAMPLES = 500
 INPUT_SETS = ("vitals", "all_inputs")
-_LOOKS = tuple(WATCHED_H.index(hours) for hours in LOOKS_H)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +88,8 @@ def evaluate_death_risk(train: Stays, test: Stays, *, seed: int = 0, resamples: 
         ``{"value", "low", "high"}``.
     """
     answer: Report = {}
-    for name in INPUT_SETS:
-        found = judge(train, test, vitals_only=name == "vitals", seed=seed)
+    for name, vitals_only in (("vitals", True), ("all_inputs", False)):
+        found = judge(train, test, vitals_only=vitals_only, seed=seed)
         answer[name] = {
             key: figures(test.died, each, resamples=resamples, seed=seed) for key, each in found.items()
         }
@@ -141,10 +141,7 @@ def pooled(parts: list[Judged]) -> Judged:
 
 
 def judge(train: Stays, test: Stays, *, vitals_only: bool, seed: int = 0) -> dict[str, Judged]:
-    """Return what the three predictors, trained on ``train``, say of ``test``.
-
-    Logistic and ours learn from the same rows: each training stay as known at each hour of `LOOKS_H`.
-    """
+    """Return what the three predictors, trained on ``train``, say of ``test``."""
     fold = folds(train.died, seed=seed)
     early_warning = tuple(partial_news2(each, WATCHED_H, vitals_only=vitals_only) for each in (train, test))
     calibrated = calibrate(early_warning[0].mean, train.died)
@@ -157,41 +154,31 @@ def judge(train: Stays, test: Stays, *, vitals_only: bool, seed: int = 0) -> dic
         )
     }
     wanted = caught(test.died, early_warning[1].highest >= NEWS2_ALARM)
-    inputs = tuple(watched_inputs(each, vitals_only=vitals_only) for each in (train, test))
-    penalty = chosen_penalty(inputs[0][:, _LOOKS], train.died, fold)
+    known = inputs_at(train, LEARNED_H, vitals_only=vitals_only)
+    asked = inputs_at(test, WATCHED_H, vitals_only=vitals_only)
+    penalty = chosen_penalty(known, train.died, fold)
 
     def logistic(values: Floats, died: Flags) -> Callable[[Floats], Floats]:
         return fit_linear(values, died, penalty).log_odds
 
     def ours(values: Floats, died: Flags) -> Callable[[Floats], Floats]:
-        return fit_ensemble(values, died, seed=seed, looks=len(LOOKS_H)).log_odds
+        return fit_ensemble(values, died, seed=seed, alike=True).log_odds
 
     for name, fit in (("logistic", logistic), ("ours", ours)):
-        found[name] = _judged(fit, inputs, (train.died, test.died), fold=fold, wanted=wanted)
+        found[name] = _judged(fit, (known, asked), (train.died, test.died), fold=fold, wanted=wanted)
     return found
 
 
-def watched_inputs(stays: Stays, *, vitals_only: bool) -> Floats:
-    """Return the inputs at every hour of `WATCHED_H`, [stay, hour, input]."""
-    return np.stack(
-        [
-            predictor_inputs(stays, hours=hours, vitals_only=vitals_only).values.astype(np.float32)
-            for hours in WATCHED_H
-        ],
-        axis=1,
-    )
-
-
 def chosen_penalty(values: Floats, died: Flags, fold: NDArray[np.int64]) -> float:
-    """Return the penalty of `PENALTIES` with the least cross-fitted log loss; values [stay, look, input]."""
+    """Return the penalty of `PENALTIES` with the least cross-fitted log loss on [stay, hour, input]."""
+    sign = np.where(died, -1.0, 1.0)[:, None]
 
     def loss(penalty: float) -> float:
         def fitted(rows: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], Floats]:
-            model = fit_linear(*one_row_a_look(values[rows], died[rows]), penalty)
-            return lambda others: _at_all_hours(model.log_odds, values[others])
+            score = fit_linear(*stacked(values[rows], died[rows]), penalty).log_odds
+            return lambda others: scores_at(score, values[others])
 
-        score = cross_fitted(fitted, fold)
-        return float(np.mean(np.logaddexp(0.0, np.where(died[:, None], -score, score))))
+        return float(np.mean(np.logaddexp(0.0, sign * cross_fitted(fitted, fold))))
 
     return min(PENALTIES, key=loss)
 
@@ -202,22 +189,17 @@ def _judged(
     train, test = inputs
 
     def fitted(rows: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], Floats]:
-        score = fit(*one_row_a_look(train[rows][:, _LOOKS], died[0][rows]))
+        score = fit(*stacked(train[rows], died[0][rows]))
         return lambda others: score(train[others, -1])
 
     calibrated = calibrate(cross_fitted(fitted, fold), died[0])
-    watched = calibrated.risk(_at_all_hours(fit(*one_row_a_look(train[:, _LOOKS], died[0])), test))
+    watched = calibrated.risk(scores_at(fit(*stacked(train, died[0])), test))
     return Judged(
         watched[:, -1],
         watched,
         np.full(len(test), calibrated.threshold),
         np.full(len(test), alarm_threshold(died[1], watched, wanted)),
     )
-
-
-def _at_all_hours(score: Callable[[Floats], Floats], values: Floats) -> Floats:
-    stays, hours, inputs = values.shape
-    return score(values.reshape(stays * hours, inputs)).reshape(stays, hours)
 
 
 def caught(died: Flags, alarmed: Flags) -> float:

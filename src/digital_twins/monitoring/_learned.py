@@ -21,11 +21,10 @@ if TYPE_CHECKING:
 OUTPUT = "risk of in-hospital death"
 """What the predictor's number is called."""
 
-LOOKS_H = (12, 24, 36, 48)
-"""Hours after admission at which each stay is looked at to learn from it: quarters of the 48 hours."""
-
 FOLDS = 5
-_TREES: dict[str, Any] = {
+LEARNED_H = (12, 24, 36, 48)
+"""Hours after admission at which the risk of death is learned: one row of inputs a stay and hour."""
+_TREES = {
     "objective": "binary",
     "learning_rate": 0.03,
     "num_leaves": 8,
@@ -40,6 +39,8 @@ _TREES: dict[str, Any] = {
     "force_col_wise": True,
     "verbosity": -1,
 }
+_ALIKE = {"min_data_in_leaf": 30 * len(LEARNED_H), "lambda_l2": 20.0 * len(LEARNED_H)}
+"""Where each stay gives several rows: a leaf rests on as many stays, shrunk as much, as with one row each."""
 _KINDS: tuple[tuple[dict[str, Any], int], ...] = (
     ({}, 500),
     ({"extra_trees": True, "learning_rate": 0.05, "num_leaves": 12}, 600),
@@ -80,32 +81,33 @@ class Ensemble:
         return [lightgbm.Booster(model_str=each) for each in self.trees]
 
 
-def one_row_a_look(values: Floats, died: Flags) -> tuple[Floats, Flags]:
-    """Return inputs [stay, look, input] as [row, input], looks of a stay together, and each row's outcome."""
-    stays, looks, inputs = values.shape
-    return values.reshape(stays * looks, inputs), np.repeat(died, looks)
-
-
-def fit_ensemble(values: Floats, died: Flags, *, seed: int, looks: int = 1) -> Ensemble:
+def fit_ensemble(values: Floats, died: Flags, *, seed: int, alike: bool = False) -> Ensemble:
     """Return the ensemble of an outcome [row] on inputs [row, input]; NaN is a missing input.
 
     Parameters
     ----------
-    looks
-        How many rows share one stay and its outcome. The least number of rows in a leaf and the penalty grow
-        with it, so that a leaf rests on as many stays and is shrunk as much as with one row for each.
+    alike
+        Several rows are of one stay with one outcome.
     """
     import lightgbm
 
-    scaled = {name: looks * _TREES[name] for name in ("min_data_in_leaf", "lambda_l2")}
+    settings = _TREES | (_ALIKE if alike else {})
     trees = []
     for number, (change, rounds) in enumerate(_KINDS):
         data = lightgbm.Dataset(values, label=died.astype(np.float64), params={"verbosity": -1})
-        fitted = lightgbm.train(
-            _TREES | scaled | change | {"seed": seed + number}, data, num_boost_round=rounds
-        )
+        fitted = lightgbm.train(settings | change | {"seed": seed + number}, data, num_boost_round=rounds)
         trees.append(fitted.model_to_string())
     return Ensemble(tuple(trees))
+
+
+def stacked(values: Floats, died: Flags) -> tuple[Floats, Flags]:
+    """Return inputs [stay, hour, input] and outcomes [stay] as one row a stay and hour."""
+    return values.reshape(-1, values.shape[2]), np.repeat(died, values.shape[1])
+
+
+def scores_at(score: Callable[[Floats], Floats], values: Floats) -> Floats:
+    """Return a predictor's scores, [stay, hour], of inputs [stay, hour, input]."""
+    return score(values.reshape(-1, values.shape[2])).reshape(values.shape[:2])
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ import numpy as np
 
 from digital_twins._errors import InputError
 from digital_twins.monitoring._learned import (
-    LOOKS_H,
+    LEARNED_H,
     OUTPUT,
     Calibrated,
     Ensemble,
@@ -21,9 +21,9 @@ from digital_twins.monitoring._learned import (
     cross_fitted,
     fit_ensemble,
     folds,
-    one_row_a_look,
+    stacked,
 )
-from digital_twins.monitoring._predict_features import predictor_inputs
+from digital_twins.monitoring._predict_features import inputs_at, predictor_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,27 +83,25 @@ class DeathRisk:
 
 
 def train_death_risk(stays: Stays, *, vitals_only: bool = False, seed: int = 0) -> DeathRisk:
-    """Return a predictor trained on stays as known at each hour of `LOOKS_H`, calibrated by cross-fitting.
-
-    The calibration and the threshold are those of all 48 hours.
+    """Return a predictor trained on stays as known at `LEARNED_H`, calibrated at 48 hours by cross-fitting.
 
     Raises
     ------
     InputError
         If fewer than five stays ended in death or in survival.
     """
-    looks = [predictor_inputs(stays, hours=hours, vitals_only=vitals_only) for hours in LOOKS_H]
-    values, died = np.stack([each.values.astype(np.float32) for each in looks], axis=1), stays.died
+    names = predictor_inputs(stays, vitals_only=vitals_only).names
+    values, died = inputs_at(stays, LEARNED_H, vitals_only=vitals_only), stays.died
 
-    def fit(rows: NDArray[np.int64]) -> Ensemble:
-        return fit_ensemble(*one_row_a_look(values[rows], died[rows]), seed=seed, looks=len(LOOKS_H))
+    def fitted(rows: NDArray[np.int64]) -> Ensemble:
+        return fit_ensemble(*stacked(values[rows], died[rows]), seed=seed, alike=True)
 
-    def fitted(rows: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], Floats]:
-        model = fit(rows)
-        return lambda others: model.log_odds(values[others, -1])
+    def judge_others(rows: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], Floats]:
+        ensemble = fitted(rows)
+        return lambda others: ensemble.log_odds(values[others, -1])
 
-    cross = cross_fitted(fitted, folds(died, seed=seed))
-    return DeathRisk(fit(np.arange(died.size)), calibrate(cross, died), looks[-1].names, vitals_only)
+    cross = cross_fitted(judge_others, folds(died, seed=seed))
+    return DeathRisk(fitted(np.arange(len(stays))), calibrate(cross, died), names, vitals_only)
 
 
 def save_death_risk(path: Path, models: dict[str, DeathRisk]) -> str:
