@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import zipfile
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from digital_twins.monitoring._evaluate import (
 )
 from digital_twins.monitoring._evaluate_metrics import best_threshold, calibration_slope, log_odds, min_se_ppv
 from digital_twins.monitoring._learned import folds
-from digital_twins.monitoring._predict_hypotension import hypotension_questions
+from digital_twins.monitoring._predict_hypotension import _scores, hypotension_questions
 from digital_twins.monitoring._predict_news2 import hourly_news2
 from icu_stays import simulated, write_stays
 
@@ -266,26 +267,40 @@ def test_a_part_of_the_real_stays(shared_data: Path) -> None:
 
 
 @pytest.mark.shared
+@pytest.mark.usefixtures("fewer_trees")
+def test_hypotension_of_real_stays_beside_persistence_and_news2(shared_data: Path, full: bool) -> None:
+    stays = read_stays(shared_data / "monitor" / "physionet2012" / "set-a")
+    order, half = np.random.default_rng(0).permutation(len(stays)), 2000 if full else 600
+    parts = (stays.subset(order[:half]), stays.subset(order[half : 2 * half]))
+    questions = tuple(hypotension_questions(each) for each in parts)
+    found = _scores(parts, questions, vitals_only=True, seed=0)
+    asked, event = questions[1].asked, questions[1].event
+    area = {key: roc_auc_score(event[asked], each[1][asked]) for key, each in found.items()}
+    assert area["ours"] > area["persistence"] + 0.03
+    assert area["persistence"] > area["partial_news2"] + 0.03
+
+
+@pytest.mark.shared
 @pytest.mark.full
 @pytest.mark.timeout(7200)
-def test_the_bars_cross_validated_on_all_real_stays(shared_data: Path, full: bool) -> None:
+@pytest.mark.parametrize("inputs", ["vitals", "all_inputs"])
+def test_the_bars_cross_validated_on_all_real_stays(shared_data: Path, full: bool, inputs: str) -> None:
     if not full:
         pytest.skip("runs in make test-all")
-    found = cross_validate_death_risk(read_stays(shared_data / "monitor" / "physionet2012" / "set-a"))
-    value = {
-        (inputs, who, key): each["value"]
-        for inputs, predictors in found.items()
-        for who, row in predictors.items()
-        for key, each in row.items()
-    }
-    assert value["all_inputs", "ours", "auroc"] >= 0.85
-    assert value["all_inputs", "ours", "auroc"] >= value["all_inputs", "logistic", "auroc"] + 0.015
-    assert value["vitals", "ours", "auroc"] >= value["vitals", "logistic", "auroc"]
-    assert value["all_inputs", "ours", "min_se_ppv"] >= 0.48
-    for inputs in ("vitals", "all_inputs"):
-        assert 0.9 <= value[inputs, "ours", "calibration_slope"] <= 1.1
-        peer, ours, early = (
-            value[inputs, who, "sensitivity"] for who in ("logistic", "ours", "partial_news2")
-        )
-        assert ours == pytest.approx(early, abs=0.02)
-        assert peer == pytest.approx(early, abs=0.02)
+    stays = read_stays(shared_data / "monitor" / "physionet2012" / "set-a")
+    found = cross_validate_death_risk(stays, input_sets=(inputs,))
+    logging.getLogger(__name__).info(
+        "%s", json.dumps(found)
+    )  # to keep: --log-file FILE --log-file-level INFO
+    value = {(who, key): each["value"] for who, row in found[inputs].items() for key, each in row.items()}
+    assert 0.9 <= value["ours", "calibration_slope"] <= 1.1
+    assert value["ours", "auroc"] >= value["logistic", "auroc"] + (0.015 if inputs == "all_inputs" else 0)
+    if inputs == "all_inputs":
+        assert value["ours", "auroc"] >= 0.85
+        assert value["ours", "min_se_ppv"] >= 0.48
+    early = value["partial_news2", "sensitivity"]
+    assert value["ours", "sensitivity"] == pytest.approx(early, abs=0.02)
+    assert value["logistic", "sensitivity"] == pytest.approx(early, abs=0.02)
+    # on vitals, with a fifth of the deaths caught, the two are level: docs/science/deterioration.md
+    most = value["logistic", "alarms_per_patient_day"] * (1.0 if inputs == "all_inputs" else 1.05)
+    assert value["ours", "alarms_per_patient_day"] < most

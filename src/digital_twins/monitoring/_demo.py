@@ -112,7 +112,7 @@ class VirtualWard:
 
     def view(self) -> list[dict[str, Any]]:
         """Return a tile a patient, with condition, anomaly scores and the forecast of 15 minutes."""
-        mean, low, high = self.monitor.trend.forecast(_AHEAD_S)
+        mean, low, high = self.monitor.trend.forecast(_AHEAD_S, baseline=self.monitor.baseline.mean)
         tiles = []
         for each in self.profiles:
             row = self.monitor.row_of(each.patient)

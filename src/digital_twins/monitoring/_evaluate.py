@@ -44,6 +44,7 @@ WATCHED_H = (6, 12, 18, 24, 30, 36, 42, 48)
 NEWS2_ALARM = 7.0
 PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 RESAMPLES = 500
+INPUT_SETS = ("vitals", "all_inputs")
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,21 +97,27 @@ def evaluate_death_risk(train: Stays, test: Stays, *, seed: int = 0, resamples: 
 
 
 def cross_validate_death_risk(
-    stays: Stays, *, number: int = 5, seed: int = 0, resamples: int = RESAMPLES
+    stays: Stays,
+    *,
+    number: int = 5,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    input_sets: tuple[str, ...] = INPUT_SETS,
 ) -> Report:
     """Return the figures of `evaluate_death_risk` with each fold of patients scored by the others.
 
     Every fold chooses its own penalty, calibration and thresholds from its training stays; the scored folds
-    are pooled, so that their calibrations must agree with one another.
+    are pooled, so that their calibrations must agree with one another. ``input_sets`` names the sets of
+    inputs in the answer.
     """
     fold = folds(stays.died, number=number, seed=seed + 1)
     answer: Report = {}
-    for name, vitals_only in (("vitals", True), ("all_inputs", False)):
+    for name in input_sets:
         parts = [
             judge(
                 stays.subset(np.flatnonzero(fold != each)),
                 stays.subset(np.flatnonzero(fold == each)),
-                vitals_only=vitals_only,
+                vitals_only=name == "vitals",
                 seed=seed,
             )
             for each in range(number)

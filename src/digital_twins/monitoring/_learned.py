@@ -39,8 +39,8 @@ _TREES = {
     "force_col_wise": True,
     "verbosity": -1,
 }
-_ALIKE = {"min_data_in_leaf": 100, "lambda_l2": 60.0}
-"""Where each stay gives several rows: they say much the same, so a leaf must hold more of them."""
+_ALIKE = {"min_data_in_leaf": 30 * len(LEARNED_H), "lambda_l2": 20.0 * len(LEARNED_H)}
+"""Where each stay gives several rows: a leaf rests on as many stays, shrunk as much, as with one row each."""
 _KINDS: tuple[tuple[dict[str, Any], int], ...] = (
     ({}, 500),
     ({"extra_trees": True, "learning_rate": 0.05, "num_leaves": 12}, 600),

@@ -172,7 +172,8 @@ def _forecasts(monitor: PatientMonitor, row: int) -> dict[str, Any]:
     if np.isnan(monitor.trend.level[row, _MAP[0]]):
         place["MAP"] = _MAP[1]
     for minutes in AHEAD_MINUTES:
-        for name, part in zip(("mean", "low", "high"), monitor.trend.forecast(minutes * 60.0), strict=True):
+        parts = monitor.trend.forecast(minutes * 60.0, baseline=monitor.baseline.mean)
+        for name, part in zip(("mean", "low", "high"), parts, strict=True):
             for code in _SHOWN:
                 value = min(part[row, place[code]], _MOST.get(code, np.inf))
                 told[code][name].append(None if np.isnan(value) else round(float(value), 1))

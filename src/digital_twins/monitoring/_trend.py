@@ -36,6 +36,12 @@ _NOISE = {
 }
 _PRESSURE = (4.0, 0.2, 2e-4)
 
+RETURN_S = 3600.0
+"""Time constant with which a forecast returns to the baseline, in s; chosen on a quarter of real stays."""
+
+# these keep their trend: a fever goes on, a setting stays where it was put
+_RETURNS = np.array([each.code not in {"TEMP", "FIO2", "ACVPU"} for each in VITALS])
+
 
 @dataclass(frozen=True, eq=False)
 class TrendNoise:
@@ -158,7 +164,7 @@ class TrendFilter(PerPatient):
         return level, slope, p00, p01, p11
 
     def forecast(
-        self, ahead_s: float, *, z: float = 1.96, damping_s: float = 900.0
+        self, ahead_s: float, *, z: float = 1.96, damping_s: float = 900.0, baseline: Floats | None = None
     ) -> tuple[Floats, Floats, Floats]:
         """Return mean, low and high of readings `ahead_s` after each patient's last, [patient, vital].
 
@@ -170,11 +176,21 @@ class TrendFilter(PerPatient):
             Half width of the interval in standard deviations; 1.96 holds 95 % when the model is right.
         damping_s
             The slope dies away with this time constant, so a long forecast does not run off.
+        baseline
+            What is normal for each patient, [patient, vital], as `PersonalBaseline` has it. Given, every
+            vital but temperature and settings returns to it with the time constant `RETURN_S` instead of
+            following its slope, with the interval of a random walk; NaN keeps the trend.
         """
         reach = damping_s * -np.expm1(-ahead_s / damping_s)
         noise = self.noise
         mean = self.level + reach * self.slope
         variance = self.p_level + 2.0 * reach * self.p_cross + reach**2 * self.p_slope
         variance = variance + ahead_s * noise.level + ahead_s * reach**2 / 3.0 * noise.slope + noise.reading
+        if baseline is not None:
+            share = float(np.exp(-ahead_s / RETURN_S))
+            back = _RETURNS & np.isfinite(baseline)
+            mean = np.where(back, baseline + share * (self.level - baseline), mean)
+            # the baseline wanders too, so the level's random walk counts in full
+            variance = np.where(back, self.p_level + ahead_s * noise.level + noise.reading, variance)
         half = z * np.sqrt(variance)
         return mean, mean - half, mean + half
