@@ -201,7 +201,7 @@ def test_kill_at_random_moments(tmp_path: Path, full: bool) -> None:
     patient = sample_patient(PATIENT)
     objects = len(patient.datasets())
     resources = {entry["request"]["url"] for entry in patient.fhir_bundle()["entry"]}
-    for number in range(20 if full else 3):
+    for number in range(20 if full else 2):
         moment = draw(chance, objects)
         try:
             one_round(tmp_path / f"round-{number}", moment, resources)

@@ -181,6 +181,18 @@ def test_importing_the_package_loads_no_third_party_module():
     assert loaded_by("import digital_twins") == {"digital_twins"}
 
 
+def test_a_waiting_worker_loads_no_numerics(tmp_path: Path):
+    """Every node starts and ends one: what only a job needs is imported by the job."""
+    code = (
+        "import digital_twins.server.worker\n"
+        "from pathlib import Path\n"
+        "from digital_twins.server._services import open_services\n"
+        f"open_services(Path({str(tmp_path)!r}), boot_id='1').close()"
+    )
+    heavy = {"numpy", "scipy", "numba", "pydicom", "matplotlib", "fastapi", "pydantic", "httpx"}
+    assert not loaded_by(code) & heavy
+
+
 @pytest.mark.parametrize("door", DOORS, ids=lambda door: door.name)
 def test_opening_a_door_loads_no_third_party_module(door):
     if door.name == "units":

@@ -11,9 +11,7 @@ from digital_twins._errors import ConflictError, InputError
 from digital_twins.audit import AuditEvent, stage
 from digital_twins.dicom._dataset_file import load
 from digital_twins.dicom._dimse import Status
-from digital_twins.dicom._documents import DocumentIdentity, Software
 from digital_twins.dicom._header import ObjectRefusedError
-from digital_twins.dicom._key_objects import key_object_selection, read_key_objects
 from digital_twins.dicom._removal import entry_of, packed, put_back, take_out, unpacked
 from digital_twins.dicom._store import not_found, select_instances
 from digital_twins.dicom._text import quiet_pydicom
@@ -279,6 +277,8 @@ class Rejections:
         from pydicom.uid import generate_uid
 
         import digital_twins
+        from digital_twins.dicom._documents import DocumentIdentity, Software
+        from digital_twins.dicom._key_objects import key_object_selection
 
         identity = DocumentIdentity(
             sop_uid=generate_uid(prefix=None),
@@ -310,6 +310,8 @@ class Rejections:
 
 def _reason(note: Dataset) -> str | None:
     """Return the code value of a rejection note, None for any other key object."""
+    from digital_twins.dicom._key_objects import read_key_objects
+
     try:
         title = read_key_objects(note).title
     except (InputError, AttributeError, IndexError):

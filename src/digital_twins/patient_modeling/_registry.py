@@ -7,8 +7,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from digital_twins._errors import ConflictError, NotFoundError
-from digital_twins.patient_modeling._file import from_bytes, to_bytes
-from digital_twins.patient_modeling._twin import PatientTwin
 from digital_twins.storage import Migration
 
 if TYPE_CHECKING:
@@ -16,6 +14,7 @@ if TYPE_CHECKING:
 
     import apsw
 
+    from digital_twins.patient_modeling._twin import PatientTwin
     from digital_twins.storage import BlobStore, Database
 
 MIGRATIONS = (
@@ -91,6 +90,9 @@ class TwinRegistry:
         ConflictError
             When another content is stored under this twin and version.
         """
+        # the file format needs the numerics, which a node that only keeps twins never loads
+        from digital_twins.patient_modeling._file import to_bytes
+
         blob = self._blobs.put(to_bytes(twin), owner=twin.patient_id)
         digest = twin.content_digest
         row = (twin.twin_id, twin.version, twin.patient_id, twin.created_utc.isoformat(), digest, blob)
@@ -114,6 +116,9 @@ class TwinRegistry:
         NotFoundError
             When the twin or version is not stored.
         """
+        from digital_twins.patient_modeling._file import from_bytes
+        from digital_twins.patient_modeling._twin import PatientTwin
+
         found = [row for row in self.versions(twin_id) if version in (None, row.version)]
         if not found:
             raise NotFoundError(

@@ -25,7 +25,7 @@ from digital_twins.server._models import (
 from digital_twins.server._nifti import one_frame
 from digital_twins.server._operations_api import Operations, add_operations
 from digital_twins.server._queues_api import add_queues
-from digital_twins.server._signing import ReportSigning, add_signatures
+from digital_twins.server._signing_api import add_signatures
 from digital_twins.server._static import STATIC
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from digital_twins.dicom import SendQueues
     from digital_twins.server._catalogue import Catalogue, Entry
+    from digital_twins.server._signed_reports import ReportSigning
     from digital_twins.server._stale import StaleMarks
     from digital_twins.storage import JobQueue
 

@@ -16,7 +16,7 @@ from digital_twins.server._cors import with_cors
 from digital_twins.server._gate import Gate
 from digital_twins.server._operations import retention_rules
 from digital_twins.server._operations_api import Operations
-from digital_twins.server._signing import report_signing
+from digital_twins.server._signed_reports import report_signing
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -148,7 +148,7 @@ def open_database(data_dir: Path, *, server: str, key: bytes | None) -> Database
     from digital_twins import audit, auth, dicom, fhir, patient_modeling, records, storage
     from digital_twins.fhir import subscriptions
     from digital_twins.governance import SIGNATURE_MIGRATIONS
-    from digital_twins.server import _catalogue, _erase, _signing, _stale
+    from digital_twins.server import _catalogue, _erase, _signed_reports, _stale
 
     return storage.Database(
         data_dir / DATABASE_FILE,
@@ -164,7 +164,7 @@ def open_database(data_dir: Path, *, server: str, key: bytes | None) -> Database
             *_catalogue.MIGRATIONS,
             *_stale.MIGRATIONS,
             *SIGNATURE_MIGRATIONS,
-            *_signing.MIGRATIONS,
+            *_signed_reports.MIGRATIONS,
             *_erase.MIGRATIONS,
         ),
         server=server,

@@ -6,7 +6,6 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from digital_twins.server._models import StaleMark
 from digital_twins.storage import Migration
 
 if TYPE_CHECKING:
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
 
     import apsw
 
+    from digital_twins.server._models import StaleMark
     from digital_twins.storage import Database
 
 MIGRATIONS = (
@@ -84,6 +84,8 @@ class StaleMarks:
 
     def of(self, twin_id: str, version: int) -> list[StaleMark]:
         """Return the marks of a twin version."""
+        from digital_twins.server._models import StaleMark  # pydantic: only who shows marks needs it
+
         with self._database.read() as connection:
             rows: Any = connection.execute(
                 "SELECT kind, reason, reference, since FROM server_stale WHERE twin_id = ? AND version = ?"

@@ -12,17 +12,18 @@ if TYPE_CHECKING:
         subscription_routes as subscription_routes,
     )
     from digital_twins.fhir.subscriptions._service import (
-        MIGRATIONS as MIGRATIONS,
         NOTIFY as NOTIFY,
         Subscriptions as Subscriptions,
     )
+    from digital_twins.fhir.subscriptions._tables import MIGRATIONS as MIGRATIONS
 
 _ROOM = "digital_twins.fhir.subscriptions"
 _WHERE = {
     "TOPICS": f"{_ROOM}._bundles",
     "allowed_endpoint": f"{_ROOM}._deliver",
     **dict.fromkeys(("SUBSCRIPTION_OPERATIONS", "subscription_routes"), f"{_ROOM}._routes"),
-    **dict.fromkeys(("MIGRATIONS", "NOTIFY", "Subscriptions"), f"{_ROOM}._service"),
+    "MIGRATIONS": f"{_ROOM}._tables",
+    **dict.fromkeys(("NOTIFY", "Subscriptions"), f"{_ROOM}._service"),
 }
 
 __getattr__, __dir__ = exports(__name__, _WHERE)

@@ -16,7 +16,7 @@ from digital_twins.fhir._search import run_query
 from digital_twins.fhir._write import now_us
 from digital_twins.fhir.subscriptions._bundles import Wish, notification, status_parameters, wish_of
 from digital_twins.fhir.subscriptions._deliver import allowed_endpoint, header_lines, send
-from digital_twins.storage import JobState, Migration
+from digital_twins.storage import JobState
 
 if TYPE_CHECKING:
     import threading
@@ -29,19 +29,6 @@ if TYPE_CHECKING:
 
 NOTIFY = "fhir.notify"
 """Kind of the jobs that deliver one notification."""
-MIGRATIONS = (
-    Migration(
-        "fhir.subscription.0001",
-        """
-        CREATE INDEX IF NOT EXISTS fhir_resource_updated ON fhir_resource(updated);
-        CREATE TABLE fhir_feed(name TEXT PRIMARY KEY, until_us INTEGER NOT NULL) WITHOUT ROWID;
-        CREATE TABLE fhir_subscription(
-            id TEXT PRIMARY KEY, events INTEGER NOT NULL DEFAULT 0, told_us INTEGER NOT NULL DEFAULT 0
-        ) WITHOUT ROWID;
-        """,
-    ),
-)
-"""How far the changes have been followed, and the event numbers of each subscription."""
 _log = get_logger(__name__)
 _LIVE = {"active", "requested"}
 _ATTEMPTS = 8
