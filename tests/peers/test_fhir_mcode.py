@@ -60,7 +60,7 @@ def examples(archive: Path) -> list[dict[str, Any]]:
 
 
 def errors(validator: Validator, resource: dict[str, Any]) -> set[str]:
-    return {issue.location for issue in validator.validate(resource) if issue.severity == "error"}
+    return {i.location or "" for i in validator.validate(resource) if i.severity == "error"}
 
 
 def test_every_example_conforms_to_its_profile(validator: Validator, examples: list[dict[str, Any]]) -> None:
