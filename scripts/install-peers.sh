@@ -30,6 +30,7 @@ bandit=bandit==1.9.4 # searches our source for insecure patterns
 beside_fhir=(schemathesis==4.32.5 fhirstarter==4.2.0 uvicorn==0.54.0) # in an environment of their own
 ohif=@ohif/app@3.13.2 # prebuilt viewer
 smart=fhirclient@2.6.3 # SMART client for browsers, prebuilt
+mcode=hl7.fhir.us.mcode@4.0.0 # HL7's oncology profiles with their examples (CC0)
 beside=logical-unification==0.4.7 # owns the import name 'unification': our wheel has to install beside it
 
 say() { printf 'peers: %s\n' "$*"; }
@@ -111,8 +112,18 @@ unpack() {
   (cd "$folder" && npm pack --silent "$1" >/dev/null && tar xzf ./*.tgz --strip-components=1 && rm ./*.tgz)
 }
 
+# Keeps a package file as it is: keep PACKAGE@VERSION
+keep() {
+  local file="$root/.peers/packages/${1%@*}-${1##*@}.tgz"
+  if [ -f "$file" ]; then say "$1 is there"; return; fi
+  say "downloading $1"
+  mkdir -p "$root/.peers/packages"
+  npm pack --silent --pack-destination "$root/.peers/packages" "$1" >/dev/null
+}
+
 install_debian
 install_node
+keep "$mcode"
 unpack "$ohif" ohif
 unpack "$smart" smart
 install_python

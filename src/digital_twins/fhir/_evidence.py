@@ -21,7 +21,7 @@ from digital_twins.fhir._facts import (
     source,
     text_of,
 )
-from digital_twins.fhir._oncology import marker_of, value_text
+from digital_twins.fhir._oncology import markers_of, value_text
 from digital_twins.records import Conflict, Fact
 
 if TYPE_CHECKING:
@@ -122,13 +122,16 @@ def _observation(resource: Mapping[str, Any]) -> Iterator[Fact]:
     if has_code(code, _TUMOUR_SIZE):
         yield from _sizes(resource, when, where)
         return
-    marker = marker_of(resource)
-    if marker is not None:
-        kind = "variant" if "genomic-variant" in profiles(resource) else "biomarker"
+    variant = "genomic-variant" in profiles(resource)
+    for marker in markers_of(resource):
         yield Fact("biomarker", *marker, where, when)
-        if kind == "variant":
-            yield Fact(kind, *marker, where, when)
-    if value and any(has_code(c, frozenset({"laboratory"})) for c in resource.get("category", ())):
+        if variant:
+            yield Fact("variant", *marker, where, when)
+    if (
+        value
+        and not variant
+        and any(has_code(c, frozenset({"laboratory"})) for c in resource.get("category", ()))
+    ):
         yield Fact("lab", text_of(code), value, where, when)
 
 

@@ -49,11 +49,21 @@ _MARKERS = (
     "EGFR", "ALK", "ROS1", "KRAS", "NRAS", "BRAF", "HER2", "ERBB2", "MET", "RET", "NTRK", "PD-L1", "TP53",
     "PTEN", "PIK3CA",
     "BRCA1", "BRCA2", "IDH1", "IDH2", "IDH", "MGMT", "1p/19q", "TERT", "ATRX", "Ki-67", "MSI", "TMB",
-    "CEA", "PSA", "CA 19-9", "CA 125", "AFP", "STK11", "KEAP1",
+    "CEA", "PSA", "CA 19-9", "CA 125", "AFP", "STK11", "KEAP1", "Estrogen receptor", "Progesterone receptor",
 )  # fmt: skip
 _MARKER = re.compile(r"(?<![\w-])(" + "|".join(re.escape(m) for m in _MARKERS) + r")(?![\w])", re.IGNORECASE)
-_CANONICAL = {m.upper(): m for m in _MARKERS} | {"ERBB2": "HER2"}
-_RESULTS = {"present": "positive", "detected": "positive", "absent": "negative", "not detected": "negative"}
+_CANONICAL = {m.upper(): m for m in _MARKERS} | {
+    "ERBB2": "HER2",
+    "ESTROGEN RECEPTOR": "ER",
+    "PROGESTERONE RECEPTOR": "PR",
+}
+_CODED_MARKERS = {"MSI": frozenset({"81695-9"}), "TMB": frozenset({"94076-7"})}
+"""LOINC codes of markers that Genomics Reporting examples send without a display."""
+
+_RESULTS = {
+    **dict.fromkeys(("present", "detected", "positive"), "positive"),
+    **dict.fromkeys(("absent", "not detected", "negative"), "negative"),
+}
 _MARKER_PROFILES = ("tumor-marker", "genomic-variant", "molecular-biomarker", "genomics")
 
 
@@ -186,7 +196,7 @@ def value_text(resource: Mapping[str, Any]) -> str:
     """Return the value of an Observation or component in words, e.g. ``"60%"`` or ``"positive"``."""
     number = quantity(resource.get("valueQuantity"))
     if number:
-        unit = number[1]
+        unit = number[1] if number[1] != "1" else ""  # UCUM: a bare number
         return f"{number[0]:g} {unit}".strip() if unit != "%" else f"{number[0]:g}%"
     whole = resource.get("valueInteger")
     if isinstance(whole, int) and not isinstance(whole, bool):
@@ -198,11 +208,9 @@ def value_text(resource: Mapping[str, Any]) -> str:
     return words
 
 
-def _component(resource: Mapping[str, Any], codes: frozenset[str]) -> str:
-    for component in resource.get("component", ()):
-        if isinstance(component, dict) and has_code(component.get("code"), codes):
-            return value_text(component)
-    return ""
+def _components(resource: Mapping[str, Any], codes: frozenset[str]) -> list[str]:
+    parts = [c for c in resource.get("component", ()) if isinstance(c, dict)]
+    return [value_text(part) for part in parts if has_code(part.get("code"), codes) and value_text(part)]
 
 
 def _marker_name(words: str) -> str | None:
@@ -210,18 +218,22 @@ def _marker_name(words: str) -> str | None:
     return _CANONICAL[match[1].upper()] if match else None
 
 
-def marker_of(resource: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return name and result of a biomarker or variant; None when an Observation states none.
+def markers_of(resource: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return name and result of each biomarker or variant that an Observation states; most state none.
 
-    A marker is known by its mCODE or Genomics Reporting profile, by its gene component, or by its name in
-    the code of an Observation.
+    A marker is known by its mCODE or Genomics Reporting profile, by its gene components (a fusion, or genes
+    that were all found unaltered, have several), by its LOINC code or by its name in the code.
     """
-    gene = _component(resource, _GENE_STUDIED)
-    name = _marker_name(gene) or gene or _marker_name(all_text(resource.get("code")))
-    if not name and any(p in profiles(resource) for p in _MARKER_PROFILES):
-        name = text_of(resource.get("code"))
-    value = _component(resource, _HGVS) or value_text(resource)
-    return (name, value) if name and value else None
+    code = resource.get("code")
+    names = [_marker_name(gene) or gene for gene in _components(resource, _GENE_STUDIED)]
+    if not names:
+        coded = next((name for name, codes in _CODED_MARKERS.items() if has_code(code, codes)), None)
+        known = coded or _marker_name(all_text(code))
+        if not known and any(p in profiles(resource) for p in _MARKER_PROFILES):
+            known = text_of(code)
+        names = [known] if known else []
+    value = next(iter(_components(resource, _HGVS)), "") or value_text(resource)
+    return [(name, value) for name in dict.fromkeys(names)] if value else []
 
 
 def changed_results(facts: Iterable[Fact]) -> list[str]:
