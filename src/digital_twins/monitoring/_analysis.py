@@ -64,6 +64,7 @@ def run_analysis(
         "server.fileWatcherType": "none",
         "server.maxUploadSize": "5",
         "browser.gatherUsageStats": "false",
+        "runner.magicEnabled": "false",
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",
     }

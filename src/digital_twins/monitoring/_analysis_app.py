@@ -24,10 +24,8 @@ from digital_twins.monitoring._vitals import VITALS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-REFRESH_S = 3.0
-"""Seconds between two pictures of a live view: the rhythm of the demonstration."""
-ADDRESS = "TWIN_MONITOR_URL"
-"""Environment variable with the monitor's address."""
+REFRESH_S = 3.0  # between two pictures of a live view: the rhythm of the demonstration
+ADDRESS = "TWIN_MONITOR_URL"  # environment variable with the monitor's address
 _FIRST = ("HR", "ART_MEAN", "SPO2", "RR")
 _STATUS = {"critical": "*** critical", "warning": "** warning", "normal": "normal"}
 
