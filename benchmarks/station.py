@@ -1,7 +1,7 @@
 """The central station in headless Chromium at 100 beds, beside a Streamlit page of the same beds.
 
-Browser CPU is that of all Chromium processes, in cores. Both pages get one frame a second; what
-they paint of it is counted. Needs chromium and playwright, and for the ratio streamlit and plotly (`make peers`).
+Browser CPU is that of all Chromium processes, in cores. Both pages get one frame a second; what they paint of
+it is counted. Needs chromium and playwright, and for the ratio streamlit and plotly (`make peers`).
 TWIN_BENCH_SECONDS (20) is the length of each window.
 """
 
