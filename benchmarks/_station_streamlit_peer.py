@@ -18,7 +18,6 @@ def ward() -> None:
     fresh = 75.0 + state.rng.standard_normal((BEDS, 1))
     state.heart = np.concatenate([state.heart[:, 1:], fresh], axis=1)
     state.frames += 1
-    st.text(f"frame {state.frames}")
     columns = st.columns(COLUMNS)
     for bed in range(BEDS):
         with columns[bed % COLUMNS]:
@@ -28,6 +27,7 @@ def ward() -> None:
             chart.update_xaxes(visible=False)
             chart.update_yaxes(visible=False)
             st.plotly_chart(chart, key=f"bed-{bed}", config={"displayModeBar": False})
+    st.text(f"frame {state.frames}")  # the last of a frame: it is seen once all beds are there
 
 
 ward()

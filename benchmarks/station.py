@@ -96,8 +96,8 @@ def _ours(page: Any) -> tuple[list[float], float, float]:
 
 
 def _peer(page: Any) -> tuple[tuple[int, int], float, float]:
-    page.wait_for_function(f"() => document.querySelectorAll('.js-plotly-plot .trace').length >= {BEDS}")
-    page.wait_for_timeout(3000)
+    page.locator(".js-plotly-plot").first.wait_for(state="attached")
+    page.wait_for_timeout(10_000)
     begin, busy, first = time.monotonic(), _browser_s(), _frame(page)
     page.wait_for_timeout(SECONDS * 1000)
     last = _frame(page)
@@ -105,7 +105,9 @@ def _peer(page: Any) -> tuple[tuple[int, int], float, float]:
 
 
 def _frame(page: Any) -> int:
-    return int(page.get_by_text("frame ").first.inner_text().rpartition(" ")[2])
+    """Return the number of the last frame that is there as a whole; 0: none yet."""
+    found = page.get_by_text("frame ")
+    return int(found.first.inner_text().rpartition(" ")[2]) if found.count() else 0
 
 
 def _browser_s() -> float:
