@@ -100,7 +100,7 @@ def _peer(page: Any) -> tuple[tuple[int, int], float, float]:
     page.wait_for_timeout(10_000)
     begin, busy, first = time.monotonic(), _browser_s(), _frame(page)
     page.wait_for_timeout(SECONDS * 1000)
-    last = _frame(page)
+    last = max(first, _frame(page))  # half a frame has no number
     return (first, last), _browser_s() - busy, time.monotonic() - begin
 
 
