@@ -27,6 +27,8 @@ pdfua=pdfua==0.1.3 # checks of PDF/UA
 rnc2rng=rnc2rng==2.7.0 # the DICOM audit schema for xmllint
 kubernetes_validate=kubernetes-validate==1.37.0 # the schemas of Kubernetes, and jsonschema
 bandit=bandit==1.9.4 # searches our source for insecure patterns
+streamlit=streamlit==1.67.0 # the analysis app of the monitor, and its charts
+plotly=plotly==7.1.0
 beside_fhir=(schemathesis==4.32.5 fhirstarter==4.2.0 uvicorn==0.54.0) # in an environment of their own
 ohif=@ohif/app@3.13.2 # prebuilt viewer
 smart=fhirclient@2.6.3 # SMART client for browsers, prebuilt
@@ -81,7 +83,7 @@ install_python() {
   # torch first and by itself: a plain pip call takes a CPU build where the index offers one.
   for package in "$torch" "$monai" "$dcmqi" "$jax" "$fhir_resources" "$dicom3tools" \
     "$dicognito" "$tink" "$sqlcipher3" "$boto3" "$moto" "$keyring" "$psycopg" "$psycopg_binary" "$fhirpy" "$fhirclient" \
-    "$pdfua" "$rnc2rng" "$kubernetes_validate" "$bandit"; do
+    "$pdfua" "$rnc2rng" "$kubernetes_validate" "$bandit" "$streamlit" "$plotly"; do
     if has_python "$package"; then say "$package is there"; continue; fi
     say "installing $package"
     "$bin/pip" install --quiet "$package"

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from digital_twins.monitoring._alert import Alert as Alert, AlertStep as AlertStep, Notice as Notice
     from digital_twins.monitoring._alert_book import AlertBook as AlertBook
     from digital_twins.monitoring._alert_store import MIGRATIONS as MIGRATIONS, AlertStore as AlertStore
+    from digital_twins.monitoring._analysis import run_analysis as run_analysis
     from digital_twins.monitoring._anomaly import (
         AnomalyDetector as AnomalyDetector,
         healthy_values as healthy_values,
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from digital_twins.monitoring._baseline import PersonalBaseline as PersonalBaseline
     from digital_twins.monitoring._broker import EmbeddedBroker as EmbeddedBroker
     from digital_twins.monitoring._changes import ChangeDetector as ChangeDetector
+    from digital_twins.monitoring._client import (
+        MonitorClient as MonitorClient,
+        MonitorRefusedError as MonitorRefusedError,
+    )
     from digital_twins.monitoring._conditions import Conditions as Conditions
     from digital_twins.monitoring._delivery import (
         Channel as Channel,
@@ -130,6 +135,8 @@ if TYPE_CHECKING:
     from digital_twins.monitoring._what_if import Action as Action, Outlook as Outlook, outlook as outlook
 
 _WHERE = {
+    "run_analysis": "digital_twins.monitoring._analysis",
+    **dict.fromkeys(("MonitorClient", "MonitorRefusedError"), "digital_twins.monitoring._client"),
     **dict.fromkeys(("Association", "AssociationLog"), "digital_twins.monitoring._association"),
     "PersonalBaseline": "digital_twins.monitoring._baseline",
     **dict.fromkeys(("LiveTwin", "TwinStep", "measured"), "digital_twins.monitoring._live_twin"),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from digital_twins.monitoring._association import Association
+    from digital_twins.monitoring._history import History
     from digital_twins.monitoring._thresholds import Thresholds
 
 INTERVAL_S = 3.0
@@ -51,6 +52,8 @@ class VirtualWard:
     """
 
     synthetic = True
+    history: History | None = None
+    """Nothing of it is kept."""
 
     def __init__(
         self,

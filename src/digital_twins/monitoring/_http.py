@@ -24,6 +24,7 @@ from digital_twins.monitoring._association import Association
 from digital_twins.monitoring._from_fhir import observation_readings
 from digital_twins.monitoring._message import MAX_BYTES, decode_reading
 from digital_twins.monitoring._people import COOKIE, People, RefusedError, bearer, refused
+from digital_twins.monitoring._review import filed_readings, history_view, models_view, rules_view
 from digital_twins.monitoring._station import STATION, Headers, bed_page, trends, what_if
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.websockets import WebSocket
 
+    from digital_twins.monitoring._history import History
     from digital_twins.monitoring._intake import Intake
     from digital_twins.monitoring._monitor import PatientMonitor
     from digital_twins.monitoring._people import StaffMember
@@ -50,6 +52,10 @@ class Watched(Protocol):
     synthetic: bool
     monitor: PatientMonitor
     intake: Intake
+
+    @property
+    def history(self) -> History | None:
+        """Files of all readings; None: nothing is kept."""
 
     def clock(self) -> float:
         """Return the time, in seconds since 1970 UTC or since the ward's start."""
@@ -198,6 +204,27 @@ class _Doors:
         found = trends(self.service.monitor, code, since_s=now_s - _TREND_S)
         return JSONResponse({"code": code, "at_s": now_s, "patients": found})
 
+    async def history(self, request: Request) -> JSONResponse:
+        self.member(request)
+        asked = request.query_params
+        try:
+            since_s, until_s = float(asked["since_s"]), float(asked["until_s"])
+            patient, codes = asked["patient"], asked["codes"].split(",")
+        except (KeyError, ValueError):
+            raise _malformed() from None
+        span: dict[str, Any] = {"patient": patient, "since_s": since_s, "until_s": until_s}
+        filed = await asyncio.to_thread(filed_readings, self.service.history, codes=codes, **span)
+        found = history_view(self.service.monitor, filed, **span)
+        return JSONResponse(found)
+
+    async def thresholds(self, request: Request) -> JSONResponse:
+        self.member(request)
+        return JSONResponse(rules_view(self.service.monitor))
+
+    async def models(self, request: Request) -> JSONResponse:
+        self.member(request)
+        return JSONResponse(models_view(self.service.monitor))
+
     async def bed(self, request: Request) -> JSONResponse:
         self.member(request)
         patient = request.path_params["patient"]
@@ -249,6 +276,9 @@ def monitor_app(
         ("DELETE", "/session", doors.sign_out),
         ("GET", "/session", doors.session),
         ("GET", "/trends", doors.trends),
+        ("GET", "/history", doors.history),
+        ("GET", "/thresholds", doors.thresholds),
+        ("GET", "/models", doors.models),
         ("GET", "/patients", doors.patients),
         ("POST", "/patients/{patient:path}/what-if", doors.what_if),
         ("GET", "/patients/{patient:path}", doors.bed),

@@ -94,7 +94,7 @@ class PatientMonitor:
         self.news2_score = np.zeros(capacity)
         self.spo2_scale = np.ones(capacity, dtype=np.intp)
         self.anomaly = np.full((capacity, len(SIGNALS)), np.nan)
-        self._detectors = tuple(detectors)
+        self.detectors = tuple(detectors)
         self._history = history
         self._patients: list[str | None] = [None] * capacity
         self._rows: dict[str, int] = {}
@@ -175,7 +175,7 @@ class PatientMonitor:
             self.scored_s = now_s
             rows = np.fromiter(self._rows.values(), dtype=np.intp)
             values = self.quality.shown(now_s)[rows]
-            for detector in self._detectors:
+            for detector in self.detectors:
                 self.anomaly[rows, _ANOMALY[detector.method]] = detector.score(values)
         self._step_twins()
         for row, rule in self.conditions.tick(now_s):
