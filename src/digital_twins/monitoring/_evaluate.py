@@ -14,8 +14,16 @@ from digital_twins.monitoring._evaluate_metrics import (
     interval,
     min_se_ppv,
 )
-from digital_twins.monitoring._learned import calibrate, cross_fitted, fit_ensemble, folds
-from digital_twins.monitoring._predict_features import predictor_inputs
+from digital_twins.monitoring._learned import (
+    LEARNED_H,
+    calibrate,
+    cross_fitted,
+    fit_ensemble,
+    folds,
+    scores_at,
+    stacked,
+)
+from digital_twins.monitoring._predict_features import inputs_at
 from digital_twins.monitoring._predict_linear import fit_linear
 from digital_twins.monitoring._predict_news2 import partial_news2
 
@@ -139,42 +147,31 @@ def judge(train: Stays, test: Stays, *, vitals_only: bool, seed: int = 0) -> dic
         )
     }
     wanted = caught(test.died, early_warning[1].highest >= NEWS2_ALARM)
-    inputs = tuple(watched_inputs(each, vitals_only=vitals_only) for each in (train, test))
-    penalty = chosen_penalty(inputs[0][:, -1], train.died, fold)
+    known = inputs_at(train, LEARNED_H, vitals_only=vitals_only)
+    asked = inputs_at(test, WATCHED_H, vitals_only=vitals_only)
+    penalty = chosen_penalty(known, train.died, fold)
 
     def logistic(values: Floats, died: Flags) -> Callable[[Floats], Floats]:
         return fit_linear(values, died, penalty).log_odds
 
     def ours(values: Floats, died: Flags) -> Callable[[Floats], Floats]:
-        return fit_ensemble(values, died, seed=seed).log_odds
+        return fit_ensemble(values, died, seed=seed, alike=True).log_odds
 
     for name, fit in (("logistic", logistic), ("ours", ours)):
-        found[name] = _judged(fit, inputs, (train.died, test.died), fold=fold, wanted=wanted)
+        found[name] = _judged(fit, (known, asked), (train.died, test.died), fold=fold, wanted=wanted)
     return found
 
 
-def watched_inputs(stays: Stays, *, vitals_only: bool) -> Floats:
-    """Return the inputs at every hour of `WATCHED_H`, [stay, hour, input]."""
-    return np.stack(
-        [
-            predictor_inputs(stays, hours=hours, vitals_only=vitals_only).values.astype(np.float32)
-            for hours in WATCHED_H
-        ],
-        axis=1,
-    )
-
-
 def chosen_penalty(values: Floats, died: Flags, fold: NDArray[np.int64]) -> float:
-    """Return the penalty of `PENALTIES` with the least cross-fitted log loss."""
+    """Return the penalty of `PENALTIES` with the least cross-fitted log loss on [stay, hour, input]."""
+    sign = np.where(died, -1.0, 1.0)[:, None]
 
     def loss(penalty: float) -> float:
-        score = cross_fitted(
-            lambda rows: (
-                lambda others: fit_linear(values[rows], died[rows], penalty).log_odds(values[others])
-            ),
-            fold,
-        )
-        return float(np.mean(np.logaddexp(0.0, np.where(died, -score, score))))
+        def fitted(rows: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], Floats]:
+            score = fit_linear(*stacked(values[rows], died[rows]), penalty).log_odds
+            return lambda others: scores_at(score, values[others])
+
+        return float(np.mean(np.logaddexp(0.0, sign * cross_fitted(fitted, fold))))
 
     return min(PENALTIES, key=loss)
 
@@ -185,22 +182,17 @@ def _judged(
     train, test = inputs
 
     def fitted(rows: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], Floats]:
-        score = fit(train[rows, -1], died[0][rows])
+        score = fit(*stacked(train[rows], died[0][rows]))
         return lambda others: score(train[others, -1])
 
     calibrated = calibrate(cross_fitted(fitted, fold), died[0])
-    watched = calibrated.risk(_at_all_hours(fit(train[:, -1], died[0]), test))
+    watched = calibrated.risk(scores_at(fit(*stacked(train, died[0])), test))
     return Judged(
         watched[:, -1],
         watched,
         np.full(len(test), calibrated.threshold),
         np.full(len(test), alarm_threshold(died[1], watched, wanted)),
     )
-
-
-def _at_all_hours(score: Callable[[Floats], Floats], values: Floats) -> Floats:
-    stays, hours, inputs = values.shape
-    return score(values.reshape(stays * hours, inputs)).reshape(stays, hours)
 
 
 def caught(died: Flags, alarmed: Flags) -> float:

@@ -22,6 +22,8 @@ OUTPUT = "risk of in-hospital death"
 """What the predictor's number is called."""
 
 FOLDS = 5
+LEARNED_H = (12, 24, 36, 48)
+"""Hours after admission at which the risk of death is learned: one row of inputs a stay and hour."""
 _TREES = {
     "objective": "binary",
     "learning_rate": 0.03,
@@ -34,9 +36,11 @@ _TREES = {
     "max_bin": 63,
     "num_threads": 1,
     "deterministic": True,
-    "force_row_wise": True,
+    "force_col_wise": True,
     "verbosity": -1,
 }
+_ALIKE = {"min_data_in_leaf": 100, "lambda_l2": 60.0}
+"""Where each stay gives several rows: they say much the same, so a leaf must hold more of them."""
 _KINDS: tuple[tuple[dict[str, Any], int], ...] = (
     ({}, 500),
     ({"extra_trees": True, "learning_rate": 0.05, "num_leaves": 12}, 600),
@@ -77,16 +81,33 @@ class Ensemble:
         return [lightgbm.Booster(model_str=each) for each in self.trees]
 
 
-def fit_ensemble(values: Floats, died: Flags, *, seed: int) -> Ensemble:
-    """Return the ensemble of an outcome [row] on inputs [row, input]; NaN is a missing input."""
+def fit_ensemble(values: Floats, died: Flags, *, seed: int, alike: bool = False) -> Ensemble:
+    """Return the ensemble of an outcome [row] on inputs [row, input]; NaN is a missing input.
+
+    Parameters
+    ----------
+    alike
+        Several rows are of one stay with one outcome.
+    """
     import lightgbm
 
+    settings = _TREES | (_ALIKE if alike else {})
     trees = []
     for number, (change, rounds) in enumerate(_KINDS):
         data = lightgbm.Dataset(values, label=died.astype(np.float64), params={"verbosity": -1})
-        fitted = lightgbm.train(_TREES | change | {"seed": seed + number}, data, num_boost_round=rounds)
+        fitted = lightgbm.train(settings | change | {"seed": seed + number}, data, num_boost_round=rounds)
         trees.append(fitted.model_to_string())
     return Ensemble(tuple(trees))
+
+
+def stacked(values: Floats, died: Flags) -> tuple[Floats, Flags]:
+    """Return inputs [stay, hour, input] and outcomes [stay] as one row a stay and hour."""
+    return values.reshape(-1, values.shape[2]), np.repeat(died, values.shape[1])
+
+
+def scores_at(score: Callable[[Floats], Floats], values: Floats) -> Floats:
+    """Return a predictor's scores, [stay, hour], of inputs [stay, hour, input]."""
+    return score(values.reshape(-1, values.shape[2])).reshape(values.shape[:2])
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,8 @@ import numpy as np
 from digital_twins.monitoring._predict_parameters import NUMBER, PARAMETERS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from digital_twins.monitoring._physionet import Stays
@@ -70,6 +72,17 @@ def predictor_inputs(stays: Stays, *, hours: float = 48.0, vitals_only: bool = F
     if not vitals_only:
         columns |= _more(stays, columns, hours)
     return StayInputs(tuple(columns), np.stack(list(columns.values()), axis=1))
+
+
+def inputs_at(stays: Stays, hours: Sequence[float], *, vitals_only: bool) -> Floats:
+    """Return the inputs that are known at each of several hours, [stay, hour, input], as 32-bit floats."""
+    return np.stack(
+        [
+            predictor_inputs(stays, hours=each, vitals_only=vitals_only).values.astype(np.float32)
+            for each in hours
+        ],
+        axis=1,
+    )
 
 
 def _one(stays: Stays, name: str, end: float) -> tuple[NDArray[np.int64], Floats, Floats]:

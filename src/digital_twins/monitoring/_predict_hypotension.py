@@ -14,8 +14,8 @@ from digital_twins.monitoring._evaluate_metrics import (
     interval,
     min_se_ppv,
 )
-from digital_twins.monitoring._learned import calibrate, cross_fitted, fit_ensemble, folds
-from digital_twins.monitoring._predict_features import predictor_inputs
+from digital_twins.monitoring._learned import calibrate, cross_fitted, fit_ensemble, folds, scores_at
+from digital_twins.monitoring._predict_features import inputs_at
 from digital_twins.monitoring._predict_linear import fit_linear
 from digital_twins.monitoring._predict_news2 import hourly_news2
 from digital_twins.monitoring._predict_parameters import NUMBER
@@ -108,16 +108,7 @@ def _scores(
 ) -> dict[str, tuple[Floats, ...]]:
     """Return cross-fitted training scores and test scores of each predictor, [stay, hour]."""
     places = np.array(ASKED_H) - 1
-    inputs = tuple(
-        np.stack(
-            [
-                predictor_inputs(each, hours=hours, vitals_only=vitals_only).values.astype(np.float32)
-                for hours in ASKED_H
-            ],
-            axis=1,
-        )
-        for each in stays
-    )
+    inputs = tuple(inputs_at(each, ASKED_H, vitals_only=vitals_only) for each in stays)
 
     def logistic(values: Floats, event: Flags) -> Callable[[Floats], Floats]:
         return fit_linear(values, event, _LOGISTIC_PENALTY).log_odds
@@ -141,16 +132,13 @@ def _both(
 ) -> tuple[Floats, ...]:
     train, test = inputs
 
-    def score(learned: Callable[[Floats], Floats], values: Floats) -> Floats:
-        return learned(values.reshape(-1, values.shape[2])).reshape(values.shape[:2])
-
     def fitted(rows: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], Floats]:
         asked = questions.asked[rows]
         learned = fit(train[rows][asked], questions.event[rows][asked])
-        return lambda others: score(learned, train[others])
+        return lambda others: scores_at(learned, train[others])
 
     last = fit(train[questions.asked], questions.event[questions.asked])
-    return cross_fitted(fitted, fold), score(last, test)
+    return cross_fitted(fitted, fold), scores_at(last, test)
 
 
 def _share(questions: Questions, alarmed: Flags) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 
 from digital_twins._errors import InputError
 from digital_twins.monitoring._learned import (
+    LEARNED_H,
     OUTPUT,
     Calibrated,
     Ensemble,
@@ -20,10 +21,12 @@ from digital_twins.monitoring._learned import (
     cross_fitted,
     fit_ensemble,
     folds,
+    stacked,
 )
-from digital_twins.monitoring._predict_features import predictor_inputs
+from digital_twins.monitoring._predict_features import inputs_at, predictor_inputs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -80,23 +83,25 @@ class DeathRisk:
 
 
 def train_death_risk(stays: Stays, *, vitals_only: bool = False, seed: int = 0) -> DeathRisk:
-    """Return a predictor trained on stays, calibrated by cross-fitting.
+    """Return a predictor trained on stays as known at `LEARNED_H`, calibrated at 48 hours by cross-fitting.
 
     Raises
     ------
     InputError
         If fewer than five stays ended in death or in survival.
     """
-    inputs = predictor_inputs(stays, vitals_only=vitals_only)
-    values, died = inputs.values.astype(np.float32), stays.died
-    cross = cross_fitted(
-        lambda rows: (
-            lambda others: fit_ensemble(values[rows], died[rows], seed=seed).log_odds(values[others])
-        ),
-        folds(died, seed=seed),
-    )
-    ensemble = fit_ensemble(values, died, seed=seed)
-    return DeathRisk(ensemble, calibrate(cross, died), inputs.names, vitals_only)
+    names = predictor_inputs(stays, vitals_only=vitals_only).names
+    values, died = inputs_at(stays, LEARNED_H, vitals_only=vitals_only), stays.died
+
+    def fitted(rows: NDArray[np.int64]) -> Ensemble:
+        return fit_ensemble(*stacked(values[rows], died[rows]), seed=seed, alike=True)
+
+    def judge_others(rows: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], Floats]:
+        ensemble = fitted(rows)
+        return lambda others: ensemble.log_odds(values[others, -1])
+
+    cross = cross_fitted(judge_others, folds(died, seed=seed))
+    return DeathRisk(fitted(np.arange(len(stays))), calibrate(cross, died), names, vitals_only)
 
 
 def save_death_risk(path: Path, models: dict[str, DeathRisk]) -> str:
