@@ -98,7 +98,7 @@ async def _stream(folder: Path, count: int) -> list[Figure]:
     latencies: list[np.ndarray] = []
     detectors = (AnomalyDetector("isolation_forest"), AnomalyDetector("one_class_svm"))
     service = MonitorService(folder / "monitor", capacity=count, detectors=detectors)
-    keep = service.history.add
+    keep = service.monitor._history
 
     def history(patients: list[str], time_s: np.ndarray, values: np.ndarray) -> None:
         keep(patients, time_s, values)
@@ -127,7 +127,8 @@ async def _stream(folder: Path, count: int) -> list[Figure]:
         end = time.monotonic() + 30
         while service.intake.counts["accepted"] < sent and time.monotonic() < end:
             await asyncio.sleep(0.1)
-        await asyncio.sleep(0.5)
+        await service.durable()
+        service.history.flush()  # the file that is not yet due is a cost of these messages, too
         ours, brokers = time.process_time() - begin, _cpu(broker.pid) - broker_begin
     delays = np.concatenate(latencies)
     accepted = service.intake.counts["accepted"]

@@ -40,6 +40,7 @@ _IN_FULL = {
     "test_dicomweb_retrieve": "",
     "test_retrieve": "",
     "test_listener": "",
+    "test_dicom_arrivals": "power_fails|encrypted",
     "test_ups": "",
     "test_workflow": "",
     "test_dicom_policies": "",

@@ -29,6 +29,7 @@ from digital_twins.samples import sample_patient
 from digital_twins.server import Node
 from digital_twins.storage import Database, Migration, server_state
 from digital_twins.storage._dialect import schema_sql, statement
+from monitor_process import DEVICE, NURSE, Served, until
 
 if TYPE_CHECKING:
     from postgresql_server import PostgresServer
@@ -304,6 +305,31 @@ def test_a_whole_node_keeps_everything_on_the_server(url: str, tmp_path: Path) -
     report = verify_trail(chosen.audit_file)
     assert report.ok, report.problems
     assert report.events > 10
+
+
+@pytest.mark.timeout(280)
+def test_a_monitor_and_its_trail_on_the_server_outlive_a_kill(url: str, tmp_path: Path) -> None:
+    first = Served(tmp_path, environment={"TWIN_DATABASE": url})
+    try:
+        for kind, subject, target in (("device", "D1", "B1"), ("bed", "B1", "P1")):
+            body = {"kind": kind, "subject": subject, "target": target, "since_s": 0}
+            first.client.post("/associations", json=body, headers=NURSE).raise_for_status()
+        low = {"t": time.time(), "v": {"NIBP_SYS": 65}, "e": ["vf"]}
+        first.client.post("/readings/D1", json=low, headers=DEVICE).raise_for_status()
+        until(lambda: "event:vf" in first.alerts())
+        number = first.alerts()["event:vf"]["id"]
+        first.client.post(f"/alerts/{number}/acknowledge", headers=NURSE).raise_for_status()
+    finally:
+        first.kill()
+    second = Served(tmp_path, environment={"TWIN_DATABASE": url})
+    trail = tmp_path / "data" / "audit.sqlite"
+    try:
+        assert second.alerts()["event:vf"]["acknowledged_by"] == "N. N."
+        until(lambda: "monitor.alert.acknowledged" in "".join(export_trail(trail)))
+    finally:
+        second.kill()
+    assert verify_trail(trail).ok
+    assert [path.name for path in (tmp_path / "data").rglob("*.sqlite")] == []
 
 
 def built(node: Node) -> dict[str, Any]:

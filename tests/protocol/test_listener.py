@@ -318,7 +318,7 @@ def test_full_disk_refuses_and_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
     with open_store(tmp_path) as store, listening(store) as node:
         remote = dicom.Remote("127.0.0.1", node.port)
         with monkeypatch.context() as patch:
-            patch.setattr(store.blobs, "put_spooled", full)
+            patch.setattr(store.blobs, "land", full)
             with pytest.raises(dicom.DimseFailedError, match=r"A700.*No space"):
                 dicom.send(remote, [ct_slice(1)])
         assert dicom.send(remote, [ct_slice(1)]) == 1

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import httpx
 import pytest
 
 from digital_twins import InputError
+from digital_twins.audit import export_trail, verify_trail
 from digital_twins.monitoring import WebhookCall
-
-NURSE, DEVICE = {"Authorization": "Bearer n"}, {"Authorization": "Bearer one"}
+from monitor_process import DEVICE, NURSE, Served, until
 
 
 class Receiver:
@@ -58,58 +53,24 @@ class Receiver:
         self.thread.join()
 
 
-def until(condition, seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize("url", ["", "http://hospital.example/x", "ftp://127.0.0.1/", "https:///x"])
 def test_address_that_would_send_patients_in_clear_is_refused(url: str) -> None:
     with pytest.raises(InputError):
         WebhookCall(url)
 
 
-class Served:
-    """`twin monitor serve` as a process."""
-
-    def __init__(self, folder: Path, *words: str) -> None:
-        (folder / "devices.yaml").write_text("D1: one\n", encoding="utf-8")
-        (folder / "staff.yaml").write_text("n: {name: N. N., role: nurse}\n", encoding="utf-8")
-        command = [sys.executable, "-m", "digital_twins.cli", "monitor", "serve", "--json"]
-        command += ["--devices", str(folder / "devices.yaml"), "--staff", str(folder / "staff.yaml")]
-        command += ["--data", str(folder / "data"), "--http-port", "0", "--mqtt-port", "0", "--capacity", "4"]
-        environment = {**os.environ, "TWIN_NURSE_CALL_TOKEN": "secret"}
-        with (folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [*command, *words], stdout=subprocess.PIPE, stderr=log, env=environment, text=True,
-                start_new_session=True,
-            )  # fmt: skip
-        assert self.process.stdout is not None
-        text = ""
-        for line in self.process.stdout:
-            text += line
-            if text.rstrip().endswith("}"):
-                break
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{json.loads(text)['http']}", timeout=30)
-
-    def kill(self) -> None:
-        """End it and its broker by SIGKILL, as a power cut would."""
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self.client.close()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
-    def alerts(self) -> dict[str, dict[str, object]]:
-        return {each["key"]: each for each in self.client.get("/alerts", headers=NURSE).json()}
+def audited(trail: Path) -> list[tuple[str, str]]:
+    """Return step and person of every event of an alert."""
+    rows = [json.loads(each)["event"] for each in export_trail(trail)]
+    return [(each["kind"].removeprefix("monitor.alert."), each["agent"]) for each in rows]
 
 
 @pytest.mark.timeout(300)
 def test_notices_arrive_and_a_killed_monitor_resumes_what_was_acknowledged(tmp_path: Path) -> None:
     with Receiver(failing=1) as receiver:
-        first = Served(tmp_path, "--nurse-call", receiver.url)
+        first = Served(
+            tmp_path, "--nurse-call", receiver.url, environment={"TWIN_NURSE_CALL_TOKEN": "secret"}
+        )
         try:
             for kind, subject, target in (("device", "D1", "B1"), ("bed", "B1", "P1")):
                 body = {"kind": kind, "subject": subject, "target": target, "since_s": 0}
@@ -129,8 +90,14 @@ def test_notices_arrive_and_a_killed_monitor_resumes_what_was_acknowledged(tmp_p
     second = Served(tmp_path)
     try:
         after = second.alerts()
+        trail = tmp_path / "data" / "audit.sqlite"
+        until(lambda: ("acknowledged", "N. N.") in audited(trail))
     finally:
         second.kill()
     assert set(before) <= set(after)
     again = after[str(high["key"])]
     assert (again["id"], again["acknowledged_by"]) == (high["id"], "N. N.")
+    assert verify_trail(trail).ok
+    kinds = [kind for kind, _ in audited(trail)]
+    assert kinds.count("raised") == len(before)
+    assert kinds.count("acknowledged") == 1

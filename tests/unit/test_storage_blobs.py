@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from digital_twins import InputError, NotFoundError, StorageError
-from digital_twins.storage import BlobStore, _blobs
+from digital_twins.storage import BlobStore
 
 SRC = Path(__file__).parents[2] / "src"
 
@@ -102,14 +102,14 @@ def test_a_failed_sync_takes_back_its_own_name_only(tmp_path, monkeypatch):
     path = store.path(hashlib.sha256(b"bytes").hexdigest())
     for meanwhile in (False, True):
 
-        def failing(_file, _folder, meanwhile=meanwhile):
+        def failing(_descriptor, meanwhile=meanwhile):
             if meanwhile:
                 patch.undo()
                 other.put(b"bytes")
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
         with monkeypatch.context() as patch:
-            patch.setattr(_blobs, "_sync_both", failing)
+            patch.setattr(os, "fsync", failing)
             with pytest.raises(StorageError):
                 store.put(b"bytes")
         assert files(tmp_path) == ([path] if meanwhile else [])

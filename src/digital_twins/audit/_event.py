@@ -33,7 +33,13 @@ def _new_id() -> str:
 
 
 def _now() -> str:
-    return datetime.now(tz=UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    return f"{_second(seconds)}.{nanoseconds // 1000:06d}Z"
+
+
+@lru_cache(maxsize=16)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +97,18 @@ class AuditEvent:
 
     def to_json(self) -> str:
         """Return the canonical form: keys sorted, no spaces, UTF-8 (RFC 8785 for strings and integers)."""
-        fields = {name: getattr(self, name) for name in self.__slots__} | {"detail": dict(self.detail)}
+        fields = {
+            "action": self.action,
+            "agent": self.agent,
+            "at_utc": self.at_utc,
+            "detail": dict(self.detail),
+            "entity": self.entity,
+            "event_id": self.event_id,
+            "kind": self.kind,
+            "node": self.node,
+            "outcome": self.outcome,
+            "patient": self.patient,
+        }
         return _canonical(fields)
 
     @classmethod
@@ -143,11 +160,6 @@ def _template(action: Literal["C", "R", "U", "D", "E"], kind: str, agent: str) -
     head, _, rest = text.partition('"at_utc":"')
     _, _, end = rest.partition('"event_id":"')
     return f'{head}"at_utc":"', end.removesuffix("null}")
-
-
-@lru_cache(maxsize=16)
-def _second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _canonical(value: object) -> str:

@@ -56,7 +56,7 @@ class HeadFile:
             if max(sizes) >= head.size:
                 return
             os.pwrite(descriptor, _format(head), _SLOT_BYTES * sizes.index(min(sizes)))
-            os.fsync(descriptor)
+            os.fdatasync(descriptor)
 
     def set_aside(self) -> None:
         """Keep a head that contradicts the trail as evidence; `verify_trail` reports it from then on."""

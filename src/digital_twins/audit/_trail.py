@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import threading
+from hashlib import sha256
+from itertools import chain as chained
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from digital_twins._errors import ConflictError
 from digital_twins.audit import _outbox
 from digital_twins.audit._head import START, Head, HeadFile
 from digital_twins.audit._merkle import TILE
 from digital_twins.audit._place import settle
 from digital_twins.audit._reading import AuditRow, last_rows
+from digital_twins.audit._shared import SharedAppend
 from digital_twins.audit._signer import Signer
 from digital_twins.audit._tree import TREE_MIGRATION, grow
 from digital_twins.audit._verify import VerifyReport, verify_trail
@@ -26,10 +29,14 @@ if TYPE_CHECKING:
     import apsw
 
     from digital_twins.audit._event import AuditEvent
+    from digital_twins.audit._shared import Row
 
 _DRAIN_ROWS = 1000
 _HEAD_INTERVAL_S = 0.05
 """Least time between two checkpoints, so that a busy trail does not sync twice for each commit."""
+
+_LOG_BYTES = 4 * 1024 * 1024
+_INSERT = "INSERT INTO audit_event(seq, event_id, body, leaf, chain) VALUES (?, ?, ?, ?, ?)"
 
 _MIGRATIONS = (
     Migration(
@@ -77,6 +84,8 @@ class AuditTrail:
         write the trail's folder.
     server
         ``postgresql://`` URL of the server that keeps the rows; empty: SQLite.
+    schema
+        Where the rows are on the server, so that two trails can share it; empty: the stem of the path.
 
     Raises
     ------
@@ -91,10 +100,12 @@ class AuditTrail:
         *,
         anchor: str | os.PathLike[str] | None = None,
         server: str = "",
+        schema: str = "",
     ) -> None:
         self.path = Path(path)
         existed = self.path.exists()
-        self._database = Database(self.path, migrations=_MIGRATIONS, server=server)
+        rows = self.path.with_stem(schema) if server and schema else self.path
+        self._database = Database(rows, migrations=_MIGRATIONS, server=server, log_bytes=_LOG_BYTES)
         try:
             settle(self.path, self._database.location, existed=existed)
         except BaseException:
@@ -106,6 +117,7 @@ class AuditTrail:
         self._changed = threading.Condition()
         self._resting = False
         self._closing = False
+        self._shared = SharedAppend(self._record)
         self._resume()
         self._signer = Signer(self.path, self._database, None if anchor is None else Path(anchor))
         self._signer.start()
@@ -120,7 +132,7 @@ class AuditTrail:
         StorageError
             Disk full, read-only volume, device error or closed trail; none of the events was recorded.
         """
-        return self._append([(event.event_id, event.to_json()) for event in events])
+        return self._shared.append([(event.event_id, event.to_json()) for event in events])
 
     def drain(self, database: Database) -> int:
         """Move staged events from the outbox of `database` into the trail and return how many were moved.
@@ -130,7 +142,7 @@ class AuditTrail:
         """
         moved = 0
         while rows := _outbox.waiting(database, _DRAIN_ROWS):
-            moved += self._append([(event_id, body) for _, event_id, body in rows])
+            moved += self._shared.append([(event_id, body) for _, event_id, body in rows])
             _outbox.remove(database, rows)
         return moved
 
@@ -160,14 +172,19 @@ class AuditTrail:
     ) -> None:
         self.close()
 
-    def _append(self, events: Sequence[tuple[str, str]]) -> int:
-        before, head = self._database.write(lambda cursor: _insert(cursor, events))
+    def _record(self, batches: Sequence[Sequence[Row]]) -> list[int]:
+        """Record rows in one transaction and return how many of each batch were new."""
+        try:
+            head = self._database.write(lambda cursor: _extend(cursor, batches))
+            counts = [len(rows) for rows in batches]
+        except ConflictError:  # an event is known already: rare, and looked for only then
+            head, counts = self._database.write(lambda cursor: _extend_by_new(cursor, batches))
         with self._changed:
             if self._wanted is None or self._wanted.size < head.size:
                 self._wanted = head
                 if not self._resting:  # waking it for each commit would cost more than the commit's own SQL
                     self._changed.notify()
-        return head.size - before
+        return counts
 
     def _resume(self) -> None:
         """Complete the tree of an older trail; keep a head that contradicts the rows as evidence."""
@@ -215,19 +232,31 @@ def _chain_at(cursor: apsw.Cursor, seq: int) -> bytes | None:
     return None if row is None else row[0]
 
 
-def _insert(cursor: apsw.Cursor, events: Sequence[tuple[str, str]]) -> tuple[int, Head]:
+def _extend(cursor: apsw.Cursor, batches: Sequence[Sequence[Row]]) -> Head:
+    """Add new rows; ConflictError, and nothing is added, where one of them is known."""
     start = _last(cursor)
     size, chain = start.size, start.chain
-    for event_id, body in events:
-        leaf = hashlib.sha256(b"\0" + body.encode()).digest()
-        link = hashlib.sha256(chain + leaf).digest()
-        cursor.execute(
-            "INSERT INTO audit_event(seq, event_id, body, leaf, chain) VALUES (?, ?, ?, ?, ?)"
-            " ON CONFLICT(event_id) DO NOTHING",
-            (size + 1, event_id, body, leaf, link),
-        )
-        if cursor.connection.changes():
-            size, chain = size + 1, link
+    made = []
+    for event_id, body in chained.from_iterable(batches):
+        leaf = sha256(b"\0" + body.encode()).digest()
+        chain = sha256(chain + leaf).digest()
+        size += 1
+        made.append((size, event_id, body, leaf, chain))
+    cursor.executemany(_INSERT, made)
     if size // TILE > start.size // TILE:
         grow(cursor, size)
-    return start.size, Head(size, chain)
+    return Head(size, chain)
+
+
+def _extend_by_new(cursor: apsw.Cursor, batches: Sequence[Sequence[Row]]) -> tuple[Head, list[int]]:
+    """Add the rows that are new and return how many of each batch were."""
+    known = "SELECT 1 FROM audit_event WHERE event_id = ?"
+    counts = []
+    head = _last(cursor)
+    for rows in batches:
+        before = head.size
+        for row in rows:
+            if cursor.execute(known, (row[0],)).fetchone() is None:
+                head = _extend(cursor, [[row]])
+        counts.append(head.size - before)
+    return head, counts

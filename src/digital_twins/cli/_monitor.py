@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from digital_twins.cli import _monitor_models
+from digital_twins.cli import _monitor_models, _monitor_serve
 from digital_twins.cli._options import Json
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
     """Add the command and its parts."""
     monitor = typer.Typer(no_args_is_help=True, help="Live patient monitor. Research use only.")
     monitor.command("demo")(demo)
-    monitor.command("serve")(serve)
+    _monitor_serve.register(monitor)
     _monitor_models.register(monitor)
     app.add_typer(monitor, name="monitor")
 
@@ -183,62 +183,3 @@ def _table(tiles: list[dict[str, Any]], now_s: float) -> None:
 
 
 _SHOWN = ("HR", "ART_MEAN", "SPO2", "RR", "TEMP")
-
-
-def serve(  # noqa: PLR0913  (options)
-    *,
-    devices: Annotated[Path, typer.Option(help="YAML file: device name to password.")],
-    staff: Annotated[Path, typer.Option(help="YAML file: token to name and role.")],
-    data: Annotated[Path, typer.Option(help="Folder of the monitor.")] = Path("monitor-data"),
-    http_port: Annotated[int, typer.Option(help="HTTP port; 0 takes a free one.")] = 8043,
-    mqtt_port: Annotated[int, typer.Option(help="MQTT port of the embedded broker; 0: a free one.")] = 1883,
-    broker: Annotated[
-        str | None, typer.Option(help="URL of an external broker instead.", show_default=False)
-    ] = None,
-    hl7_port: Annotated[
-        int | None, typer.Option(help="MLLP port for ORU; default: none.", show_default=False)
-    ] = None,
-    capacity: Annotated[int, typer.Option(min=1, help="Patients at a time.")] = 1000,
-    thresholds: _Thresholds = None,
-    nurse_call: Annotated[
-        str | None, typer.Option(help="URL that gets every notice of the escalation.", show_default=False)
-    ] = None,
-    exit_after: _ExitAfter = None,
-    as_json: Json = False,
-) -> None:
-    """Run the monitor on this machine until Ctrl-C: MQTT, HTTP, WebSocket and, if asked for, HL7 v2."""
-    import asyncio
-    import contextlib
-    import os
-
-    from digital_twins._logging import setup_logging
-    from digital_twins.cli import _output
-    from digital_twins.monitoring import MonitorPorts, WebhookCall, load_thresholds, run_monitor
-
-    setup_logging()
-    os.umask(0o077)
-
-    def ready(ports: dict[str, int]) -> None:
-        if as_json:
-            _output.write_json(ports)
-        else:
-            _output.write_lines(f"{name} port {port}" for name, port in ports.items())
-            _output.write_lines([f"Central station: http://127.0.0.1:{ports['http']}/"])
-
-    with contextlib.ExitStack() as stack:
-        call = None
-        if nurse_call is not None:
-            token = os.environ.get("TWIN_NURSE_CALL_TOKEN", "")
-            call = stack.enter_context(WebhookCall(nurse_call, token=token))
-        asyncio.run(
-            run_monitor(
-                data,
-                files=(devices, staff),
-                ports=MonitorPorts(http_port, mqtt_port, hl7_port, broker),
-                capacity=capacity,
-                thresholds=load_thresholds(thresholds),
-                notify=call,
-                exit_after_s=exit_after,
-                ready=ready,
-            )
-        )

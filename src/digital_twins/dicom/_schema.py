@@ -204,4 +204,12 @@ CREATE TABLE dicom_queue_study ( -- when a study that objects are held for count
 """,
     ),
     OPERATIONS,
+    Migration(
+        "dicom-arrivals-1",
+        """
+CREATE TABLE dicom_arrival (    -- objects whose files may not yet be on disk, and some that just came to be
+    blob TEXT PRIMARY KEY
+) WITHOUT ROWID;
+""",
+    ),
 )

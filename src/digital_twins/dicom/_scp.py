@@ -45,8 +45,9 @@ class Services:
         Where objects go and queries are answered from.
     ae_title
         Named in C-FIND answers as RetrieveAETitle, and our calling title in C-MOVE sub-operations.
-    executor, keepers
-        Threads for queries and retrievals, and for parsing, hashing and file syncs of what arrives.
+    executor, keepers, syncers
+        Threads for queries and retrievals, for parsing and indexing what arrives, and for syncing its files:
+        those wait for nothing but the disk, so that a keeper may wait for them.
     table, tls
         Where C-MOVE destinations are found, and our certificate for those that want TLS.
     on_stored
@@ -59,6 +60,7 @@ class Services:
     ae_title: str
     executor: Executor
     keepers: Keepers
+    syncers: Keepers
     table: PeerTable
     tls: Tls | None = None
     on_stored: Callable[[Stored], None] | None = None
@@ -76,6 +78,12 @@ class Services:
                 (number for number, _ in self.others if number != CommandField.C_FIND_RQ), self.other
             ),
         }
+
+    def close(self) -> None:
+        """Finish what is queued and end the threads."""
+        self.keepers.close()
+        self.syncers.close()
+        self.executor.shutdown()
 
     def remote(self, ae_title: str) -> Remote | None:
         """Return how to call a peer, or None when the table does not say where it listens."""
@@ -210,6 +218,7 @@ class Services:
                 syntax,
                 expected=expected,
                 source=source,
+                sync=self.syncers.put,
             )
         )
         self.keepers.put(partial(_prepare_and_keep, loop, answer, prepare=prepare, keep=self.store.keep))
@@ -228,12 +237,13 @@ class Services:
 
 
 class Keepers:
-    """Threads that prepare objects; a plain queue wakes them at a fraction of an executor's cost."""
+    """Threads that work on objects; a plain queue wakes them at a fraction of an executor's cost."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, name: str) -> None:
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._threads = [
-            threading.Thread(target=self._run, name=f"keep-{number}", daemon=True) for number in range(count)
+            threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True)
+            for number in range(count)
         ]
         for thread in self._threads:
             thread.start()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
-from digital_twins._errors import NotFoundError
+from digital_twins._errors import NotFoundError, StorageError
 from digital_twins.audit import AuditEvent, stage
+from digital_twins.dicom._arrivals import Arrivals, withdraw
 from digital_twins.dicom._dataset_file import load
 from digital_twins.dicom._dimse import Status
 from digital_twins.dicom._header import ObjectRefusedError, read_header
@@ -49,6 +51,8 @@ class _Checked:
 _GROUP = 64
 _FAMILIES = 16
 """Series that arrive at one time, for which the index need not be asked again before the file is written."""
+_KEY_OBJECTS = "1.2.840.10008.5.1.4.1.1.88.59"
+"""Key Object Selection: it may be a rejection note, which withdraws others."""
 _INSTANCE = (
     "SELECT i.id, s.study_uid, e.series_uid, i.sop_uid, i.sop_class_uid, i.instance_number,"
     " coalesce(i.frames, 1), i.transfer_syntax, i.blob, i.dataset_offset, i.size_bytes, i.pixel_offset,"
@@ -110,6 +114,7 @@ class DicomStore:
         self.blobs = blobs
         self._pseudonym = pseudonym
         self._seen: deque[Family] = deque(maxlen=_FAMILIES)
+        self._arrivals = Arrivals()
 
     def prepare(
         self,
@@ -152,8 +157,15 @@ class DicomStore:
         *,
         expected: tuple[str, str],
         source: str,
+        sync: Callable[[Callable[[], None]], None],
     ) -> Prepared:
-        """Check and keep an object that went to disk while it arrived; raises as `prepare` does."""
+        """Check and name an object whose bytes were written while it arrived; raises as `prepare` does.
+
+        Parameters
+        ----------
+        sync
+            Runs what brings the file to the disk in another thread: `keep` waits for it.
+        """
         spool = writer.finish()
         size = spool.size_bytes
         if self.coerce is not None:
@@ -171,8 +183,9 @@ class DicomStore:
         except HeadTooShortError:
             with writer.mapped() as file:
                 header = self._allowed(read_header(file[dataset_offset:], transfer_syntax), expected, None)
-        digest = self.blobs.put_spooled(spool, owner=header.patient_id)
-        return Prepared(header, digest, dataset_offset, size, source)
+        landing = self.blobs.land(spool, owner=header.patient_id)
+        landing.start(sync)
+        return Prepared(header, landing.digest, dataset_offset, size, source, landing)
 
     def commit(self, prepared: Prepared) -> Future[Stored]:
         """Write the index rows and the audit event; the future resolves when they are on disk.
@@ -182,8 +195,27 @@ class DicomStore:
         return self.database.submit(partial(self._index, prepared=prepared))
 
     def keep(self, prepared: Prepared) -> Stored:
-        """Do what `commit` does and wait for it; raises as `prepare` does."""
-        return self.database.write(partial(self._index, prepared=prepared))
+        """Do what `commit` does and wait until rows and file are on disk; raises as `prepare` does.
+
+        The disk takes both at one time. Which of them comes first is open, so the rows come with a note that
+        `settle_arrivals` reads; where the rows change other objects, they wait for the file.
+        """
+        landing = prepared.landing
+        if landing is None:
+            return self.database.write(partial(self._index, prepared=prepared))
+        try:
+            stored = self.database.write(partial(self._index, prepared=prepared))
+        except BaseException:
+            with suppress(StorageError):
+                landing.wait()  # the file is in use until then
+            raise
+        try:
+            landing.wait()
+        except StorageError as error:
+            self.database.write(partial(withdraw, store=self, digest=prepared.digest, why=error.why))
+            raise
+        self._arrivals.landed(prepared.digest)
+        return stored
 
     def ingest(self, data: bytes, *, source: str = "", study_uid: str | None = None) -> Stored:
         """Store a DICOM file (PS3.10); it is on disk when this returns.
@@ -347,6 +379,11 @@ class DicomStore:
     def _index(self, cursor: apsw.Cursor, prepared: Prepared) -> Stored:
         header = prepared.header
         outcome, patient_id = index_object(cursor, prepared, self.policy)
+        if prepared.landing is not None:
+            if outcome == NEW and header.sop_class_uid != _KEY_OBJECTS:
+                self._arrivals.note(cursor, prepared.digest)
+            else:
+                prepared.landing.wait()
         if outcome in {NEW, REPLACED} and self.on_new is not None:
             self.on_new(cursor, prepared)
         detail: dict[str, Any] = {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from digital_twins.dicom._header import Header
+    from digital_twins.storage import Landing
 
 NEW, IDENTICAL, DIFFERENT, REPLACED = "new", "identical", "different", "replaced"
 
@@ -77,10 +78,17 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An object whose file is on disk and whose index rows are not yet."""
+    """An object whose file is named and whose index rows are not there yet.
+
+    Attributes
+    ----------
+    landing
+        The file's way to the disk; None when it is there.
+    """
 
     header: Header
     digest: str
     dataset_offset: int
     size_bytes: int
     source: str
+    landing: Landing | None = field(default=None, repr=False, compare=False)

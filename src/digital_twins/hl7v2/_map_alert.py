@@ -77,6 +77,7 @@ def alert_message(
     text: str,
     at_utc: datetime,
     ended: bool = False,
+    priority: str = "PH",
     header: Header | None = None,
 ) -> Message:
     """Return an ORU R40 that tells a nurse-call system of an alert, or of its end.
@@ -95,6 +96,8 @@ def alert_message(
         When it began, or ended.
     ended
         The alert is over.
+    priority
+        ``PH``, ``PM``, ``PL`` or ``PI``: high, medium, low, information (OBX-8).
     header
         Sender and receiver; its kind must be ``"ORU^R40^ORU_R40"``.
     """
@@ -126,7 +129,7 @@ def alert_message(
                 "3.3": "MDC",
                 "4": "1",
                 "5": text,
-                "8": "PH",
+                "8": priority,
                 "11": "R",
             },
         ),

@@ -20,12 +20,19 @@ if TYPE_CHECKING:
     from digital_twins.monitoring._broker import EmbeddedBroker as EmbeddedBroker
     from digital_twins.monitoring._changes import ChangeDetector as ChangeDetector
     from digital_twins.monitoring._conditions import Conditions as Conditions
+    from digital_twins.monitoring._delivery import (
+        Channel as Channel,
+        Courier as Courier,
+        Delivery as Delivery,
+        NotDeliveredError as NotDeliveredError,
+    )
     from digital_twins.monitoring._demo import VirtualWard as VirtualWard, replay_record as replay_record
     from digital_twins.monitoring._evaluate import (
         cross_validate_death_risk as cross_validate_death_risk,
         evaluate_death_risk as evaluate_death_risk,
     )
     from digital_twins.monitoring._features import FEATURES as FEATURES, features as features
+    from digital_twins.monitoring._fhir_channel import FhirWriteBack as FhirWriteBack
     from digital_twins.monitoring._from_fhir import observation_readings as observation_readings
     from digital_twins.monitoring._from_hl7 import oru_reading as oru_reading
     from digital_twins.monitoring._history import History as History
@@ -43,7 +50,11 @@ if TYPE_CHECKING:
         MqttSubscriber as MqttSubscriber,
     )
     from digital_twins.monitoring._news2 import News2 as News2, news2 as news2
-    from digital_twins.monitoring._nurse_call import WebhookCall as WebhookCall
+    from digital_twins.monitoring._nurse_call import (
+        AppriseCall as AppriseCall,
+        Hl7Call as Hl7Call,
+        WebhookCall as WebhookCall,
+    )
     from digital_twins.monitoring._part import (
         WardPart as WardPart,
         open_monitor_database as open_monitor_database,
@@ -173,7 +184,11 @@ _WHERE = {
     **dict.fromkeys(("BrokerAddress", "MqttSubscriber"), "digital_twins.monitoring._mqtt"),
     "MonitorService": "digital_twins.monitoring._service",
     **dict.fromkeys(("VirtualWard", "replay_record"), "digital_twins.monitoring._demo"),
-    "WebhookCall": "digital_twins.monitoring._nurse_call",
+    **dict.fromkeys(("AppriseCall", "Hl7Call", "WebhookCall"), "digital_twins.monitoring._nurse_call"),
+    **dict.fromkeys(
+        ("Channel", "Courier", "Delivery", "NotDeliveredError"), "digital_twins.monitoring._delivery"
+    ),
+    "FhirWriteBack": "digital_twins.monitoring._fhir_channel",
     "StaffMember": "digital_twins.monitoring._people",
     "monitor_app": "digital_twins.monitoring._http",
     **dict.fromkeys(("MonitorPorts", "open_ward", "run_monitor"), "digital_twins.monitoring._run"),

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from digital_twins.monitoring._alert import Alert
 from digital_twins.monitoring._association import Association
+from digital_twins.monitoring._delivery import queue, stage_deliveries
 from digital_twins.storage import Migration
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import apsw
 
@@ -47,6 +48,17 @@ CREATE INDEX monitor_sample_part ON monitor_sample(part, until_s);
 CREATE TABLE monitor_shape(one INTEGER PRIMARY KEY, parts INTEGER NOT NULL);
 """,
     ),
+    Migration(
+        "monitoring.0003.delivery",
+        """
+CREATE TABLE monitor_delivery(
+    number INTEGER PRIMARY KEY, channel TEXT NOT NULL, alert_id INTEGER NOT NULL, step TEXT NOT NULL,
+    role TEXT NOT NULL, at_s REAL NOT NULL, body TEXT NOT NULL, attempts INTEGER NOT NULL,
+    state TEXT NOT NULL, problem TEXT NOT NULL, done_s REAL);
+CREATE INDEX monitor_delivery_waiting ON monitor_delivery(channel, number) WHERE state = 'waiting';
+CREATE TABLE monitor_identity(one INTEGER PRIMARY KEY, ward TEXT NOT NULL);
+""",
+    ),
 )
 
 
@@ -59,10 +71,18 @@ class AlertStore:
         Opened with `MIGRATIONS`, and with those of the audit outbox for an auditor.
     auditor
         Makes one audit event of every step, staged in the step's own transaction.
+    outgoing
+        Steps that go to each channel of a `Courier`, queued in the step's own transaction.
     """
 
-    def __init__(self, database: Database, *, auditor: Auditor | None = None) -> None:
-        self._database, self._auditor = database, auditor
+    def __init__(
+        self,
+        database: Database,
+        *,
+        auditor: Auditor | None = None,
+        outgoing: Mapping[str, frozenset[str]] | None = None,
+    ) -> None:
+        self._database, self._auditor, self._outgoing = database, auditor, outgoing or {}
         self._pending: list[tuple[AlertStep, str | None, bool]] = []
         self._guard = threading.Lock()
 
@@ -99,6 +119,7 @@ class AlertStore:
                     " ON CONFLICT(id) DO UPDATE SET open = excluded.open, data = excluded.data",
                     (step.alert_id, step.patient, int(is_open), text),
                 )
+        stage_deliveries(cursor, steps, self._outgoing)
         if self._auditor is not None and steps:
             stage_all(cursor, [self._event(self._auditor, step) for step, _, _ in steps])
 
@@ -161,6 +182,26 @@ class AlertStore:
             patient_id=step.patient,
             detail=detail,
         )
+
+    def chart(self, at_s: float, patients: Sequence[tuple[str, Mapping[str, float | None]]]) -> None:
+        """Queue readings, by patient and code, for the channels that want them; raises StorageError."""
+        rows = [
+            (channel, 0, "charted", "", at_s, json.dumps({"patient": patient, "vitals": values}))
+            for channel, kinds in self._outgoing.items()
+            if "charted" in kinds
+            for patient, values in patients
+        ]
+        self._database.write(lambda cursor: queue(cursor, rows))
+
+    def deliveries(self, alert_id: int) -> list[tuple[str, str, str, int]]:
+        """Return channel, step, state (waiting, delivered, failed) and attempts of an alert's messages."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT channel, step, state, attempts FROM monitor_delivery WHERE alert_id = ?"
+                " ORDER BY number",
+                (alert_id,),
+            ).fetchall()
+        return [(str(a), str(b), str(c), int(str(d))) for a, b, c, d in rows]
 
     def steps(self, alert_id: int) -> list[tuple[str, float, str, str]]:
         """Return step, time, person and detail of an alert's life, in order."""

@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from digital_twins._errors import InputError, NotFoundError, StorageError
+from digital_twins._logging import get_logger
 from digital_twins.monitoring._mqtt import BrokerAddress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-_READY_S = 15.0
+_log = get_logger(__name__)
+_READY_S, _RESTART_S = 15.0, 0.5
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 
 
@@ -42,6 +44,8 @@ def broker_program() -> str:
 class EmbeddedBroker:
     """A broker that runs as long as its block: ``async with EmbeddedBroker(folder, devices=...)``.
 
+    One that dies is started again, on the same port and folder.
+
     Parameters
     ----------
     folder
@@ -50,6 +54,11 @@ class EmbeddedBroker:
         Password of each device; the name is the MQTT user and the last part of its topic.
     host, port
         Where its MQTT door listens; port 0 takes a free one.
+
+    Attributes
+    ----------
+    restarts
+        How often it was started again.
 
     Raises
     ------
@@ -72,6 +81,8 @@ class EmbeddedBroker:
         self._devices = dict(devices)
         self._password = secrets.token_urlsafe(24)
         self._process: asyncio.subprocess.Process | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self.restarts = 0
 
     @property
     def address(self) -> BrokerAddress:
@@ -90,17 +101,31 @@ class EmbeddedBroker:
         config.touch(mode=0o600)
         config.chmod(0o600)
         config.write_text(self._config(), encoding="utf-8")
-        log = await asyncio.to_thread((self.folder / "nats.log").open, "ab")
-        with log:
-            self._process = await asyncio.create_subprocess_exec(
-                broker_program(), "-c", str(config), stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL
-            )
         try:
-            await self._wait_ready(self._process)
+            await self._wait_ready(await self._start())
         except BaseException:
             await self._stop()
             raise
+        self._watcher = asyncio.create_task(self._watch())
         return self
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        log = await asyncio.to_thread((self.folder / "nats.log").open, "ab")
+        config = str(self.folder / "nats.conf")
+        with log:
+            self._process = await asyncio.create_subprocess_exec(
+                broker_program(), "-c", config, stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL
+            )
+        return self._process
+
+    async def _watch(self) -> None:
+        """Start it again when it dies; what devices had acknowledged is in its folder."""
+        while self._process is not None:
+            code = await self._process.wait()
+            _log.error("broker.died", reason=f"exit code {code}")
+            await asyncio.sleep(_RESTART_S)
+            await self._start()
+            self.restarts += 1
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -108,6 +133,9 @@ class EmbeddedBroker:
         await self._stop()
 
     async def _stop(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
         process = self._process
         if process is None or process.returncode is not None:
             return

@@ -1,32 +1,31 @@
-"""Nurse call by webhook: every notice of the escalation leaves the machine, in order."""
+"""Nurse call by webhook, HL7 v2 (IHE PCD-04) and apprise (e-mail): channels of the `Courier`."""
 
 from __future__ import annotations
 
-import collections
-import threading
-from typing import TYPE_CHECKING, Self
+import ssl
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from digital_twins._errors import ConflictError, InputError
-from digital_twins._logging import get_logger
+from digital_twins._errors import InputError
+from digital_twins.monitoring._delivery import NotDeliveredError
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from collections.abc import Sequence
+    from pathlib import Path
 
-    from digital_twins.monitoring._alert import Notice
+    from digital_twins.monitoring._delivery import Delivery
 
-_log = get_logger(__name__)
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 _ANSWER_S = 5.0
-_RETRY_S = (1.0, 2.0, 5.0, 10.0)
-_MOST = 1000
+_TOLD = frozenset({"told", "escalated"})
+_PCD_PRIORITY = {"high": "PH", "medium": "PM", "low": "PL"}
 
 
 class WebhookCall:
-    """Posts each `Notice` as JSON to one address: ``with WebhookCall(url) as call``, then ``notify=call``.
+    """Posts each step of the escalation as JSON to one address.
 
-    The body is ``{"to", "at_s", "alert"}``, with the alert as in ``GET alerts``. A notice goes out
-    again until an answer of 2xx comes, so the receiver must bear a repetition (same ``alert.id`` and ``to``).
+    The body is ``{"to", "at_s", "alert"}``, with the alert as in ``GET alerts``.
 
     Parameters
     ----------
@@ -35,10 +34,32 @@ class WebhookCall:
     token
         Sent as bearer token; empty: none.
 
-    Attributes
+    Raises
+    ------
+    InputError
+        The address cannot be used.
+    """
+
+    name = "webhook"
+    steps = _TOLD
+
+    def __init__(self, url: str, *, token: str = "") -> None:
+        self._url, self._token = safe_url(url, "The nurse call cannot be used."), token
+
+    def send(self, delivery: Delivery) -> None:
+        """Post it; raises NotDeliveredError until an answer of 2xx comes."""
+        body = {"to": delivery.to, "at_s": delivery.at_s, "alert": delivery.alert}
+        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        request("POST", self._url, body, headers=headers)
+
+
+class Hl7Call:
+    """Sends each step of the escalation, and the end, as ORU R40 over MLLP (IHE DEV PCD-04).
+
+    Parameters
     ----------
-    delivered, failures
-        Notices that were answered with 2xx, and attempts that were not.
+    url
+        ``mllp://HOST:PORT``, or ``mllps`` for TLS with the system's authorities.
 
     Raises
     ------
@@ -46,74 +67,122 @@ class WebhookCall:
         The address cannot be used.
     """
 
-    def __init__(self, url: str, *, token: str = "") -> None:
-        parts = urlsplit(url)
-        safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOCAL)
-        if not parts.hostname or not safe:
+    name = "hl7"
+    steps = frozenset({*_TOLD, "closed"})
+
+    def __init__(self, url: str) -> None:
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host = port = None
+        if not host or not port or parts.scheme not in {"mllp", "mllps"}:
             raise InputError(
                 "The nurse call cannot be used.",
-                "Its address is no https URL: a notice names a patient.",
-                "Write https://HOST/PATH; http is for this machine only.",
+                "Its address is no mllp or mllps URL.",
+                "Write mllps://HOST:PORT; mllp is not encrypted.",
             )
-        self.delivered = self.failures = 0
-        self._url, self._token = url, token
-        self._waiting: collections.deque[Notice] = collections.deque()
-        self._wake, self._end = threading.Condition(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name="nurse-call", daemon=True)
+        self._host, self._port = host, port
+        self._tls = ssl.create_default_context() if parts.scheme == "mllps" else None
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+    def send(self, delivery: Delivery) -> None:
+        """Send it; raises NotDeliveredError unless MSA-1 is AA or CA."""
+        from digital_twins.hl7v2 import alert_message, send_message
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end.set()
-        with self._wake:
-            self._wake.notify()
-        self._thread.join(2 * _ANSWER_S)
+        alert = delivery.alert
+        message = alert_message(
+            number=str(alert["id"]),
+            patient=str(alert["patient"]),
+            bed=str(alert["bed"]),
+            text=f"{alert['marks']} {alert['text']}",
+            at_utc=datetime.fromtimestamp(delivery.at_s, UTC),
+            ended=delivery.step == "closed",
+            priority=_PCD_PRIORITY.get(str(alert["priority"]), "PI"),
+        )
+        answer = send_message(message, self._host, self._port, tls=self._tls, timeout_s=_ANSWER_S)
+        if answer["MSA-1"] not in {"AA", "CA"}:
+            raise NotDeliveredError(f"the receiver answered {answer['MSA-1']}", final=True)
 
-    def __call__(self, notice: Notice) -> None:
-        """Take a notice; raises ConflictError when a thousand wait: the trail has it as undelivered."""
-        with self._wake:
-            if len(self._waiting) >= _MOST:
-                raise ConflictError(
-                    "The nurse call was not sent.",
-                    "Too many notices wait for the receiver.",
-                    "See whether the receiver answers.",
-                )
-            self._waiting.append(notice)
-            self._wake.notify()
 
-    def _run(self) -> None:
-        attempt = 0
-        while (notice := self._next()) is not None:
-            if self._post(notice):
-                attempt = 0
-                self.delivered += 1
-                with self._wake:
-                    self._waiting.popleft()
-                continue
-            self.failures += 1
-            self._end.wait(_RETRY_S[min(attempt, len(_RETRY_S) - 1)])
-            attempt += 1
+class AppriseCall:
+    """Sends each step of the escalation by e-mail or what else apprise knows; needs the extra `notify`.
 
-    def _next(self) -> Notice | None:
-        with self._wake:
-            while not self._waiting and not self._end.is_set():
-                self._wake.wait()
-            return None if self._end.is_set() else self._waiting[0]
+    It names bed, priority and number, never the patient: mail leaves the hospital.
 
-    def _post(self, notice: Notice) -> bool:
-        import httpx
+    Parameters
+    ----------
+    addresses
+        URLs of apprise, such as ``mailtos://user:password@host?to=ward@hospital``.
 
-        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
-        body = {"to": notice.to, "at_s": notice.at_s, "alert": notice.alert}
+    Raises
+    ------
+    InputError
+        apprise is not installed, or does not know an address.
+    """
+
+    name = "apprise"
+    steps = _TOLD
+
+    def __init__(self, addresses: Sequence[str]) -> None:
         try:
-            answer = httpx.post(self._url, json=body, headers=headers, timeout=_ANSWER_S)
-        except httpx.HTTPError as error:
-            _log.warning("nurse_call.failed", reason=type(error).__name__)
-            return False
-        if not answer.is_success:
-            _log.warning("nurse_call.refused", status=answer.status_code)
-        return answer.is_success
+            from apprise import Apprise
+        except ModuleNotFoundError:
+            raise InputError(
+                "The nurse call cannot be used.", "apprise is not installed.", "Install the extra notify."
+            ) from None
+        self._apprise = Apprise()
+        if not addresses or not all(self._apprise.add(each) for each in addresses):
+            raise InputError(
+                "The nurse call cannot be used.",
+                "apprise does not know one of its addresses.",
+                "Write one URL of apprise a line.",
+            )
+
+    @classmethod
+    def of_file(cls, path: Path) -> AppriseCall:
+        """Read the addresses from a file, one a line; they hold passwords, so keep it at mode 0600."""
+        try:
+            text = path.read_text("utf-8")
+        except OSError:
+            raise InputError(
+                "The nurse call cannot be used.", "Its file cannot be read.", "Give another path."
+            ) from None
+        return cls([line.strip() for line in text.splitlines() if line.strip()])
+
+    def send(self, delivery: Delivery) -> None:
+        """Send it; raises NotDeliveredError when apprise could not."""
+        alert = delivery.alert
+        title = f"{alert['marks']} {alert['priority']} alert {alert['id']}, bed {alert['bed']}"
+        body = f"{alert['text']} (for: {delivery.to}). Research use only; look at the bedside monitor."
+        if not self._apprise.notify(title=title, body=body):
+            raise NotDeliveredError("apprise could not send it")
+
+
+def safe_url(url: str, what: str) -> str:
+    """Return an address that patients' data may go to: https, or http on this machine; raises InputError."""
+    parts = urlsplit(url)
+    safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOCAL)
+    if not parts.hostname or not safe:
+        raise InputError(
+            what,
+            "Its address is no https URL, and what goes there names a patient.",
+            "Write https://HOST/PATH; http is for this machine only.",
+        )
+    return url.rstrip("/") if parts.path == "/" else url
+
+
+def request(method: str, url: str, body: Any, *, headers: dict[str, str]) -> Any:
+    """Send JSON and return the answer's; raises NotDeliveredError, final for what is refused as it is."""
+    import httpx
+
+    try:
+        answer = httpx.request(method, url, json=body, headers=headers, timeout=_ANSWER_S)
+    except httpx.HTTPError as error:
+        raise NotDeliveredError(type(error).__name__) from None
+    if not answer.is_success:
+        code = answer.status_code
+        raise NotDeliveredError(f"HTTP status {code}", final=code in {400, 404, 405, 410, 412, 413, 422})
+    try:
+        return answer.json() if answer.content else None
+    except ValueError:
+        return None

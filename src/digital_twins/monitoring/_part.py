@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from digital_twins._errors import ConflictError
 from digital_twins.monitoring._alert_store import MIGRATIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import apsw
@@ -31,6 +32,10 @@ class WardPart:
         Opened by `open_monitor_database` and shared with other parts; None: the service opens its own.
     auditor
         Makes one audit event of each step of an alert.
+    outgoing
+        Steps of alerts that go to each channel of a `Courier`, by its name.
+    chart_s
+        Shown vital signs go to the channels that want them, each so many seconds; 0: never.
     """
 
     number: int = 0
@@ -38,6 +43,8 @@ class WardPart:
     server: str = ""
     database: Database | None = None
     auditor: Auditor | None = None
+    outgoing: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    chart_s: float = 0.0
 
 
 def open_monitor_database(folder: Path, *, server: str = "", parts: int = 1) -> Database:

@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING, Any
 from digital_twins._errors import InputError, StorageError
 from digital_twins.monitoring._anomaly import AnomalyDetector
 from digital_twins.monitoring._broker import EmbeddedBroker
+from digital_twins.monitoring._delivery import Courier
 from digital_twins.monitoring._http import monitor_app
 from digital_twins.monitoring._mqtt import BrokerAddress, MqttSubscriber
+from digital_twins.monitoring._part import WardPart
 from digital_twins.monitoring._people import StaffMember
 from digital_twins.monitoring._service import MonitorService
+from digital_twins.monitoring._trail import ward_auditor, writing_trail
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
-    from digital_twins.monitoring._alert import Notice
+    from digital_twins.monitoring._delivery import Channel
     from digital_twins.monitoring._demo import VirtualWard
     from digital_twins.monitoring._thresholds import Thresholds
 
@@ -30,7 +33,7 @@ _HOST = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class MonitorPorts:
-    """Where a monitor listens.
+    """Where a monitor listens, and the servers that it uses.
 
     Attributes
     ----------
@@ -41,12 +44,18 @@ class MonitorPorts:
     broker
         URL of an external broker; then none is embedded. ``mqtts`` checks the certificate by the system's
         authorities.
+    database
+        ``postgresql://`` URL of the server for database and audit trail; empty: SQLite in the folder.
+    chart_s
+        Vital signs go to a FHIR server each so many seconds; 0: only what raised an alert.
     """
 
     http: int = 0
     mqtt: int = 0
     hl7: int | None = None
     broker: str | None = None
+    database: str = ""
+    chart_s: float = 0.0
 
 
 async def run_monitor(
@@ -56,22 +65,26 @@ async def run_monitor(
     ports: MonitorPorts,
     capacity: int = 1000,
     thresholds: Thresholds | None = None,
-    notify: Callable[[Notice], None] | None = None,
+    channels: Sequence[Channel] = (),
     exit_after_s: float | None = None,
     ready: Callable[[dict[str, int]], None] = lambda _: None,
 ) -> None:
     """Run broker, subscriber, HTTP and MLLP around one `MonitorService` until cancelled.
 
+    Every step of an alert is an event of the audit trail ``audit.sqlite`` of the folder.
+
     Parameters
     ----------
     folder
-        Database, history, broker.
+        Database, audit trail, history, broker.
     files
         YAML of devices (name to password) and of staff (token to ``{name, role}``).
     ports
         Where to listen.
-    capacity, thresholds, notify
+    capacity, thresholds
         As for `PatientMonitor`.
+    channels
+        Where steps of alerts go, as for `Courier`.
     exit_after_s
         End by itself.
     ready
@@ -87,6 +100,12 @@ async def run_monitor(
     devices = {str(name): str(password) for name, password in _yaml(files[0]).items()}
     staff = _staff(_yaml(files[1]))
     detectors = (AnomalyDetector("isolation_forest"), AnomalyDetector("one_class_svm"))
+    part = WardPart(
+        server=ports.database,
+        auditor=ward_auditor(folder),
+        outgoing={each.name: each.steps for each in channels},
+        chart_s=ports.chart_s,
+    )
     async with contextlib.AsyncExitStack() as stack:
         service = await stack.enter_async_context(
             MonitorService(
@@ -95,9 +114,12 @@ async def run_monitor(
                 thresholds=thresholds,
                 detectors=detectors,
                 devices=frozenset(devices),
-                notify=notify,
+                part=part,
             )
         )
+        await stack.enter_async_context(writing_trail(folder, service.database, server=ports.database))
+        if channels:
+            stack.enter_context(Courier(service.database, channels, auditor=part.auditor))
         opened: dict[str, int] = {}
         address = None
         if ports.broker is None:

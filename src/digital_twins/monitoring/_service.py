@@ -7,6 +7,8 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
+
 from digital_twins._errors import DigitalTwinError, InputError
 from digital_twins._logging import get_logger
 from digital_twins.monitoring._alert_book import AlertBook
@@ -18,6 +20,7 @@ from digital_twins.monitoring._keeper import Keeper
 from digital_twins.monitoring._message import decode_reading
 from digital_twins.monitoring._monitor import PatientMonitor
 from digital_twins.monitoring._part import WardPart, open_monitor_database
+from digital_twins.monitoring._vitals import COLUMN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence, Set as AbstractSet
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 _PASS_S = 0.1
 _TICK_S = 1.0
-_LEFT_S = 120.0
+_LEFT_S, _LOOK_S = 120.0, 10.0
 
 
 class MonitorService:
@@ -73,7 +76,7 @@ class MonitorService:
         self.part = part = part or WardPart()
         self._owns_database = part.database is None
         self.database = part.database or open_monitor_database(folder, server=part.server, parts=part.count)
-        self.store = AlertStore(self.database, auditor=part.auditor)
+        self.store = AlertStore(self.database, auditor=part.auditor, outgoing=part.outgoing)
         self.history = History(folder / "history", tag=f"{part.number}-" if part.count > 1 else "")
         self._clock = clock
         self.associations = AssociationLog()
@@ -93,9 +96,11 @@ class MonitorService:
         self._resume()
         self._task: asyncio.Task[None] | None = None
         self._ticked_s = 0.0
+        self._charted_s = self.clock()
         self._kick = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
         self._homeless: dict[str, float] = {}
+        self._looked = (-1, 0, 0)
 
     synthetic = False
 
@@ -192,10 +197,31 @@ class MonitorService:
             self._ticked_s = now_s
             self.monitor.tick(now_s)
             self._let_go(now_s)
+            self._chart(now_s)
         return used
 
+    def _chart(self, now_s: float) -> None:
+        """Queue the shown vital signs of every patient for the channels that want them."""
+        if not self.part.chart_s or now_s - self._charted_s < self.part.chart_s:
+            return
+        self._charted_s = now_s
+        shown, codes = self.monitor.quality.shown(now_s), list(COLUMN)
+        rows = [
+            (patient, {codes[n]: float(shown[row, n]) for n in np.flatnonzero(np.isfinite(shown[row]))})
+            for patient, row in self.monitor.patients.items()
+        ]
+        self.store.chart(now_s, [each for each in rows if each[1]])
+
     def _let_go(self, now_s: float) -> None:
-        """Discharge who has lain in no bed for two minutes: a transfer takes a moment."""
+        """Discharge who has lain in no bed for two minutes: a transfer takes a moment.
+
+        Looking through all of them is dear, so it is done when beds or patients changed, and each ten seconds
+        for associations that begin later.
+        """
+        known = (self.associations.changes, len(self.monitor.patients), int(now_s // _LOOK_S))
+        if known == self._looked and not self._homeless:
+            return
+        self._looked = known
         homeless = {}
         for patient in list(self.monitor.patients):
             if self.associations.bed_of(patient, now_s) is None:

@@ -137,7 +137,8 @@ class StateStore:
 
 def line_of(reading: Reading, received_s: float) -> Line:
     """Return a reading as plain values."""
-    values = dict(reading.values)
+    held = reading.values
+    values = held if isinstance(held, dict) else dict(held)
     return received_s, reading.device, reading.device_time_s, values, reading.events, reading.sequence
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         KeyStatus as KeyStatus,
         Rotation as Rotation,
     )
+    from digital_twins.storage._landing import Landing as Landing
     from digital_twins.storage._migrations import Migration as Migration
     from digital_twins.storage._reading import (
         ServerState as ServerState,
@@ -45,6 +46,7 @@ _WHERE = {
     "BlobStore": "digital_twins.storage._blobs",
     **dict.fromkeys(("Database", "WriteCounts"), "digital_twins.storage._database"),
     **dict.fromkeys(("MIGRATIONS", "Job", "JobQueue", "JobState"), "digital_twins.storage._jobs"),
+    "Landing": "digital_twins.storage._landing",
     "Migration": "digital_twins.storage._migrations",
     **dict.fromkeys(
         ("ServerState", "read_schema", "server_state", "stream"), "digital_twins.storage._reading"

@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from digital_twins._errors import InputError, StorageError
+from digital_twins.crypto import DecryptionError
 from digital_twins.storage._blob_file import BlobFile
 from digital_twins.storage._failures import from_os_error
-from digital_twins.storage._key_register import COMMON
+from digital_twins.storage._key_register import COMMON, ErasedError
+from digital_twins.storage._landing import PROVEN_MODE, WHAT, Landing, land_again, replacing, sync_path
 from digital_twins.storage._sealed import BlobKeys, read_header, sealed_bytes
 from digital_twins.storage._spool import Spool, nameless_works
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from digital_twins.storage._key_register import KeyRegister
 
@@ -29,8 +31,8 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _OPEN_FILES = 256
 """Files that `put_many` holds open at once, well below the usual limit of 1024."""
 
-_WHAT = "The bytes could not be stored."
-_NEW_MODE, _PROVEN_MODE = 0o640, 0o440
+_NEW_MODE = 0o640
+_READ_BYTES = 1 << 20
 
 
 class BlobStore:
@@ -100,13 +102,14 @@ class BlobStore:
             if self._holds(digest, len(data), owner):
                 return digest
         except OSError as error:
-            raise from_os_error(error, _WHAT) from error
+            raise from_os_error(error, WHAT) from error
         spool = self.spool()
         try:
             spool.append(data)
-            self._take(spool, digest, owner)
-        finally:
+        except BaseException:
             spool.discard()
+            raise
+        self._land(spool, digest, owner).wait()
         return digest
 
     def put_many(self, blobs: Iterable[bytes], *, owner: str = COMMON) -> list[str]:
@@ -135,15 +138,15 @@ class BlobStore:
                     _sync_and_close(unsynced)
             _sync_and_close(unsynced)
             if temporary:
-                with _replacing(self.root):
+                with replacing(self.root):
                     for digest, path in temporary.items():
                         path.replace(self.path(digest))
             for folder in sorted({self.path(digest).parent for digest in temporary}):
-                _sync_folder(folder)
+                sync_path(folder)
             for digest in temporary:
-                self.path(digest).chmod(_PROVEN_MODE)
+                self.path(digest).chmod(PROVEN_MODE)
         except OSError as error:
-            raise from_os_error(error, _WHAT) from error
+            raise from_os_error(error, WHAT) from error
         finally:
             _discard(unsynced, temporary.values())
         return digests
@@ -159,7 +162,7 @@ class BlobStore:
         try:
             return Spool(self._scratch, nameless=self._nameless, sealed=self._keys is not None)
         except OSError as error:
-            raise from_os_error(error, _WHAT) from error
+            raise from_os_error(error, WHAT) from error
 
     def put_spooled(self, spool: Spool, *, owner: str = COMMON) -> str:
         """Store what was spooled durably and return its SHA-256; the spool is used up, also by an error.
@@ -176,12 +179,54 @@ class BlobStore:
         StorageError
             As for `put`.
         """
-        digest = spool.digest
-        try:
-            self._take(spool, digest, owner)
-        finally:
-            spool.discard()
-        return digest
+        landing = self.land(spool, owner=owner)
+        landing.wait()
+        return landing.digest
+
+    def land(self, spool: Spool, *, owner: str = COMMON) -> Landing:
+        """Do what `put_spooled` does up to the syncs, for a caller with other work to do meanwhile.
+
+        Parameters
+        ----------
+        spool
+            From `spool`; its file may be used until `Landing.wait` has returned.
+        owner
+            As for `put`.
+
+        Raises
+        ------
+        StorageError
+            As for `put`; the spool is used up.
+        """
+        return self._land(spool, spool.digest, owner)
+
+    def settle(self, digest: str) -> bool:
+        """Bring a blob to the disk that may have got its name only, before the node stopped.
+
+        Returns
+        -------
+        bool
+            False: it is not there, or it was torn (then it is removed).
+
+        Raises
+        ------
+        StorageError
+            The device failed: nothing is known and nothing was removed.
+        """
+
+        def is_whole() -> bool:
+            try:
+                with self.file(digest).open() as stream:
+                    whole = hashlib.sha256()
+                    while piece := stream.read(_READ_BYTES):
+                        whole.update(piece)
+                    return whole.hexdigest() == digest
+            except ErasedError:
+                return True
+            except DecryptionError:
+                return False
+
+        return land_again(self.root, self.path(digest), whole=is_whole)
 
     def get(self, digest: str) -> bytes:
         """Return the bytes of a blob.
@@ -230,6 +275,13 @@ class BlobStore:
         """Whether a blob is stored."""
         return self.path(digest).is_file()
 
+    def is_proven(self, digest: str) -> bool:
+        """Whether a blob bears the mark of a file that is on disk."""
+        try:
+            return not self.path(digest).stat().st_mode & 0o222
+        except FileNotFoundError:
+            return False
+
     def _holds(self, digest: str, size: int, owner: str) -> bool:
         """Whether the name exists and bears the mark of a file whose syncs are done."""
         path = f"{self.root}/{digest[:2]}/{digest[2:]}"
@@ -256,34 +308,37 @@ class BlobStore:
         for piece in pieces:
             _write_all(descriptor, piece)
 
-    def _take(self, spool: Spool, digest: str, owner: str) -> None:
-        """Give a whole file its name, then sync it and its folder.
+    def _land(self, spool: Spool, digest: str, owner: str) -> Landing:
+        """Give a whole file its name.
 
-        The name is made before the syncs: a file system with a journal then needs one commit for both, and
-        the second sync finds nothing left to write.
+        The name is made before the syncs: a file system with a journal then needs one commit for both.
         """
-        folder = f"{self.root}/{digest[:2]}"
-        target = f"{folder}/{digest[2:]}"
+        folder, name = f"{self.root}/{digest[:2]}", digest[2:]
         try:
             if self._keys is not None:
                 spool.seal(self._keys.header(spool.data_key, digest, [owner]))
-            if not spool.link(target):
-                if self._holds(digest, spool.size_bytes, owner):
-                    return
-                with _replacing(self.root):
-                    if self._keys is not None:
-                        with contextlib.suppress(FileNotFoundError):
-                            before = read_header(target)
-                            spool.seal(self._keys.widened(spool.data_key, digest, owner, before))
-                    spool.replace(target)
-            try:
-                _sync_both(spool.descriptor, folder)
-            except OSError:
-                _unlink_own(self.root, Path(target), spool.descriptor)
-                raise
-            os.fchmod(spool.descriptor, _PROVEN_MODE)
-        except OSError as error:
-            raise from_os_error(error, _WHAT) from error
+            if not spool.link(f"{folder}/{name}") and not self._replaced(spool, digest, owner):
+                spool.discard()
+                return Landing(self.root, folder, name, digest=digest)
+        except BaseException as error:
+            spool.discard()
+            if isinstance(error, OSError):
+                raise from_os_error(error, WHAT) from error
+            raise
+        return Landing(self.root, folder, name, spool=spool, digest=digest)
+
+    def _replaced(self, spool: Spool, digest: str, owner: str) -> bool:
+        """Put a file into the place of one that cannot be trusted; False when that one is on disk."""
+        if self._holds(digest, spool.size_bytes, owner):
+            return False
+        target = f"{self.root}/{digest[:2]}/{digest[2:]}"
+        with replacing(self.root):
+            if self._keys is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    before = read_header(target)
+                    spool.seal(self._keys.widened(spool.data_key, digest, owner, before))
+            spool.replace(target)
+        return True
 
 
 def _open_new(path: Path) -> int:
@@ -362,35 +417,4 @@ def _make_folders(root: Path) -> None:
     for number in range(256):
         if f"{number:02x}" not in present:
             (root / f"{number:02x}").mkdir(exist_ok=True)
-    _sync_folder(root)
-
-
-@contextlib.contextmanager
-def _replacing(root: Path) -> Iterator[None]:
-    """Keep every other process and thread from replacing or taking back names."""
-    descriptor = os.open(root, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _unlink_own(root: Path, target: Path, descriptor: int) -> None:
-    """Take back a name whose sync failed, unless another put has replaced its file meanwhile."""
-    with contextlib.suppress(OSError), _replacing(root):
-        if os.path.samestat(target.stat(), os.fstat(descriptor)):
-            target.unlink()
-
-
-def _sync_both(file: int, folder: str) -> None:
-    os.fsync(file)
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: str | Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_path(root)

@@ -13,6 +13,7 @@ import apsw
 from digital_twins._errors import StorageError
 from digital_twins.storage._failures import from_os_error, from_sqlite
 from digital_twins.storage._groups import Failed, Unit
+from digital_twins.storage._log_room import reserve
 from digital_twins.storage._migrations import Migration, apply
 from digital_twins.storage._pages import unlock, wrong_key
 
@@ -29,10 +30,17 @@ class SqliteEngine:
     """A SQLite database with a write-ahead log and synchronous=FULL; see `Database` for the parameters."""
 
     def __init__(
-        self, path: Path, *, migrations: Sequence[Migration], busy_timeout_s: float, key: bytes | None = None
+        self,
+        path: Path,
+        *,
+        migrations: Sequence[Migration],
+        busy_timeout_s: float,
+        key: bytes | None = None,
+        log_bytes: int = 0,
     ) -> None:
         self.path = path
         self._key = key
+        self._log_bytes = log_bytes
         self.name = path.name
         self.location: tuple[str, str] | None = None
         self._what = f"The database '{path.name}' could not be written."
@@ -111,6 +119,8 @@ class SqliteEngine:
         try:
             self._configure(connection)
             apply(connection, migrations)
+            if self._log_bytes:
+                reserve(connection, self.path, log_bytes=self._log_bytes)
             _sync_folder(self.path.parent)
         except (apsw.Error, OSError, StorageError) as error:
             connection.close()
