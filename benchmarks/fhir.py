@@ -1,7 +1,12 @@
 """CPU of the FHIR store and its doors: authorised, audited, validated, indexed.
 
 The ``asgi`` figures are requests through everything that stands before the store in the node: Host check and
-security headers, the gate with a bearer token (checked once every five seconds, as in the node), routes.
+security headers, the gate with a bearer token (checked once every five seconds, as in the node), routes. CPU
+is that of the whole process: threads that write and audit count, and so does the loop that asks.
+
+A neighbour on the machine makes every CPU second do less than it does alone (caches, sibling threads), never
+more: each figure is the least of several blocks, and the blocks of what is compared take turns. ``reference``
+is a fixed piece of JSON work, to tell by how much the machine itself differed between two runs.
 
 Ratios are to FHIRStarter (PyPI) for read and create, to the in-memory router of Medplum (npm) for ingest and
 search, and to fhir.resources for validation, each measured in the same run where `make peers` has put it.
@@ -19,6 +24,7 @@ import tarfile
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +49,8 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 MEMORY = Path("/dev/shm")
-PATIENTS, OBSERVATIONS, ROUNDS, SYNTHEA, DURABLE = 200, 25, 400, 1500, 2000
+PATIENTS, OBSERVATIONS, ROUNDS, SYNTHEA, DURABLE = 200, 25, 400, 1500, 1000
+BLOCKS, LOADS = 7, 3
 SEED = PATIENTS * (OBSERVATIONS + 1)
 MILLION = 1_000_000
 _MEDPLUM = ("read", "create", "search", "ingest")
@@ -110,12 +117,16 @@ def _bundle(number: int) -> bytes:
 
 
 def _cpu_us(work: Callable[[int], object], rounds: int = ROUNDS) -> float:
+    """CPU of one round, the least of three blocks."""
     for number in range(20):
         work(number)
-    start = time.process_time()
-    for number in range(rounds):
-        work(number)
-    return (time.process_time() - start) / rounds * 1e6
+    blocks = []
+    for _ in range(3):
+        start = time.process_time()
+        for number in range(rounds):
+            work(number)
+        blocks.append(time.process_time() - start)
+    return min(blocks) / rounds * 1e6
 
 
 async def _call(app: ASGIApp, token: bytes, request: tuple[str, str, str, bytes]) -> int:
@@ -168,7 +179,8 @@ async def _http_cpu_us(
 
     if await _call(app, b"", requests[0]) != 401:
         sys.exit("a benchmark request without a token was let in")
-    await _call(app, token, requests[0])
+    for request in requests[:20]:
+        await _call(app, token, request)
     start = time.process_time()
     await asyncio.gather(*(worker() for _ in range(at_once)))
     return (time.process_time() - start) / len(requests) * 1e6
@@ -283,8 +295,7 @@ def _growth_figures(database: Database, store: FhirStore) -> Iterator[Figure]:
     search = {"code": "http://loinc.org|code-3"}
 
     def cost() -> float:
-        calls = [lambda n: store.search("Observation", {"patient": f"p{n % 50}-{n % 4 + 1}", **search})]
-        return min(_cpu_us(calls[0]) for _ in range(3))
+        return _cpu_us(lambda n: store.search("Observation", {"patient": f"p{n % 50}-{n % 4 + 1}", **search}))
 
     _multiply(database, range(1, 5))
     small = cost()
@@ -296,25 +307,33 @@ def _growth_figures(database: Database, store: FhirStore) -> Iterator[Figure]:
 
 def _durable_figures(folder: Path) -> Iterator[Figure]:
     """Creates a second of 32 callers, each acknowledged after its disk sync; ratio to tmpfs."""
-    rates = [_create_rate(folder)]
-    if MEMORY.is_dir():
-        with tempfile.TemporaryDirectory(dir=MEMORY) as other:
-            rates.append(_create_rate(Path(other)))
+    with ExitStack() as stack:
+        places = [folder]
+        if MEMORY.is_dir():
+            places.append(Path(stack.enter_context(tempfile.TemporaryDirectory(dir=MEMORY))))
+        stores = [stack.enter_context(_durable_store(place)) for place in places]
+        pool = stack.enter_context(ThreadPoolExecutor(32))
+        for store in stores:
+            _create_rate(store, pool, DURABLE // 5)  # warm
+        blocks = [[_create_rate(store, pool, DURABLE) for store in stores] for _ in range(BLOCKS)]
+    rates = [max(each) for each in zip(*blocks, strict=True)]
     yield "durable_32_clients", rates[0], "creates/s", rates[0] / rates[1] if len(rates) > 1 else None
     yield "raw_fsync", _fsync_us(folder), "us", None
 
 
-def _create_rate(folder: Path) -> float:
+@contextmanager
+def _durable_store(folder: Path) -> Iterator[FhirStore]:
     with Database(folder / "durable.db", migrations=(*OUTBOX_MIGRATIONS, *MIGRATIONS)) as database:
         store = FhirStore(database, pseudonym=lambda _: "0" * 64)
-        raw = orjson.dumps(_observation(1, 1))
-        with ThreadPoolExecutor(32) as pool:
-            list(pool.map(lambda _: store.create(raw), range(200)))
-            start = time.perf_counter()
-            list(pool.map(lambda _: store.create(raw), range(DURABLE)))
-            rate = DURABLE / (time.perf_counter() - start)
+        yield store
         store.close()
-    return rate
+
+
+def _create_rate(store: FhirStore, pool: ThreadPoolExecutor, count: int) -> float:
+    raw = orjson.dumps(_observation(1, 1))
+    start = time.perf_counter()
+    list(pool.map(lambda _: store.create(raw), range(count)))
+    return count / (time.perf_counter() - start)
 
 
 def _fsync_us(folder: Path) -> float:
@@ -329,17 +348,22 @@ def _fsync_us(folder: Path) -> float:
 def _http_figures(
     doors: tuple[ASGIApp, bytes], starter: dict[str, float], medplum: dict[str, float]
 ) -> Iterator[Figure]:
-    body = orjson.dumps(_observation(1, 1))
+    searched = PATIENTS - 1  # the last patient takes what is created, so that searches stay what they are
+    body = orjson.dumps(_observation(searched, 1))
     code = "code=http%3A%2F%2Floinc.org%7Ccode-3"
     plans = {
         "read": [("GET", f"/fhir/Patient/p{n % PATIENTS}", "", b"") for n in range(ROUNDS)],
         "create": [("POST", "/fhir/Observation", "", body) for _ in range(ROUNDS)],
         "search": [
-            ("GET", "/fhir/Observation", f"patient=p{n % PATIENTS}&{code}", b"") for n in range(ROUNDS)
+            ("GET", "/fhir/Observation", f"patient=p{n % searched}&{code}", b"") for n in range(ROUNDS)
         ],
     }
-    for name, requests in plans.items():
-        figure = asyncio.run(_http_cpu_us(*doors, requests))
+    blocks: dict[str, list[float]] = {name: [] for name in plans}
+    for _ in range(BLOCKS):
+        for name, requests in plans.items():
+            blocks[name].append(asyncio.run(_http_cpu_us(*doors, requests)))
+    for name, found in blocks.items():
+        figure = min(found)
         peer = (medplum if name == "search" else starter).get(name)
         yield f"asgi.{name}", figure, "us", figure / peer if peer else None
 
@@ -351,21 +375,36 @@ def figures() -> Iterator[Figure]:
         for what in found:
             if what in peer:
                 yield f"{name}.{what}", peer[what], "resources/CPU-s" if what == "ingest" else "us", None
+    observation = _observation(1, 1)
+    yield "reference", _cpu_us(lambda _: json.dumps(json.loads(json.dumps(observation)))), "us", None
     with tempfile.TemporaryDirectory() as folder:
-        migrations = (*OUTBOX_MIGRATIONS, *MIGRATIONS)
-        with Database(Path(folder) / "bench.db", migrations=migrations) as database:
-            validation = ResourceValidation()
-            store = FhirStore(database, pseudonym=lambda _: "0" * 64, validate=validation.check)
-            validation.check(_patient(0))  # reads the definitions, once
-            bundles = [_bundle(n) for n in range(PATIENTS)]
-            start = time.process_time()
-            for bundle in bundles:
-                store.transaction(bundle)
-            rate = SEED / (time.process_time() - start)
-            yield "ingest", rate, "resources/CPU-s", rate / medplum["ingest"] if medplum else None
-            yield from _growth_figures(database, store)
+        validation = ResourceValidation()
+        validation.check(_patient(0))  # reads the definitions, once
+        rates = []
+        for load in range(LOADS):
+            path = Path(folder) / f"load{load}.db"
+            with Database(path, migrations=(*OUTBOX_MIGRATIONS, *MIGRATIONS)) as database:
+                store = FhirStore(database, pseudonym=lambda _: "0" * 64, validate=validation.check)
+                rates.append(_load_rate(store))
+                if load == LOADS - 1:
+                    yield "ingest", max(rates), "resources/CPU-s", _ratio(max(rates), medplum.get("ingest"))
+                    yield from _growth_figures(database, store)
+                store.close()
         yield from _small_figures(Path(folder) / "small.db", validation, starter, medplum)
         yield from _durable_figures(Path(folder))
+
+
+def _load_rate(store: FhirStore) -> float:
+    """Load 200 transaction bundles of 26 resources into an empty store; resources a CPU second."""
+    bundles = [_bundle(n) for n in range(PATIENTS)]
+    start = time.process_time()
+    for bundle in bundles:
+        store.transaction(bundle)
+    return SEED / (time.process_time() - start)
+
+
+def _ratio(ours: float, peer: float | None) -> float | None:
+    return ours / peer if peer else None
 
 
 def _small_figures(

@@ -102,6 +102,19 @@ def test_the_quick_form_of_a_plain_event_is_the_canonical_one(agent, entity, nam
     assert body == event.to_json()
 
 
+@given(st.dictionaries(st.text(max_size=8), st.text(max_size=8) | st.integers()))
+def test_the_quick_form_holds_details_as_the_canonical_one(detail):
+    name, body = plain_row("C", "k", "a", entity="e", patient=None, at_us=0, detail=detail)
+    at = "1970-01-01T00:00:00.000000Z"
+    event = AuditEvent("C", "k", "success", "a", "e", detail=detail, event_id=name, at_utc=at)
+    assert body == event.to_json()
+
+
+def test_the_quick_form_refuses_details_that_are_no_text_or_whole_number():
+    with pytest.raises(InputError, match="detail"):
+        plain_row("C", "k", "a", entity=None, patient=None, at_us=0, detail={"dose": 1.5})
+
+
 def test_the_quick_form_takes_no_patient_in_clear():
     with pytest.raises(InputError, match="pseudonym"):
         plain_row("R", "fhir.read", "a", entity=None, patient="Ada", at_us=0)

@@ -95,3 +95,8 @@ def test_instants_show_milliseconds() -> None:
 )
 def test_numbers_stand_for_a_span_by_their_digits(text: str, low: float, high: float) -> None:
     assert number_range(text)[1:] == pytest.approx((low, high))
+
+
+@given(moments)
+def test_an_instant_is_the_moment_cut_to_milliseconds(moment: datetime) -> None:
+    assert to_instant(micro(moment)) == moment.isoformat(timespec="milliseconds") + "Z"

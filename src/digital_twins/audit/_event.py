@@ -93,9 +93,7 @@ class AuditEvent:
             raise _refused("its action or outcome is none of the known codes")
         if self.patient is not None and not _PSEUDONYM.fullmatch(self.patient):
             raise _refused("its patient is not a pseudonym")
-        for key, value in self.detail.items():
-            if not isinstance(key, str) or not isinstance(value, str | int) or isinstance(value, bool):
-                raise _refused("its detail holds something else than strings and whole numbers")
+        _check_detail(self.detail)
 
     def to_json(self) -> str:
         """Return the canonical form: keys sorted, no spaces, UTF-8 (RFC 8785 for strings and integers)."""
@@ -111,10 +109,7 @@ class AuditEvent:
             "outcome": self.outcome,
             "patient": self.patient,
         }
-        try:
-            return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS).decode()
-        except TypeError:  # a whole number of more than 64 bits, or half of a surrogate pair
-            return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return _canonical(fields)
 
     @classmethod
     def from_json(cls, text: str) -> AuditEvent:
@@ -130,8 +125,9 @@ def plain_row(
     entity: str | None,
     patient: str | None,
     at_us: int,
+    detail: Mapping[str, str | int] | None = None,
 ) -> tuple[str, str]:
-    """Return id and canonical form of a new successful event without details, as `AuditEvent` gives them.
+    """Return id and canonical form of a new successful event, as `AuditEvent` gives them.
 
     For events by the thousand: a fourth of the work. ``at_us`` is in microseconds since 1970 UTC.
 
@@ -144,11 +140,15 @@ def plain_row(
         raise _refused("its patient is not a pseudonym")
     name = _new_id()
     head, middle = _template(action, kind, agent)
-    entity_text = "null" if entity is None else _quoted(entity)
+    entity_text = "null" if entity is None else _canonical(entity)
     seconds, microseconds = divmod(at_us, 1_000_000)
     patient_text = "null" if patient is None else f'"{patient}"'
+    detail_text = "{}"
+    if detail:
+        _check_detail(detail)
+        detail_text = _canonical(dict(detail))
     return name, (
-        f'{head}{_second(seconds)}.{microseconds:06d}Z","detail":{{}},"entity":{entity_text},'
+        f'{head}{_second(seconds)}.{microseconds:06d}Z","detail":{detail_text},"entity":{entity_text},'
         f'"event_id":"{name}{middle}{patient_text}}}'
     )
 
@@ -162,11 +162,17 @@ def _template(action: Literal["C", "R", "U", "D", "E"], kind: str, agent: str) -
     return f'{head}"at_utc":"', end.removesuffix("null}")
 
 
-def _quoted(text: str) -> str:
+def _canonical(value: object) -> str:
     try:
-        return orjson.dumps(text).decode()
-    except TypeError:  # half of a surrogate pair
-        return json.dumps(text, ensure_ascii=False)
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+    except TypeError:  # a whole number of more than 64 bits, or half of a surrogate pair
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _check_detail(detail: Mapping[str, str | int]) -> None:
+    for key, value in detail.items():
+        if not isinstance(key, str) or not isinstance(value, str | int) or isinstance(value, bool):
+            raise _refused("its detail holds something else than strings and whole numbers")
 
 
 def _refused(why: str) -> InputError:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from digital_twins._errors import StorageError
 from digital_twins._logging import get_logger
-from digital_twins.audit import AuditEvent, plain_row, stage, stage_rows
+from digital_twins.audit import plain_row, stage_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -69,23 +69,23 @@ class Auditor:
         self._unwritten: list[tuple[str, str]] = []
         self._timer: threading.Timer | None = None
 
-    def event(
+    def changed(
         self,
-        action: Literal["C", "R", "U", "D", "E"],
+        cursor: apsw.Cursor,
+        action: Literal["C", "U", "D", "E"],
         kind: str,
         *,
         agent: str,
-        entity: str | None = None,
-        patient: str | None = None,
-        detail: Mapping[str, str | int] | None = None,
-    ) -> AuditEvent:
-        """Return a successful event, e.g. ``event("C", "fhir.create", agent="dr.x", entity="Patient/1")``."""
-        shown = self._pseudonym(patient) if self._pseudonym and patient else None
-        return AuditEvent(action, kind, "success", agent, entity, shown, detail or {})
+        entity: str,
+        patient: str | None,
+        detail: Mapping[str, str | int],
+    ) -> None:
+        """Put a successful event into the transaction of the write that it speaks of.
 
-    def staged(self, cursor: apsw.Cursor, event: AuditEvent) -> None:
-        """Put an event into the transaction of the write that it speaks of."""
-        stage(cursor, event)
+        E.g. ``changed(cursor, "C", "fhir.create", agent="dr.x", entity="Patient/1", ...)``.
+        """
+        row = self._row(action, kind, agent, entity, patient, time.time_ns() // 1000, detail)
+        stage_rows(cursor, [row])
 
     def read(
         self, action: Literal["R", "E"], kind: str, *, agent: str, entity: str | None, patient: str | None
@@ -121,15 +121,16 @@ class Auditor:
 
     def _row(
         self,
-        action: Literal["R", "E"],
+        action: Literal["C", "R", "U", "D", "E"],
         kind: str,
         agent: str,
         entity: str | None,
         patient: str | None,
         at_us: int,
+        detail: Mapping[str, str | int] | None = None,
     ) -> tuple[str, str]:
         shown = self._pseudonym(patient) if self._pseudonym and patient else None
-        return plain_row(action, kind, agent, entity=entity, patient=shown, at_us=at_us)
+        return plain_row(action, kind, agent, entity=entity, patient=shown, at_us=at_us, detail=detail)
 
     def _flush_late(self) -> None:
         try:

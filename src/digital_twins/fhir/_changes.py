@@ -91,7 +91,8 @@ class Changes:
         patient: str | None,
     ) -> None:
         if self._auditor is not None:
-            event = self._auditor.event(
+            self._auditor.changed(
+                cursor,
                 action,
                 _KINDS[action],
                 agent=agent,
@@ -99,7 +100,6 @@ class Changes:
                 patient=saved.id if saved.type == "Patient" else patient,
                 detail={"version": saved.version},
             )
-            self._auditor.staged(cursor, event)
 
     def create(
         self,

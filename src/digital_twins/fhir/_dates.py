@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from digital_twins._errors import InputError
@@ -108,8 +109,14 @@ def date_ranges(value: Any, kind: str) -> Iterator[tuple[int, int]]:
 
 def to_instant(microseconds: int) -> str:
     """Return a FHIR instant with milliseconds, UTC."""
-    moment = datetime(1970, 1, 1) + timedelta(microseconds=microseconds)  # noqa: DTZ001  (UTC; quicker without)
-    return moment.isoformat(timespec="milliseconds") + "Z"
+    seconds, rest = divmod(microseconds, 1_000_000)
+    return f"{_second(seconds)}.{rest // 1000:03d}Z"
+
+
+@lru_cache(maxsize=256)
+def _second(seconds: int) -> str:
+    moment = datetime(1970, 1, 1) + timedelta(seconds=seconds)  # noqa: DTZ001  (UTC; quicker without)
+    return moment.isoformat(timespec="seconds")
 
 
 def to_datetime(text: str) -> datetime:

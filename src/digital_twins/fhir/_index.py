@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from digital_twins.fhir._dates import date_ranges
 from digital_twins.fhir._definitions import Part, SearchParameter, definitions
-from digital_twins.fhir._paths import values
+from digital_twins.fhir._paths import Step, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -268,12 +268,15 @@ def _pieces(kind: str) -> dict[str, list[Piece]]:
 
 
 @cache
-def _plan(kind: str) -> dict[str, list[tuple[Callable[..., None], SearchParameter, Path]]]:
-    """Return first element name -> what to index from it."""
-    plan: dict[str, list[tuple[Callable[..., None], SearchParameter, Path]]] = {}
+def _plan(kind: str) -> dict[str, list[tuple[Callable[..., None], SearchParameter, Path, bool]]]:
+    """Return first element name -> what to index from it, and whether that element is the whole path."""
+    plan: dict[str, list[tuple[Callable[..., None], SearchParameter, Path, bool]]] = {}
     for parameter in definitions().parameters[kind].values():
         for path in parameter.paths if parameter.stored else ():
-            plan.setdefault(path.steps[0].name, []).append((_EXTRACT[parameter.kind], parameter, path))
+            if path.leaf != "exists":
+                first = path.steps[0]
+                plain = path.steps == (Step(first.name),)
+                plan.setdefault(first.name, []).append((_EXTRACT[parameter.kind], parameter, path, plain))
     return plan
 
 
@@ -281,11 +284,11 @@ def index_rows(resource: Mapping[str, Any]) -> IndexRows:
     """Return the search-index rows of one resource; values of the wrong shape are passed over."""
     rows = IndexRows()
     plan = _plan(resource["resourceType"])
-    for name in resource:
-        for add, parameter, path in plan.get(name, ()):
-            if path.leaf != "exists":
-                for value in values(resource, path.steps):
-                    add(rows, parameter, value, path)
+    for name, child in resource.items():
+        given = child if isinstance(child, list) else (child,)
+        for add, parameter, path, plain in plan.get(name, ()):
+            for value in given if plain else values(resource, path.steps):
+                add(rows, parameter, value, path)
     for name, pieces in _pieces(resource["resourceType"]).items():
         if name in resource:
             for piece in pieces:

@@ -42,6 +42,8 @@ _TYPE_ALIASES = {"MRN": "MR"}
 
 def split_values(text: str) -> list[str]:
     r"""Return the alternatives of a value: split at commas, with ``\,`` kept (R4 search 3.1.1.4.2)."""
+    if "," not in text:
+        return [text] if text else []
     found = [part for part in _SPLIT.split(text) if part]
     if len(found) > MAX_ALTERNATIVES:
         raise bad_request(f"A search value has at most {MAX_ALTERNATIVES} alternatives.", code="too-costly")

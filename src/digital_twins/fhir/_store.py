@@ -335,8 +335,7 @@ class FhirStore:
                 break
             patient = patient or patient_of(entry.resource or {})
         detail = {"entries": len(entries)}
-        event = self._auditor.event("E", kind, agent=agent, entity="Bundle", patient=patient, detail=detail)
-        self._auditor.staged(cursor, event)
+        self._auditor.changed(cursor, "E", kind, agent=agent, entity="Bundle", patient=patient, detail=detail)
 
     def _entries(self, bundle: Mapping[str, Any], kind: str) -> list[Entry]:
         if bundle.get("resourceType") != "Bundle" or bundle.get("type") != kind:
