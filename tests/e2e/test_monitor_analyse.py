@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from browser import Browser, browser
@@ -30,11 +31,14 @@ def address(tmp_path: Path) -> Iterator[str]:
     process = subprocess.Popen([*program, "--monitor", monitor.url], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        yield process.stdout.readline().rpartition(" ")[2].strip()
+        found = process.stdout.readline().rpartition(" ")[2].strip()
+        yield found
     finally:
         process.terminate()
         process.communicate(timeout=60)
         monitor.close()
+    with pytest.raises(httpx.ConnectError):  # the app ends with the command
+        httpx.get(found)
 
 
 @pytest.fixture

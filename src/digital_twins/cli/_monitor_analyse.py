@@ -19,8 +19,13 @@ def analyse(
 
     Needs the extra streamlit. Whoever opens it types the token of the monitor's staff.
     """
+    import signal
+    import sys
+
     from digital_twins.cli import _output
     from digital_twins.monitoring import run_analysis
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the app's own process is ended too
 
     def ready(address: str) -> None:
         _output.write_lines([f"Analysis app: {address}"])

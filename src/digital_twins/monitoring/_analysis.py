@@ -71,7 +71,7 @@ def run_analysis(
     words = [f"--{name}={value}" for name, value in options.items()]
     environment = {**os.environ, "TWIN_MONITOR_URL": monitor}
     program = [sys.executable, "-m", "streamlit", "run", str(ANALYSIS_APP), *words]
-    process = subprocess.Popen(  # noqa: S603  (this interpreter, fixed words)  # nosec B603
+    process = subprocess.Popen(  # noqa: S603  (this interpreter, fixed words)
         program, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
     try:
