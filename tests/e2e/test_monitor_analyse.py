@@ -18,7 +18,7 @@ from served_monitor import ServedMonitor
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.peers, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.peers, pytest.mark.full, pytest.mark.timeout(400)]
 SHOTS = os.environ.get("TWIN_SCREENSHOTS")
 
 
