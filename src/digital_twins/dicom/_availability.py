@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from digital_twins.audit import AuditEvent, stage
 from digital_twins.dicom._contexts import AVAILABILITY
 from digital_twins.dicom._dimse import CommandField, Status
+from digital_twins.dicom._json_model import json_model
 from digital_twins.dicom._nservice import Refusal, call_once, n_command, n_handler, uid_of
 from digital_twins.dicom._scu import check
 
@@ -49,7 +51,7 @@ def availability_handlers(
                     uid_of(message.command),
                     study,
                     peer.calling_ae,
-                    notice.to_json(suppress_invalid_tags=True),
+                    json.dumps(json_model(notice)),
                     datetime.now(tz=UTC).isoformat(),
                 ),
             )

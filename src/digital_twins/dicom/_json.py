@@ -9,6 +9,7 @@ import orjson
 
 from digital_twins._logging import get_logger
 from digital_twins.dicom._dataset_file import load
+from digital_twins.dicom._json_model import json_model
 from digital_twins.dicom._text import quiet_pydicom
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def build_json(store: DicomStore, instance: Instance) -> bytes:
             if str(dataset.get("PatientID") or "") != instance.patient_id:
                 _as_filed(store, instance, dataset)
             bulk = _take_bulk(dataset, url)
-            model: dict[str, Any] = dataset.to_json_dict(suppress_invalid_tags=True)
+            model = json_model(dataset)
     except Exception as error:  # noqa: BLE001  (edge: one odd foreign object must not hide its study)
         _log.warning("dicom.json.failed", error=type(error).__name__)
         model = {

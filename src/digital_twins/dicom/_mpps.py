@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from digital_twins.audit import AuditEvent, stage
 from digital_twins.dicom import _worklist
 from digital_twins.dicom._contexts import MPPS
 from digital_twins.dicom._dimse import CommandField, Status
+from digital_twins.dicom._json_model import json_model
 from digital_twins.dicom._nservice import Refusal, call_once, n_command, n_handler, uid_of
 from digital_twins.dicom._scu import check
 from digital_twins.dicom._text import quiet_pydicom
@@ -189,7 +191,7 @@ def _tell_worklist(cursor: apsw.Cursor, attributes: Dataset, status: str) -> Non
 
 def _json(attributes: Dataset) -> str:
     with quiet_pydicom():
-        return str(attributes.to_json(suppress_invalid_tags=True))
+        return json.dumps(json_model(attributes))
 
 
 def _event(store: DicomStore, kind: str, uid: str, attributes: Dataset, *, peer: Peer) -> AuditEvent:
