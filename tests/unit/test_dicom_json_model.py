@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def test_it_equals_what_pydicom_writes() -> None:
-    for name in ("CT_small.dcm", "rtplan.dcm", "reportsi.dcm", "liver.dcm"):
+    for name in ("CT_small.dcm", "rtplan.dcm", "reportsi.dcm", "MR_small.dcm"):
         path = get_testdata_file(name)
         assert isinstance(path, str)
         dataset = dcmread(path, stop_before_pixels=True)
