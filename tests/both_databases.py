@@ -27,6 +27,7 @@ _ALWAYS = {
     "test_fhir_store": "synthea",
     "test_dicom_query": "",
     "test_monitoring_state": "",
+    "test_monitoring_parts": "",
 }
 _IN_FULL = {
     "test_fhir_store": "",

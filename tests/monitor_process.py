@@ -27,8 +27,14 @@ def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
 class Served:
     """`twin monitor serve` as a process."""
 
-    def __init__(self, folder: Path, *words: str, environment: dict[str, str] | None = None) -> None:
-        (folder / "devices.yaml").write_text("D1: one\n", encoding="utf-8")
+    def __init__(
+        self,
+        folder: Path,
+        *words: str,
+        environment: dict[str, str] | None = None,
+        devices: dict[str, str] | None = None,
+    ) -> None:
+        (folder / "devices.yaml").write_text(json.dumps(devices or {"D1": "one"}), encoding="utf-8")
         (folder / "staff.yaml").write_text("n: {name: N. N., role: nurse}\n", encoding="utf-8")
         command = [sys.executable, "-m", "digital_twins.cli", "monitor", "serve", "--json"]
         command += ["--devices", str(folder / "devices.yaml"), "--staff", str(folder / "staff.yaml")]

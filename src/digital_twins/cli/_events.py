@@ -40,6 +40,7 @@ COMMANDS: dict[str, str] = {
     "hl7 parse": FILES,
     "monitor demo": "shows recorded or simulated patients that come with the package",
     "monitor serve": "runs a monitor, which writes its own events",
+    "monitor worker": "watches parts of a monitored ward, which writes its own events",
     "monitor analyse": "shows what a monitor answers, which writes its own events",
     "monitor train": FILES,
     "monitor evaluate": FILES,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from digital_twins.cli import _monitor_analyse, _monitor_models, _monitor_serve
+from digital_twins.cli import _monitor_analyse, _monitor_models, _monitor_serve, _monitor_worker
 from digital_twins.cli._options import Json
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
     monitor = typer.Typer(no_args_is_help=True, help="Live patient monitor. Research use only.")
     monitor.command("demo")(demo)
     _monitor_serve.register(monitor)
+    monitor.command("worker")(_monitor_worker.worker)
     monitor.command("analyse")(_monitor_analyse.analyse)
     _monitor_models.register(monitor)
     app.add_typer(monitor, name="monitor")

@@ -1,7 +1,7 @@
 """``twin monitor serve``: the monitor of a ward, with what it tells others."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -48,6 +48,18 @@ def serve(  # noqa: PLR0913  (options)
     fhir_every: Annotated[
         float, typer.Option(min=0, help="Seconds between readings for the FHIR server; 0: none.")
     ] = 0.0,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Worker processes that share the patients; 0: all in this one.")
+    ] = 0,
+    parts: Annotated[
+        int | None,
+        typer.Option(min=2, help="Parts of the ward; default: one a worker.", show_default=False),
+    ] = None,
+    topic: Annotated[
+        str | None,
+        typer.Option(help="Topic of a part at an external broker, with {part}.", show_default=False),
+    ] = None,
+    lease: Annotated[float, typer.Option(min=1, help="Seconds until a silent worker's parts go.")] = 4.0,
     exit_after: Annotated[
         float | None,
         typer.Option(help="End after that many seconds; default: Ctrl-C.", show_default=False),
@@ -57,7 +69,7 @@ def serve(  # noqa: PLR0913  (options)
 ) -> None:
     """Run the monitor on this machine until Ctrl-C: MQTT, HTTP, WebSocket and, if asked for, HL7 v2.
 
-    Database and audit trail follow the setting `database`.
+    Database and audit trail follow the setting `database`. ``--workers`` divides the ward.
     """
     import asyncio
     import os
@@ -65,7 +77,7 @@ def serve(  # noqa: PLR0913  (options)
     from digital_twins._logging import setup_logging
     from digital_twins.cli import _output
     from digital_twins.config import load_settings
-    from digital_twins.monitoring import MonitorPorts, load_thresholds, run_monitor
+    from digital_twins.monitoring import MonitorPorts, WardSize, load_thresholds, run_monitor, run_ward
 
     settings = load_settings(config_file=config_file, data_dir=data)
     setup_logging(settings.log_level)
@@ -79,18 +91,18 @@ def serve(  # noqa: PLR0913  (options)
             _output.write_lines([f"Central station: http://127.0.0.1:{ports['http']}/"])
 
     rules = load_thresholds(thresholds)
-    asyncio.run(
-        run_monitor(
-            data,
-            files=(devices, staff),
-            ports=MonitorPorts(http_port, mqtt_port, hl7_port, broker, settings.database, fhir_every),
-            capacity=capacity,
-            thresholds=rules,
-            channels=_channels((nurse_call, nurse_call_hl7, fhir), nurse_call_apprise, rules),
-            exit_after_s=exit_after,
-            ready=ready,
-        )
-    )
+    common: dict[str, Any] = {
+        "files": (devices, staff),
+        "ports": MonitorPorts(http_port, mqtt_port, hl7_port, broker, settings.database, fhir_every),
+        "channels": _channels((nurse_call, nurse_call_hl7, fhir), nurse_call_apprise, rules),
+        "exit_after_s": exit_after,
+        "ready": ready,
+    }
+    if workers or parts:
+        size = WardSize(workers, parts, topic, lease, capacity)
+        asyncio.run(run_ward(data, size=size, thresholds=thresholds, **common))
+    else:
+        asyncio.run(run_monitor(data, capacity=capacity, thresholds=rules, **common))
 
 
 def _channels(

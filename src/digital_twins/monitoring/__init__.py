@@ -41,8 +41,14 @@ if TYPE_CHECKING:
     from digital_twins.monitoring._from_fhir import observation_readings as observation_readings
     from digital_twins.monitoring._from_hl7 import oru_reading as oru_reading
     from digital_twins.monitoring._history import History as History
+    from digital_twins.monitoring._homes import Homes as Homes, device_part as device_part
     from digital_twins.monitoring._http import monitor_app as monitor_app
     from digital_twins.monitoring._intake import Arrival as Arrival, Intake as Intake
+    from digital_twins.monitoring._lease import (
+        Holding as Holding,
+        Leases as Leases,
+        PartLostError as PartLostError,
+    )
     from digital_twins.monitoring._live_twin import (
         LiveTwin as LiveTwin,
         TwinStep as TwinStep,
@@ -132,6 +138,11 @@ if TYPE_CHECKING:
         VitalSign as VitalSign,
         vital as vital,
     )
+    from digital_twins.monitoring._ward import (
+        WardSize as WardSize,
+        run_ward as run_ward,
+        run_worker as run_worker,
+    )
     from digital_twins.monitoring._what_if import Action as Action, Outlook as Outlook, outlook as outlook
 
 _WHERE = {
@@ -195,9 +206,12 @@ _WHERE = {
     **dict.fromkeys(
         ("Channel", "Courier", "Delivery", "NotDeliveredError"), "digital_twins.monitoring._delivery"
     ),
+    **dict.fromkeys(("Homes", "device_part"), "digital_twins.monitoring._homes"),
+    **dict.fromkeys(("Holding", "Leases", "PartLostError"), "digital_twins.monitoring._lease"),
     "FhirWriteBack": "digital_twins.monitoring._fhir_channel",
     "StaffMember": "digital_twins.monitoring._people",
     "monitor_app": "digital_twins.monitoring._http",
+    **dict.fromkeys(("WardSize", "run_ward", "run_worker"), "digital_twins.monitoring._ward"),
     **dict.fromkeys(("MonitorPorts", "open_ward", "run_monitor"), "digital_twins.monitoring._run"),
 }
 

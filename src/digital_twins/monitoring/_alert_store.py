@@ -59,6 +59,20 @@ CREATE INDEX monitor_delivery_waiting ON monitor_delivery(channel, number) WHERE
 CREATE TABLE monitor_identity(one INTEGER PRIMARY KEY, ward TEXT NOT NULL);
 """,
     ),
+    Migration(
+        "monitoring.0004.workers",
+        """
+CREATE TABLE monitor_worker(owner TEXT PRIMARY KEY, beat INTEGER NOT NULL);
+CREATE TABLE monitor_lease(
+    part INTEGER PRIMARY KEY, owner TEXT NOT NULL, epoch INTEGER NOT NULL, seen INTEGER NOT NULL);
+CREATE TABLE monitor_mail(
+    number INTEGER PRIMARY KEY, part INTEGER NOT NULL, kind TEXT NOT NULL, data BLOB NOT NULL);
+CREATE INDEX monitor_mail_part ON monitor_mail(part, number);
+CREATE TABLE monitor_answer(
+    name TEXT PRIMARY KEY, status INTEGER NOT NULL, data BLOB NOT NULL, at_s REAL NOT NULL);
+CREATE TABLE monitor_plan(one INTEGER PRIMARY KEY, plan TEXT NOT NULL);
+""",
+    ),
 )
 
 

@@ -86,7 +86,16 @@ class AssociationLog:
         ConflictError
             The patient lies in another bed at that time.
         """
+        self.check(entry)
         line = (self._devices if entry.kind == "device" else self._beds).setdefault(entry.subject, _Line())
+        if entry.kind == "bed" and entry.target is not None:
+            self._stays.setdefault(entry.target, set()).add(entry.subject)
+        line.put(entry.since_s, entry.target)
+        self._entries.append(entry)
+        self.changes += 1
+
+    def check(self, entry: Association) -> None:
+        """Raise what `apply` would raise, and change nothing."""
         if entry.kind == "bed" and entry.target is not None:
             bed = self.bed_of(entry.target, entry.since_s)
             if bed not in {None, entry.subject}:
@@ -95,11 +104,6 @@ class AssociationLog:
                     "The same patient lies in another bed at that time.",
                     "Transfer the patient, or discharge from the other bed first.",
                 )
-        if entry.kind == "bed" and entry.target is not None:
-            self._stays.setdefault(entry.target, set()).add(entry.subject)
-        line.put(entry.since_s, entry.target)
-        self._entries.append(entry)
-        self.changes += 1
 
     def place_device(self, device: str, bed: str | None, *, since_s: float) -> None:
         """Say that a device stands at a bed from then on; None: it is in no room."""

@@ -13,10 +13,11 @@ import secrets
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from digital_twins._errors import InputError, NotFoundError, StorageError
 from digital_twins._logging import get_logger
+from digital_twins.monitoring._homes import device_part
 from digital_twins.monitoring._mqtt import BrokerAddress
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class EmbeddedBroker:
         Password of each device; the name is the MQTT user and the last part of its topic.
     host, port
         Where its MQTT door listens; port 0 takes a free one.
+    parts
+        Of a divided ward: what is published to ``vitals/DEVICE`` comes out at ``part/NUMBER/vitals/DEVICE``.
 
     Attributes
     ----------
@@ -69,7 +72,13 @@ class EmbeddedBroker:
     """
 
     def __init__(
-        self, folder: Path, *, devices: Mapping[str, str], host: str = "127.0.0.1", port: int = 0
+        self,
+        folder: Path,
+        *,
+        devices: Mapping[str, str],
+        host: str = "127.0.0.1",
+        port: int = 0,
+        parts: int = 1,
     ) -> None:
         if any(not name or not set(name) <= _NAME for name in devices):
             raise InputError(
@@ -78,7 +87,7 @@ class EmbeddedBroker:
                 "Give it another name.",
             )
         self.folder, self.host, self.port = folder, host, port
-        self._devices = dict(devices)
+        self._devices, self._parts = dict(devices), parts
         self._password = secrets.token_urlsafe(24)
         self._process: asyncio.subprocess.Process | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -88,6 +97,12 @@ class EmbeddedBroker:
     def address(self) -> BrokerAddress:
         """Where the monitor subscribes, with its own user."""
         return BrokerAddress(self.host, self.port, "monitor", self._password)
+
+    @property
+    def url(self) -> str:
+        """The same as a URL, with the password."""
+        where = self.address
+        return f"mqtt://{where.user}:{where.password}@{where.host}:{where.port}"
 
     @property
     def pid(self) -> int:
@@ -170,13 +185,18 @@ class EmbeddedBroker:
             {
                 "user": name,
                 "password": password,
-                "permissions": {"publish": [f"vitals.{name}"], "subscribe": ["_never"]},
+                "permissions": {"publish": self._subjects(name), "subscribe": ["_never"]},
             }
             for name, password in self._devices.items()
         ]
         users.append({"user": "monitor", "password": self._password})
+        divided: dict[str, Any] = {}
+        if self._parts > 1:
+            target = f"part.{{{{partition({self._parts},1)}}}}.vitals.{{{{wildcard(1)}}}}"
+            divided["mappings"] = {"vitals.*": target}
         return json.dumps(
             {
+                **divided,
                 "server_name": f"monitor-{os.getpid()}",
                 "listen": "127.0.0.1:-1",
                 "max_payload": 65_536,
@@ -186,6 +206,13 @@ class EmbeddedBroker:
             },
             indent=1,
         )
+
+    def _subjects(self, device: str) -> list[str]:
+        """Return where a device may publish: the server checks before and after the mapping."""
+        own = [f"vitals.{device}"]
+        if self._parts > 1:
+            own.append(f"part.{device_part(device, self._parts)}.vitals.{device}")
+        return own
 
 
 def _free_port(host: str) -> int:

@@ -103,6 +103,8 @@ class History:
     def read(self, patient: str, code: str, *, since_s: float, until_s: float) -> tuple[Floats, Floats]:
         """Return times and values of one vital sign from the files, by time; without what is in memory.
 
+        What a kill left in two files is returned once.
+
         Raises
         ------
         NotFoundError
@@ -111,11 +113,11 @@ class History:
         import duckdb
 
         vital(code)
-        if not any(self.folder.glob("*.parquet")):
+        if not list(self.folder.glob("*.parquet")):
             return np.empty(0), np.empty(0)
         with duckdb.connect() as connection:
             found = connection.execute(
-                f"SELECT time_s, {list(COLUMN)[COLUMN[code]]} AS value FROM read_parquet(?)"  # noqa: S608  (a known name)  # nosec B608
+                f"SELECT DISTINCT time_s, {list(COLUMN)[COLUMN[code]]} AS value FROM read_parquet(?)"  # noqa: S608  (a known name)  # nosec B608
                 " WHERE patient = ? AND time_s BETWEEN ? AND ? AND value IS NOT NULL ORDER BY time_s",
                 [str(self.folder / "*.parquet"), patient, since_s, until_s],
             ).fetchnumpy()

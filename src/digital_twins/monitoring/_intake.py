@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 FUTURE_S = 60.0
 """A device whose clock is further ahead than that is not believed: the time of arrival counts."""
+SETTLE_S = 1.0
+"""Readings of a patient whose devices speak in several parts wait so long for those that take the detour."""
 _REMEMBERED = 64
 _RATE_PER_S, _BURST = 20.0, 3600.0  # an hour of readings each second may come late and at once
 
@@ -51,6 +54,7 @@ class _Device:
     from_s: float = float("inf")
     until_s: float = float("inf")
     changes: int = -1
+    away: int | None = None
     room: float = _BURST
     filled_s: float = float("-inf")
 
@@ -77,7 +81,14 @@ class Intake:
     ----------
     counts
         accepted, duplicate, out-of-order, skewed, quarantined, released, lost-from-quarantine, unauthorised,
-        refused, flooded.
+        refused, flooded, forwarded.
+    elsewhere
+        In a divided ward: the part that watches a patient, None for this one.
+    forward
+        In a divided ward: called with part, reading and arrival for patients of another part.
+    spread, settled_s
+        Patients with devices in several parts: `take` leaves what arrived after `settled_s` (s), so that
+        readings that come a detour fall into their order.
     """
 
     def __init__(
@@ -95,6 +106,10 @@ class Intake:
         self._limit = limit
         self._keep = quarantine
         self.journal = journal
+        self.elsewhere: Callable[[str], int | None] | None = None
+        self.forward: Callable[[int, Reading, float], None] | None = None
+        self.spread: AbstractSet[str] = frozenset()
+        self.settled_s = math.inf
         self._known: dict[str, _Device] = {}
         self._waiting: list[Arrival] = []
         self._quarantine: deque[tuple[Reading, float, float]] = deque()
@@ -113,22 +128,17 @@ class Intake:
         if not _has_room(device, received_s):
             self.counts["flooded"] += 1
             return True
-        mark = (reading.sequence, reading.device_time_s)
-        if reading.device_time_s > device.latest_s:
-            device.latest_s = reading.device_time_s
-        elif mark in device.seen:
+        if not _is_new(device, reading):
             self.counts["duplicate"] += 1
             return True
-        device.seen.append(mark)
+        time_s = self._believed(device, reading.device_time_s, received_s)
+        if device.changes != self.associations.changes or not device.from_s <= time_s < device.until_s:
+            self._look_up(device, reading.device, time_s)
+        patient = device.patient
+        if self._sent_on(device.away, reading, received_s):
+            return True
         if self.journal is not None:
             self.journal(reading, received_s)
-        time_s = self._believed(device, reading.device_time_s, received_s)
-        changes = self.associations.changes
-        if device.changes != changes or not device.from_s <= time_s < device.until_s:
-            span = self.associations.patient_between(reading.device, time_s)
-            device.patient, device.from_s, device.until_s = span
-            device.changes = changes
-        patient = device.patient
         if patient is None:
             self._put_aside(reading, time_s, received_s)
             return True
@@ -137,8 +147,19 @@ class Intake:
         return True
 
     def take(self) -> list[Arrival]:
-        """Return what waits, by the time of measurement, and forget it."""
+        """Return what waits, by the time of measurement, and forget it.
+
+        Readings of `spread` patients that arrived after `settled_s` go on waiting.
+        """
         waiting, self._waiting = self._waiting, []
+        if self.spread:
+            held = [
+                each for each in waiting if each.patient in self.spread and each.received_s > self.settled_s
+            ]
+            if held:
+                self._waiting = held
+                kept = set(map(id, held))
+                waiting = [each for each in waiting if id(each) not in kept]
         waiting.sort(key=lambda each: each.time_s)
         return waiting
 
@@ -153,10 +174,12 @@ class Intake:
         released = 0
         for reading, time_s, received_s in self._quarantine:
             patient = self.associations.patient_of(reading.device, time_s)
+            away = self._away(patient)
             if patient is None:
                 kept.append((reading, time_s, received_s))
-            else:
-                released += 1
+                continue
+            released += 1
+            if not self._sent_on(away, reading, received_s):
                 self._waiting.append(Arrival(patient, reading, time_s, received_s))
         self._quarantine = kept
         self.counts["released"] += released
@@ -175,9 +198,10 @@ class Intake:
     def state(
         self,
     ) -> tuple[dict[str, tuple[list[tuple[int, float]], float, float]], list[tuple[Reading, float, float]]]:
-        """Return what a snapshot needs: marks of duplicates by device, and the quarantine."""
+        """Return what a snapshot needs: marks of duplicates by device, and what waits or is in quarantine."""
         marks = {name: (list(each.seen), each.newest_s, each.latest_s) for name, each in self._known.items()}
-        return marks, list(self._quarantine)
+        waiting = [(each.reading, each.time_s, each.received_s) for each in self._waiting]
+        return marks, [*self._quarantine, *waiting]
 
     def resume(self, devices: Mapping[str, Any], quarantine: Iterable[tuple[Reading, float, float]]) -> None:
         """Take over what `state` returned."""
@@ -185,6 +209,22 @@ class Intake:
             device = self._known[name] = _Device(newest_s=newest_s, latest_s=latest_s)
             device.seen.extend((int(number), float(time_s)) for number, time_s in marks)
         self._quarantine.extend(quarantine)
+
+    def _look_up(self, device: _Device, name: str, time_s: float) -> None:
+        device.patient, device.from_s, device.until_s = self.associations.patient_between(name, time_s)
+        device.changes = self.associations.changes
+        device.away = self._away(device.patient)
+
+    def _sent_on(self, part: int | None, reading: Reading, received_s: float) -> bool:
+        """Forward what belongs to another part; return whether it does."""
+        if part is None or self.forward is None:
+            return False
+        self.counts["forwarded"] += 1
+        self.forward(part, reading, received_s)
+        return True
+
+    def _away(self, patient: str | None) -> int | None:
+        return None if patient is None or self.elsewhere is None else self.elsewhere(patient)
 
     def _believed(self, device: _Device, time_s: float, received_s: float) -> float:
         device.offset_s = received_s - time_s
@@ -204,6 +244,17 @@ class Intake:
         if len(self._quarantine) > self._keep:
             self._quarantine.popleft()
             self.counts["lost-from-quarantine"] += 1
+
+
+def _is_new(device: _Device, reading: Reading) -> bool:
+    """Remember a reading; False for one that came before."""
+    mark = (reading.sequence, reading.device_time_s)
+    if reading.device_time_s > device.latest_s:
+        device.latest_s = reading.device_time_s
+    elif mark in device.seen:
+        return False
+    device.seen.append(mark)
+    return True
 
 
 def _has_room(device: _Device, received_s: float) -> bool:

@@ -8,6 +8,8 @@ import numpy as np
 
 from digital_twins._errors import StorageError
 from digital_twins._logging import get_logger
+from digital_twins.monitoring._exchange import NO_POST, Exchange
+from digital_twins.monitoring._intake import SETTLE_S
 from digital_twins.monitoring._snapshot import monitor_state, resume_monitor
 from digital_twins.monitoring._state_store import StateStore
 
@@ -41,6 +43,8 @@ class Keeper:
     def __init__(self, service: MonitorService) -> None:
         self._service = service
         self._states = StateStore(service.database, service.part.number)
+        division = service.division
+        self._exchange = Exchange(service.database, service.part) if division is None else division.exchange
         self._journal: list[tuple[Reading, float]] = []
         self._names: list[str] = []
         self._times: list[Floats] = []
@@ -108,32 +112,35 @@ class Keeper:
         service, states = self._service, self._states
         now_s = service.clock()
         due = self._wanted or now_s - self._snapshot_s >= _SNAPSHOT_S
-        snapshot = due and not service.intake.waiting  # nothing may wait that the snapshot does not hold
+        post = self._exchange.take()
         steps = service.store.take()
         lines, self._journal = self._journal, []
-        if not (steps or lines or snapshot):
+        if not (steps or lines or due or post != NO_POST):
             return None, _nothing, _nothing, 0
-        state = monitor_state(service.monitor) if snapshot else b""
-        values = self._take_values() if snapshot else None
+        state = monitor_state(service.monitor) if due else b""
+        values = self._take_values() if due else None
         kept, self._kept = self._kept, False
-        if snapshot:
+        if due:
             self._wanted, self._snapshot_s = False, now_s
 
         def work(cursor: apsw.Cursor) -> None:
+            self._exchange.write(cursor, post)
             service.store.write(cursor, steps)
-            if snapshot:
+            if due:
                 states.write_snapshot(cursor, state, values, at_s=now_s, kept=kept)
             elif lines:
                 states.write_journal(cursor, lines)
 
         def done() -> None:
+            self._exchange.written(post)
             if values is not None:
                 self._to_history(values)
 
         def undo() -> None:
+            self._exchange.put_back(post)
             service.store.put_back(steps)
             self._kept = self._kept or kept
-            self._wanted = self._wanted or snapshot
+            self._wanted = self._wanted or due
             self._put_back(lines, values)
 
         return work, done, undo, len(steps)
@@ -175,9 +182,12 @@ class Keeper:
             self._fill(states.values(most=monitor.ring.times.shape[1] * len(monitor.patients)))
             for values in states.loose_values():
                 self._to_history(values)
+        service.intake.release()  # older than the journal
         self._repeat(states.journal())
-        service.intake.release()
-        service.monitor.step()
+        if service.division is None:
+            service.monitor.step()
+        elif service.division.exchange.sending:
+            self.want_snapshot()  # so that they are not found, and sent, again
         service.intake.journal = self.note
 
     def _repeat(self, lines: list[tuple[Reading, float]]) -> None:
@@ -186,6 +196,7 @@ class Keeper:
         ticked_s = lines[0][1] if lines else 0.0
         for reading, received_s in lines:
             if received_s - ticked_s >= _TICK_S:
+                intake.settled_s = received_s - SETTLE_S
                 monitor.step()
                 monitor.tick(ticked_s)
                 ticked_s = received_s

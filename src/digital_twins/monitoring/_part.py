@@ -36,6 +36,8 @@ class WardPart:
         Steps of alerts that go to each channel of a `Courier`, by its name.
     chart_s
         Shown vital signs go to the channels that want them, each so many seconds; 0: never.
+    epoch
+        Of the lease under which a worker holds the part: nothing is written under an older one. 0: no lease.
     """
 
     number: int = 0
@@ -45,9 +47,10 @@ class WardPart:
     auditor: Auditor | None = None
     outgoing: Mapping[str, frozenset[str]] = field(default_factory=dict)
     chart_s: float = 0.0
+    epoch: int = 0
 
 
-def open_monitor_database(folder: Path, *, server: str = "", parts: int = 1) -> Database:
+def open_monitor_database(folder: Path, *, server: str = "", parts: int | None = 1) -> Database:
     """Open the database of a ward: ``monitor.sqlite`` of a folder, or the schema ``monitor`` of a server.
 
     Parameters
@@ -57,7 +60,7 @@ def open_monitor_database(folder: Path, *, server: str = "", parts: int = 1) -> 
     server
         ``postgresql://`` URL without a password; empty: SQLite.
     parts
-        Into how many parts the ward is divided.
+        Into how many parts the ward is divided; None: as it is.
 
     Raises
     ------
@@ -73,7 +76,9 @@ def open_monitor_database(folder: Path, *, server: str = "", parts: int = 1) -> 
     migrations = (*MIGRATIONS, *OUTBOX_MIGRATIONS)
     database = Database(folder / "monitor.sqlite", migrations=migrations, server=server)
 
-    def settle(cursor: apsw.Cursor) -> int:
+    def settle(cursor: apsw.Cursor) -> int | None:
+        if parts is None:
+            return None
         cursor.execute(
             "INSERT INTO monitor_shape(one, parts) VALUES (1, ?) ON CONFLICT(one) DO NOTHING", (parts,)
         )

@@ -97,8 +97,7 @@ async def run_monitor(
     StorageError
         A port is occupied.
     """
-    devices = {str(name): str(password) for name, password in _yaml(files[0]).items()}
-    staff = _staff(_yaml(files[1]))
+    devices, staff = read_people(files)
     detectors = (AnomalyDetector("isolation_forest"), AnomalyDetector("one_class_svm"))
     part = WardPart(
         server=ports.database,
@@ -196,6 +195,12 @@ async def serving(app: Any, port: int) -> AsyncIterator[tuple[int, asyncio.Task[
     finally:
         server.should_exit = True
         await asyncio.gather(task, return_exceptions=True)
+
+
+def read_people(files: tuple[Path, Path]) -> tuple[dict[str, str], dict[str, StaffMember]]:
+    """Return the devices and the staff of their two YAML files; raises InputError."""
+    devices = {str(name): str(password) for name, password in _yaml(files[0]).items()}
+    return devices, _staff(_yaml(files[1]))
 
 
 def _yaml(path: Path) -> dict[Any, Any]:

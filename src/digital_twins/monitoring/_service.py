@@ -14,9 +14,11 @@ from digital_twins._logging import get_logger
 from digital_twins.monitoring._alert_book import AlertBook
 from digital_twins.monitoring._alert_store import AlertStore
 from digital_twins.monitoring._association import AssociationLog
+from digital_twins.monitoring._division import Division
 from digital_twins.monitoring._history import History
-from digital_twins.monitoring._intake import Intake
+from digital_twins.monitoring._intake import SETTLE_S, Intake
 from digital_twins.monitoring._keeper import Keeper
+from digital_twins.monitoring._lease import PartLostError
 from digital_twins.monitoring._message import decode_reading
 from digital_twins.monitoring._monitor import PatientMonitor
 from digital_twins.monitoring._part import WardPart, open_monitor_database
@@ -59,6 +61,11 @@ class MonitorService:
         Seconds since 1970 UTC.
     part
         Which part of a ward, on which database.
+
+    Attributes
+    ----------
+    lost
+        Another worker has taken the part over; the service has stopped and writes nothing any more.
     """
 
     def __init__(
@@ -80,9 +87,11 @@ class MonitorService:
         self.history = History(folder / "history", tag=f"{part.number}-" if part.count > 1 else "")
         self._clock = clock
         self.associations = AssociationLog()
-        for entry in self.store.associations():
-            self.associations.apply(entry)
         self.intake = Intake(self.associations, devices=devices)
+        self.division = Division(self) if part.count > 1 else None
+        if self.division is None:
+            for entry in self.store.associations():
+                self.associations.apply(entry)
         self.monitor = PatientMonitor(
             self.intake,
             capacity=capacity,
@@ -94,6 +103,7 @@ class MonitorService:
         )
         self._keeper = Keeper(self)
         self._resume()
+        self.lost = False
         self._task: asyncio.Task[None] | None = None
         self._ticked_s = 0.0
         self._charted_s = self.clock()
@@ -107,6 +117,10 @@ class MonitorService:
     def clock(self) -> float:
         """Return the time in seconds since 1970 UTC."""
         return self._clock()
+
+    def want_snapshot(self) -> None:
+        """Let the next transaction hold a snapshot."""
+        self._keeper.want_snapshot()
 
     def save(self) -> int:
         """Make every step of the alerts durable; return how many there were."""
@@ -128,6 +142,8 @@ class MonitorService:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        if self.division is not None:
+            await self.division.stop()
         for each in self._waiting:
             each.cancel()
         self._waiting = []
@@ -143,6 +159,11 @@ class MonitorService:
 
     def associate(self, entry: Association) -> None:
         """Add an association, durably, and let out of quarantine what it explains."""
+        if self.division is not None:
+            self.associations.check(entry)
+            self.store.save_association(entry)
+            self.division.hear(self.division.exchange.poll())
+            return
         self.associations.apply(entry)
         self.store.save_association(entry)
         self.intake.release()
@@ -186,13 +207,16 @@ class MonitorService:
 
     def work(self) -> int:
         """Use what has arrived, let timers run once a second, write; return readings used."""
+        if self.division is not None:
+            self.division.hear(self.division.exchange.poll())
         used = self._pass()
         self._keeper.save()
         return used
 
     def _pass(self) -> int:
-        used = self.monitor.step()
         now_s = self.clock()
+        self.intake.settled_s = now_s - SETTLE_S
+        used = self.monitor.step()
         if now_s - self._ticked_s >= _TICK_S:
             self._ticked_s = now_s
             self.monitor.tick(now_s)
@@ -239,8 +263,14 @@ class MonitorService:
             self._kick.clear()
             waiting, self._waiting = self._waiting, []
             try:
+                if self.division is not None:
+                    await self.division.listen()
                 self._pass()
                 await self._keeper.commit()
+            except PartLostError:
+                self._waiting[:0] = waiting
+                self.lost = True
+                return
             except Exception as error:  # noqa: BLE001  (one bad pass must not end the watch)
                 self._waiting[:0] = waiting
                 self.intake.counts["failed"] += 1

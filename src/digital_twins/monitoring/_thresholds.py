@@ -136,10 +136,13 @@ def load_thresholds(path: Path | None = None) -> Thresholds:
     InputError
         It is no YAML, a key is unknown, or a rule cannot be used; the message says which.
     """
-    import yaml
+    return parse_thresholds(thresholds_text(path))
 
+
+def thresholds_text(path: Path | None = None) -> str:
+    """Return the text of a file of alert rules, without a path of the bundled one; raises NotFoundError."""
     try:
-        text = (
+        return (
             files("digital_twins.monitoring").joinpath("data/alert_thresholds.yaml").read_text("utf-8")
             if path is None
             else path.read_text("utf-8")
@@ -148,6 +151,12 @@ def load_thresholds(path: Path | None = None) -> Thresholds:
         raise NotFoundError(
             "The alert thresholds cannot be read.", "There is no such file.", "Give another path."
         ) from None
+
+
+def parse_thresholds(text: str) -> Thresholds:
+    """Return the alert rules of a YAML text; raises InputError that says what cannot be used."""
+    import yaml
+
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError:

@@ -1,0 +1,193 @@
+"""A ward in parts as real processes: a worker is killed; patients, alerts and readings go on elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from paho.mqtt.client import CallbackAPIVersion, Client
+
+from digital_twins.monitoring import EmbeddedBroker, History, MqttSubscriber, device_part
+from monitor_process import NURSE, Served, until
+
+PARTS = 3
+ONE = {"Authorization": "Bearer one"}
+
+
+def devices_of_each_part(parts: int) -> list[str]:
+    """One device a part."""
+    names = [f"D{n}" for n in range(100)]
+    return [next(each for each in names if device_part(each, parts) == part) for part in range(parts)]
+
+
+def test_the_server_partitions_as_we_do_and_keeps_devices_apart(tmp_path: Path) -> None:
+    names = [f"MON-{n}" for n in range(40)]
+    got: list[tuple[int, str]] = []
+
+    def take(part: int) -> Callable[[str, bytes], bool]:
+        def taken(topic: str, _: bytes) -> bool:
+            got.append((part, topic))
+            return True
+
+        return taken
+
+    async def run() -> None:
+        broker = EmbeddedBroker(tmp_path, devices=dict.fromkeys(names, "one"), parts=PARTS)
+        async with broker, asyncio.timeout(120):
+            subscribers = [
+                MqttSubscriber(
+                    broker.address, topic=f"part/{n}/vitals/+", take=take(n), client_id=f"test-{n}"
+                )
+                for n in range(PARTS)
+            ]
+            for each in subscribers:
+                await each.__aenter__()
+                await each.connected.wait()
+            for n, name in enumerate(names):
+                await asyncio.to_thread(publish_one, broker.port, name, f"vitals/{name}", n % 2)
+            foreign = f"part/{device_part('MON-1', PARTS)}/vitals/MON-1"
+            await asyncio.to_thread(publish_one, broker.port, "MON-0", foreign, 0)
+            while len(got) < len(names):
+                await asyncio.sleep(0.02)
+            for each in subscribers:
+                await each.__aexit__(None, None, None)
+
+    asyncio.run(run())
+    assert sorted(got) == sorted(
+        (device_part(name, PARTS), f"part/{device_part(name, PARTS)}/vitals/{name}") for name in names
+    )
+
+
+def publish_one(port: int, name: str, topic: str, quality: int) -> None:
+    client = Client(CallbackAPIVersion.VERSION2)
+    client.username_pw_set(name, "one")
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    if quality:
+        client.publish(topic, b"{}", 1).wait_for_publish(60)
+    else:
+        client.publish(topic, b"{}", 0).wait_for_publish(60)
+    client.disconnect()
+    client.loop_stop()
+
+
+class Bedside:
+    """Devices that each publish at QoS 1 five times a second, and what was acknowledged to them."""
+
+    def __init__(self, port: int, devices: list[str]) -> None:
+        self.sent: dict[str, dict[int, float]] = {each: {} for each in devices}
+        self._done: dict[str, set[int]] = {each: set() for each in devices}
+        self._stop = threading.Event()
+        self._clients = {each: self._client(port, each) for each in devices}
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _client(self, port: int, device: str) -> Client:
+        client = Client(CallbackAPIVersion.VERSION2, client_id=device, clean_session=False)
+        client.username_pw_set(device, "one")
+        client.on_publish = lambda _, __, mid, *___: self._done[device].add(mid)
+        client.connect("127.0.0.1", port)
+        client.loop_start()
+        return client
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.2):
+            for device, client in self._clients.items():
+                time_s, number = time.time(), len(self.sent[device])
+                body = {"t": time_s, "v": {"HR": 70.0 + number % 7}, "n": number}
+                self.sent[device][client.publish(f"vitals/{device}", json.dumps(body), 1).mid] = time_s
+
+    def acknowledged(self, device: str) -> set[float]:
+        return {time_s for mid, time_s in list(self.sent[device].items()) if mid in self._done[device]}
+
+    def end(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        until(lambda: all(len(self.acknowledged(each)) == len(self.sent[each]) for each in self.sent))
+        for client in self._clients.values():
+            client.disconnect()
+            client.loop_stop()
+
+
+def children(pid: int) -> list[int]:
+    """Worker processes of a front."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
+    return [int(each) for each in found if b"worker" in Path(f"/proc/{each}/cmdline").read_bytes()]
+
+
+def holder(folder: Path, part: int) -> str:
+    import apsw
+
+    with apsw.Connection(str(folder / "monitor.sqlite"), flags=apsw.SQLITE_OPEN_READONLY) as connection:
+        row = connection.execute("SELECT owner FROM monitor_lease WHERE part = ?", (part,)).fetchone()
+    return "" if row is None else str(row[0])
+
+
+def heart_rates(served: Served) -> dict[str, float | None]:
+    tiles: list[dict[str, Any]] = served.client.get("/patients", headers=NURSE).json()["patients"]
+    return {each["patient"]: each["vitals"]["HR"] for each in tiles}
+
+
+@pytest.mark.timeout(290)
+def test_a_killed_workers_part_goes_on_elsewhere_and_loses_nothing_acknowledged(
+    tmp_path: Path, *, full: bool
+) -> None:
+    names = devices_of_each_part(PARTS)
+    workers = 3 if full else 2
+    served = Served(
+        tmp_path,
+        *("--workers", str(workers), "--parts", str(PARTS), "--lease", "4" if full else "8"),
+        devices=dict.fromkeys(names, "one"),
+    )
+    try:
+        for part, name in enumerate(names):
+            for kind, subject, target in (("device", name, f"B{part}"), ("bed", f"B{part}", f"P{part}")):
+                body = {"kind": kind, "subject": subject, "target": target, "since_s": 0}
+                served.client.post("/associations", json=body, headers=NURSE).raise_for_status()
+        bedside = Bedside(served.ports["mqtt"], names)
+        until(lambda: len([each for each in heart_rates(served).values() if each]) == PARTS, 120)
+        part, owner = 1, holder(tmp_path / "data", 1)
+        alarm = {"t": time.time(), "v": {}, "e": ["vf"]}
+        served.client.post(f"/readings/{names[part]}", json=alarm, headers=ONE).raise_for_status()
+        until(lambda: "event:vf" in served.alerts())
+        number = served.alerts()["event:vf"]["id"]
+        assert isinstance(number, int)
+        assert number % PARTS == part
+        served.client.post(f"/alerts/{number}/acknowledge", headers=NURSE).raise_for_status()
+
+        victim = int(owner.rsplit("-", 2)[1])
+        assert victim in children(served.process.pid)
+        os.kill(victim, signal.SIGKILL)
+        killed_s = time.monotonic()
+        until(lambda: holder(tmp_path / "data", part) not in {owner, ""}, 120)
+        before = len(bedside.acknowledged(names[part]))
+        until(lambda: heart_rates(served).get(f"P{part}"), 120)
+        passed_s = time.monotonic() - killed_s
+        if full:
+            assert passed_s < 10.0
+        until(lambda: len(bedside.acknowledged(names[part])) > before + 5)
+        alert = served.alerts()["event:vf"]
+        assert (alert["id"], alert["acknowledged_by"]) == (number, "N. N.")
+        bedside.end()
+        wanted = {f"P{n}": bedside.acknowledged(name) for n, name in enumerate(names)}
+        until(lambda: all(newest(served, each) >= max(times) for each, times in wanted.items()))
+    finally:
+        served.end()
+    history = History(tmp_path / "data" / "history")
+    for patient, times in wanted.items():
+        found, _ = history.read(patient, "HR", since_s=0.0, until_s=2e10)
+        assert len(times) > 10
+        assert sorted(times) == found.tolist()
+
+
+def newest(served: Served, patient: str) -> float:
+    trend = served.client.get("/trends?code=HR", headers=NURSE).json()["patients"].get(patient, {"t": []})
+    return max(trend["t"], default=0.0) + 0.1  # rounded there
