@@ -36,6 +36,10 @@ def objects() -> list[dict[str, Any]]:
     return list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text("utf-8")))
 
 
+def workers() -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((DEPLOY / "kubernetes-monitor.yaml").read_text("utf-8")))
+
+
 def pod() -> dict[str, Any]:
     return next(each for each in objects() if each["kind"] == "Deployment")["spec"]["template"]["spec"]
 
@@ -97,3 +101,37 @@ def test_container_ports_user_and_health_agree() -> None:
     for name in re.findall(r"^COPY (.+) \./", text, re.M)[0].split():
         assert (ROOT / name).exists()
     assert "--require-hashes" in text
+
+
+def test_the_monitors_workers_are_valid_and_open_no_port() -> None:
+    checker = module("kubernetes_validate")
+    for each in workers():
+        checker.validate(each, KUBERNETES, strict=True)
+    kinds = [each["kind"] for each in workers()]
+    assert kinds == ["PersistentVolumeClaim", "Deployment", "PodDisruptionBudget", "NetworkPolicy"]
+    spec = workers()[1]["spec"]["template"]["spec"]
+    container = spec["containers"][0]
+    assert "ports" not in container
+    assert workers()[3]["spec"]["ingress"] == []
+    assert container["securityContext"] == pod()["containers"][0]["securityContext"]
+    assert spec["securityContext"] == pod()["securityContext"]
+    assert {each["name"] for each in container["volumeMounts"]} == {each["name"] for each in spec["volumes"]}
+    assert "value" not in next(each for each in container["env"] if each["name"] == "TWIN_MONITOR_BROKER")
+
+
+@pytest.mark.parametrize("kind", ["compose", "kubernetes"])
+def test_the_monitors_commands_are_ours(kind: str) -> None:
+    from typer.main import get_command
+
+    from digital_twins.cli._main import build_app
+
+    words = (
+        compose()["services"]["monitor"]["command"]
+        if kind == "compose"
+        else workers()[1]["spec"]["template"]["spec"]["containers"][0]["args"]
+    )
+    command = get_command(build_app()).commands[words[0]].commands[words[1]]  # type: ignore[attr-defined]
+    known = {name for each in command.params for name in each.opts}
+    given = {word.partition("=")[0] for word in words[2:]}
+    assert given <= known
+    assert {"--workers", "--parts"} <= given or "--topic" in given
