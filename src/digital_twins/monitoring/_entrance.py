@@ -26,6 +26,7 @@ from digital_twins.monitoring._from_fhir import observation_readings
 from digital_twins.monitoring._message import MAX_BYTES, decode_reading
 from digital_twins.monitoring._people import COOKIE, People, RefusedError, bearer, refused
 from digital_twins.monitoring._station import STATION, Headers
+from digital_twins.monitoring._waveforms import MAX_WAVEFORM_BYTES, decode_waveform
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence, Set as AbstractSet
@@ -36,10 +37,12 @@ if TYPE_CHECKING:
 
     from digital_twins.monitoring._people import StaffMember
     from digital_twins.monitoring._sample import Reading
+    from digital_twins.monitoring._waveforms import Waveforms
 
     Endpoint = Callable[[Request], Awaitable[Response]]
 
 _LONGEST_FHIR = 1 << 20
+_WAVE_EVERY_S = 0.25
 
 
 class Entrance(ABC):
@@ -53,6 +56,8 @@ class Entrance(ABC):
         Who may look.
     may_acknowledge
         Roles.
+    waves
+        Waveforms, and the clock by which they arrive (s).
     synthetic
         Whether the patients are simulated.
     """
@@ -63,9 +68,11 @@ class Entrance(ABC):
         people: People,
         *,
         may_acknowledge: AbstractSet[str],
+        waves: tuple[Waveforms, Callable[[], float]],
         synthetic: bool = False,
     ) -> None:
         self.devices, self.people = devices, people
+        self.waves, self.clock = waves
         self._may_acknowledge, self._synthetic = may_acknowledge, synthetic
 
     @abstractmethod
@@ -183,6 +190,30 @@ class Entrance(ABC):
                 due_s = max(due_s + 1.0, now_s())
                 await asyncio.sleep(due_s - now_s())
 
+    async def waveform(self, request: Request) -> JSONResponse:
+        """Take a piece of a device's waveform."""
+        name = request.path_params["device"]
+        self.device(request, name)
+        piece = decode_waveform(await body_of(request, MAX_WAVEFORM_BYTES))
+        taken = self.waves.offer(name, piece, received_s=self.clock())
+        return JSONResponse({"taken": taken}, status_code=202)
+
+    async def waveforms(self, socket: WebSocket) -> None:
+        """Send a patient's waveforms as they come."""
+        try:
+            self.member(socket)
+        except RefusedError:
+            await socket.close(4401)
+            return
+        await socket.accept()
+        patient, seen = socket.path_params["patient"], dict[tuple[str, str], int]()
+        with contextlib.suppress(WebSocketDisconnect):
+            while True:
+                now_s = self.clock()
+                pieces = self.waves.fresh(patient, seen, now_s=now_s)
+                await socket.send_json({"at_s": now_s, "waveforms": pieces})
+                await asyncio.sleep(_WAVE_EVERY_S)
+
     async def patients(self, request: Request) -> JSONResponse:
         """Return the tiles."""
         self.member(request)
@@ -240,6 +271,7 @@ def doors_app(doors: Entrance) -> Starlette:
     """Return the application of some doors."""
     table: tuple[tuple[str, str, Endpoint], ...] = (
         ("POST", "/readings/{device}", doors.reading),
+        ("POST", "/waveforms/{device}", doors.waveform),
         ("POST", "/fhir/Observation", doors.observation),
         ("POST", "/fhir", doors.observation),
         ("GET", "/", doors.page),
@@ -259,7 +291,11 @@ def doors_app(doors: Entrance) -> Starlette:
         ("POST", "/associations", doors.associate),
     )
     routes = [Route(path, endpoint, methods=[method]) for method, path, endpoint in table]
-    sockets = [WebSocketRoute("/stream/{device}", doors.stream), WebSocketRoute("/live", doors.live)]
+    sockets = [
+        WebSocketRoute("/stream/{device}", doors.stream),
+        WebSocketRoute("/live", doors.live),
+        WebSocketRoute("/patients/{patient:path}/waveforms", doors.waveforms),
+    ]
     files = Mount("/static", StaticFiles(directory=STATION))
     return Starlette(
         routes=[*routes, *sockets, files],

@@ -20,6 +20,7 @@ from digital_twins.monitoring._people import StaffMember
 from digital_twins.monitoring._state_store import Line, line_of
 from digital_twins.monitoring._switchboard import ANSWER_S, PartAwayError, Switchboard, part_away
 from digital_twins.monitoring._thresholds import Priority
+from digital_twins.monitoring._waveforms import Waveforms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence, Set as AbstractSet
@@ -47,15 +48,20 @@ class Registry:
         Of the ward.
     parts
         Into how many parts it is divided.
+
+    Attributes
+    ----------
+    log
+        What was told, as of the last call.
     """
 
     def __init__(self, database: Database, parts: int) -> None:
         self._database, self._parts = database, parts
-        self._log, self._homes, self._known = AssociationLog(), Homes(parts), 0
+        self.log, self._homes, self._known = AssociationLog(), Homes(parts), 0
 
     async def home(self, patient: str) -> int:
         """Return the part that watches a patient."""
-        await self._refresh()
+        await self.refresh()
         return self._homes.of(patient)
 
     async def tell(self, entry: Association) -> None:
@@ -70,26 +76,27 @@ class Registry:
         """
         number = None
         while number is None:  # another front may have told one in between
-            await self._refresh()
-            self._log.check(entry)
+            await self.refresh()
+            self.log.check(entry)
             number = await self._database.commit(lambda cursor: self._insert(cursor, entry))
-        await self._refresh()
+        await self.refresh()
         end_s = time.monotonic() + ANSWER_S
         while not await asyncio.to_thread(self._seen, number):
             if time.monotonic() > end_s:
                 raise part_away()
             await asyncio.sleep(_SEEN_POLL_S)
 
-    async def _refresh(self) -> None:
+    async def refresh(self) -> None:
+        """Take in what was told since the last call; raises StorageError."""
         for number, entry in await asyncio.to_thread(self._news):
             if number <= self._known:
                 continue
             self._known = number
             try:
-                self._log.apply(entry)
+                self.log.apply(entry)
             except ConflictError:  # as every part does
                 continue
-            self._homes.note(entry, self._log)
+            self._homes.note(entry, self.log)
 
     def _news(self) -> list[tuple[int, Association]]:
         with self._database.read() as connection:
@@ -139,9 +146,10 @@ class FrontDoors(Entrance):
         people: People,
         may_acknowledge: AbstractSet[str],
     ) -> None:
-        super().__init__(devices, people, may_acknowledge=may_acknowledge)
-        self._database, self._parts, self._board = database, parts, board
         self._registry = Registry(database, parts)
+        waves = Waveforms(self._registry.log, devices=frozenset(devices)), time.time
+        super().__init__(devices, people, may_acknowledge=may_acknowledge, waves=waves)
+        self._database, self._parts, self._board = database, parts, board
         self._last: list[dict[str, Any]] = [{"patients": [], "counts": {}}] * parts
         self._tiles: tuple[float, dict[str, Any]] = (-1e9, {})
         self._looking = asyncio.Lock()
@@ -171,6 +179,7 @@ class FrontDoors(Entrance):
         async with self._looking:
             if time.monotonic() - self._tiles[0] < _FRESH_S:
                 return self._tiles[1]
+            await self._registry.refresh()
             found = await asyncio.gather(*(self._look(part) for part in range(self._parts)))
             counts: dict[str, int] = {}
             for each, _ in found:

@@ -62,14 +62,12 @@ class Homes:
         return self._homes.get(patient, device_part(patient, self.parts))
 
     def spread(self, log: AssociationLog, part: int, times_s: Iterable[float]) -> frozenset[str]:
-        """Return the patients of a part who have, at some moments (s), devices heard here and elsewhere."""
-        here: dict[str, set[bool]] = {}
-        devices = {
-            each: device_part(each, self.parts) == part for near in self._near.values() for each in near
-        }
+        """Return the patients of a part whose devices are heard in several parts, at some moments (s)."""
+        ways: dict[str, set[int]] = {}
+        devices = {each: device_part(each, self.parts) for near in self._near.values() for each in near}
         for at_s in times_s:
-            for device, heard_here in devices.items():
+            for device, heard_in in devices.items():
                 patient = log.patient_of(device, at_s)
                 if patient is not None and self.of(patient) == part:
-                    here.setdefault(patient, set()).add(heard_here)
-        return frozenset(patient for patient, found in here.items() if len(found) > 1)
+                    ways.setdefault(patient, set()).add(heard_in)
+        return frozenset(patient for patient, found in ways.items() if len(found) > 1)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from digital_twins.monitoring._monitor import PatientMonitor
     from digital_twins.monitoring._people import StaffMember
     from digital_twins.monitoring._sample import Reading
+    from digital_twins.monitoring._waveforms import Waveforms
 
 _TREND_S = 300.0
 
@@ -35,6 +36,7 @@ class Watched(Protocol):
     synthetic: bool
     monitor: PatientMonitor
     intake: Intake
+    waveforms: Waveforms
 
     @property
     def history(self) -> History | None:
@@ -69,6 +71,7 @@ class Doors(Entrance):
             people,
             may_acknowledge=service.monitor.thresholds.may_acknowledge,
             synthetic=service.synthetic,
+            waves=(service.waveforms, service.clock),
         )
         self.service = service
 

@@ -152,6 +152,7 @@ async def run_ward(
         )
         await stack.enter_async_context(crew)
         await _hl7(stack, doors, ports, opened)
+        await stack.enter_async_context(_waveforms(doors, BrokerAddress.parse(url)))
         opened["http"], task = await stack.enter_async_context(serving(doors_app(doors), ports.http))
         ready(opened)
         await asyncio.wait([task], timeout=exit_after_s)
@@ -291,6 +292,21 @@ async def _open_sessions(address: BrokerAddress, parts: int) -> None:
         )
         async with session, asyncio.timeout(_GRACE_S):
             await session.connected.wait()
+
+
+def _waveforms(doors: FrontDoors, address: BrokerAddress) -> MqttSubscriber:
+    """Return what takes waveforms: they are shown by the front and belong to no part."""
+
+    def take(topic: str, payload: bytes) -> bool:
+        return doors.waves.take_message(topic, payload, received_s=doors.clock())
+
+    return MqttSubscriber(
+        address,
+        topic="waveforms/+",
+        take=take,
+        client_id="digital-twins-waveforms",
+        tls=ssl.create_default_context() if address.tls else None,
+    )
 
 
 async def _hl7(
