@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _log = get_logger(__name__)
 _READY_S, _RESTART_S = 15.0, 0.5
+_AGAIN = "5s"  # what a killed subscriber had not acknowledged comes again so soon
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 
 
@@ -201,7 +202,7 @@ class EmbeddedBroker:
                 "listen": "127.0.0.1:-1",
                 "max_payload": 65_536,
                 "jetstream": {"store_dir": str(self.folder / "jetstream")},
-                "mqtt": {"listen": f"{self.host}:{self.port}"},
+                "mqtt": {"listen": f"{self.host}:{self.port}", "ack_wait": _AGAIN},
                 "authorization": {"users": users},
             },
             indent=1,

@@ -213,7 +213,7 @@ class Keeper:
         names: Any = np.array([name for piece in pieces for name in piece[0]])
         times = np.concatenate([piece[1] for piece in pieces])
         values = np.concatenate([piece[2] for piece in pieces])
-        order = np.argsort(names, kind="stable")
+        order = np.lexsort((times, np.unique(names, return_inverse=True)[1]))  # late ones into their place
         known, starts = np.unique(names[order], return_index=True)
         monitor = self._service.monitor
         for name, rows in zip(known.tolist(), np.split(order, starts[1:]), strict=True):

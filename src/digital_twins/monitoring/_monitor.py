@@ -16,7 +16,7 @@ from digital_twins.monitoring._conditions import Conditions
 from digital_twins.monitoring._live_twin import LiveTwin, measured
 from digital_twins.monitoring._news2 import news2
 from digital_twins.monitoring._physiology import Body
-from digital_twins.monitoring._quality import QualityChecks
+from digital_twins.monitoring._quality import QualityChecks, plausible
 from digital_twins.monitoring._ring import Ring
 from digital_twins.monitoring._sample import Quality
 from digital_twins.monitoring._technical import TEXTS, TechnicalAlarms
@@ -231,6 +231,7 @@ class PatientMonitor:
         fresh = [each for _, each in batch]
         if late.any():
             self.intake.counts["late"] += int(late.sum())
+            self._keep_late([each for each, old in zip(fresh, late.tolist(), strict=True) if old])
             rows, time_s = rows[~late], time_s[~late]
             fresh = [each for each, old in zip(fresh, late.tolist(), strict=True) if not old]
             if not fresh:
@@ -239,6 +240,13 @@ class PatientMonitor:
         clean = self._use(rows, time_s, values)
         if self._history is not None:
             self._history([each.patient for each in fresh], time_s, clean)
+
+    def _keep_late(self, arrivals: Sequence[Arrival]) -> None:
+        """Let what is too old for filters and twin go to the history, without values that cannot be any."""
+        if self._history is not None:
+            values = plausible(_table([each.reading.values for each in arrivals]))
+            times = np.array([each.time_s for each in arrivals])
+            self._history([each.patient for each in arrivals], times, values)
 
     def _use(self, rows: Rows, time_s: Floats, values: Floats) -> Floats:
         checked = self.quality.step(rows, time_s, values)

@@ -53,6 +53,11 @@ class Checked:
     apnoea: NDArray[np.bool_]
 
 
+def plausible(values: Floats) -> Floats:
+    """Return readings, [row, vital], without those outside of the possible range."""
+    return np.where((values >= _LOW) & (values <= _HIGH), values, np.nan)
+
+
 class QualityChecks(PerPatient):
     """Checks of `count` patients.
 
