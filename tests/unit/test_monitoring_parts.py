@@ -216,7 +216,7 @@ def compare_wards(folder: Path, seed: int, *, seconds: int) -> None:
         for _ in range(3):
             divided.work()
         whole.service.work()
-        assert sum(each.intake.counts["forwarded"] for each in divided.services) > 10
+        assert sum(each.intake.counts["forwarded"] for each in divided.services) > 0
         ours, theirs = kept(divided, clock.now_s + 10), kept(whole, clock.now_s + 10)
         for (patient, code), rows in ours.items():
             assert {round(value) for _, value in rows} <= {{"HR": 60, "SPO2": 90}[code] + int(patient[1:])}, (
