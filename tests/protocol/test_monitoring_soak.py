@@ -43,7 +43,7 @@ def stored(folder: Path, patient: str) -> int:
 
 @pytest.mark.timeout(7200)
 def test_a_day_in_simulated_time_keeps_memory_flat_and_loses_nothing(tmp_path: Path, *, full: bool) -> None:
-    """Each patient sends once in `every_s`: a day of 5,000 patients once a minute, or three minutes of 100."""
+    """Each patient sends once in `every_s`: a day of 5,000 once a minute, or three minutes of 100."""
     count, hours, every_s = (5000, 24.0, 60.0) if full else (100, 1 / 20, 2.0)
     rng, clock = np.random.default_rng(0), [START_S]
     service = MonitorService(tmp_path, capacity=count, clock=lambda: clock[0])
