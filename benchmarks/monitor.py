@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from _monitor_mqtt import LoadBroker, beside_the_peer, cpu_s
 
 from digital_twins.monitoring import (
     AnomalyDetector,
     Body,
-    EmbeddedBroker,
     LiveTwin,
     MonitorService,
     MqttSubscriber,
@@ -33,6 +33,7 @@ SECONDS = 20
 
 def figures() -> Iterator[Figure]:
     yield from _filters()
+    yield from beside_the_peer()
     scale = float(os.environ.get("TWIN_BENCH_SCALE", "1"))
     count = max(100, int(10_000 * scale) // 100 * 100)
     with tempfile.TemporaryDirectory() as folder:
@@ -75,22 +76,6 @@ def _least(work, rounds: int) -> float:
     return best
 
 
-def _cpu(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-class _Load(EmbeddedBroker):
-    """The broker with one user more, who may speak for every device."""
-
-    def _config(self) -> str:
-        config = json.loads(super()._config())
-        for user in config["authorization"]["users"]:
-            if user["user"] == "load":
-                user["permissions"]["publish"] = ["vitals.>"]
-        return json.dumps(config)
-
-
 async def _stream(folder: Path, count: int) -> list[Figure]:
     import duckdb  # noqa: F401  (loading libraries is no cost of a message)
     import pyarrow.parquet  # noqa: F401
@@ -109,12 +94,12 @@ async def _stream(folder: Path, count: int) -> list[Figure]:
         service.associations.place_device(f"D{number}", f"B{number}", since_s=0.0)
         service.associations.admit(f"P{number}", f"B{number}", since_s=0.0)
     async with (
-        _Load(folder / "broker", devices={"load": "secret"}) as broker,
+        LoadBroker(folder / "broker", devices={"load": "secret"}) as broker,
         service,
         MqttSubscriber(broker.address, topic="vitals/+", take=service.take_message) as subscriber,
     ):
         await asyncio.wait_for(subscriber.connected.wait(), 30)
-        begin, broker_begin = time.process_time(), _cpu(broker.pid)
+        begin, broker_begin = time.process_time(), cpu_s(broker.pid)
         words = (str(broker.port), "secret", str(count), str(SECONDS))
         load = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -129,7 +114,7 @@ async def _stream(folder: Path, count: int) -> list[Figure]:
             await asyncio.sleep(0.1)
         await service.durable()
         service.history.flush()  # the file that is not yet due is a cost of these messages, too
-        ours, brokers = time.process_time() - begin, _cpu(broker.pid) - broker_begin
+        ours, brokers = time.process_time() - begin, cpu_s(broker.pid) - broker_begin
     delays = np.concatenate(latencies)
     accepted = service.intake.counts["accepted"]
     late = service.intake.counts["late"]
