@@ -41,7 +41,7 @@ MAPPED = "part/{part}/vitals/+"
 """Topic of a part at a broker that maps, as the embedded one does."""
 PLAIN = "vitals/+"
 """Topic at a broker that does not: every part hears everything and drops what is not its own."""
-_LEARN_AFTER_S = 10.0
+_LEARN_AFTER_S = 30.0
 _MEMBER, _ROLE = "ward-member", "ward-role"
 
 
