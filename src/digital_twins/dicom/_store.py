@@ -168,6 +168,7 @@ class DicomStore:
             Runs what brings the file to the disk in another thread: `keep` waits for it.
         """
         spool = writer.finish()
+        spool.start_writing()
         size = spool.size_bytes
         if self.coerce is not None:
             with writer.mapped() as file:
