@@ -24,7 +24,9 @@ ENCRYPTED = os.environ.get("TWIN_TEST_ENCRYPTED") == "1"
 
 
 @contextmanager
-def open_store(folder: Path, *, encrypted: bool = ENCRYPTED, log_bytes: int = 0, **options: Any) -> Iterator[dicom.DicomStore]:
+def open_store(
+    folder: Path, *, encrypted: bool = ENCRYPTED, log_bytes: int = 0, **options: Any
+) -> Iterator[dicom.DicomStore]:
     migrations = (*audit.OUTBOX_MIGRATIONS, *dicom.MIGRATIONS)
     with ExitStack() as stack:
         keys = None
