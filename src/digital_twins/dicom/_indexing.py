@@ -56,7 +56,8 @@ def _added_to_series(cursor: apsw.Cursor, prepared: Prepared, policy: Policy) ->
         family = check_family(cursor, prepared.header, policy)
     except ObjectRefusedError:
         return None
-    if family.series is None or not _insert_instance(cursor, prepared, family.series):
+    unless_known = " ON CONFLICT (sop_uid) DO NOTHING"
+    if family.series is None or not _insert_instance(cursor, prepared, family.series, unless_known):
         return None
     return family.patient_id
 
@@ -113,8 +114,8 @@ def _insert_object(cursor: apsw.Cursor, prepared: Prepared, policy: Policy) -> s
     return family.patient_id
 
 
-def _insert_instance(cursor: apsw.Cursor, prepared: Prepared, series: int) -> bool:
-    """Add the row of an object to its series; False when its SOP Instance UID is there."""
+def _insert_instance(cursor: apsw.Cursor, prepared: Prepared, series: int, conflict: str = "") -> bool:
+    """Add the row of an object to its series; False when the conflict clause says to pass over it."""
     header, offset = prepared.header, prepared.dataset_offset
     row: Row = {
         **header.rows[Level.INSTANCE],
@@ -128,7 +129,7 @@ def _insert_instance(cursor: apsw.Cursor, prepared: Prepared, series: int) -> bo
         "source": prepared.source,
         "received_utc": datetime.now(tz=UTC).isoformat(),
     }
-    sql = _insertion("dicom_instance", (*row,), " ON CONFLICT (sop_uid) DO NOTHING")
+    sql = _insertion("dicom_instance", (*row,), conflict)
     added: Any = cursor.execute(sql, (*row.values(),)).fetchone()
     if added is None:
         return False
