@@ -100,7 +100,7 @@ def _room(size: int) -> memoryview:
     """Return memory that is all overwritten before it is read: clearing it would cost as much as a copy."""
     from numpy import empty, uint8
 
-    return memoryview(empty(size, uint8))
+    return empty(size, uint8).data
 
 
 def _copy(segment: bytes | Slice, reader: BlobReader | None, first: int, room: memoryview) -> int:
