@@ -20,16 +20,15 @@ if TYPE_CHECKING:
 
 _ACTIONS = frozenset("CRUDE")
 _OUTCOMES = frozenset({"success", "refused", "failure"})
-_RANDOM_BITS = (1 << 62) - 1
+_VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
+"""Digit with the two bits of RFC 9562's variant for a random one."""
 _PSEUDONYM = re.compile(r"[0-9a-f]{64}")
 
 
 def _new_id() -> str:
     """Return a UUID of version 7 in hex (RFC 9562 section 5.7): new rows then go to the end of the index."""
-    random = int.from_bytes(os.urandom(10), "big")
-    milliseconds = time.time_ns() // 1_000_000
-    value = milliseconds << 80 | 7 << 76 | (random >> 68) << 64 | 0b10 << 62 | random & _RANDOM_BITS
-    return f"{value:032x}"
+    random = os.urandom(10).hex()
+    return f"{time.time_ns() // 1_000_000:012x}7{random[:3]}{_VARIANT[random[3]]}{random[4:19]}"
 
 
 def _now() -> str:
