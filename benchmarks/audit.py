@@ -31,7 +31,7 @@ def figures() -> Iterator[Figure]:
         folder = Path(name)
         rounds = [
             (
-                _fsyncs_per_s(folder),
+                _fsyncs_per_s(folder / f"raw{n}"),
                 _events_per_s(folder / f"single{n}", 1),
                 _events_per_s(folder / f"many{n}", WRITERS),
             )
@@ -52,9 +52,10 @@ def event(number: int) -> AuditEvent:
     )
 
 
-def _fsyncs_per_s(folder: Path) -> float:
+def _fsyncs_per_s(path: Path) -> float:
+    """Append to a new file: one that is overwritten would have no new size to flush."""
     count, record = 0, event(0).to_json().encode()
-    descriptor = os.open(folder / "raw", os.O_RDWR | os.O_CREAT)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:
         start = time.perf_counter()
         while time.perf_counter() - start < SINGLE_S / 2:

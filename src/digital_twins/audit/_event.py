@@ -92,7 +92,8 @@ class AuditEvent:
             raise _refused("its action or outcome is none of the known codes")
         if self.patient is not None and not _PSEUDONYM.fullmatch(self.patient):
             raise _refused("its patient is not a pseudonym")
-        _check_detail(self.detail)
+        if self.detail:
+            _check_detail(self.detail)
 
     def to_json(self) -> str:
         """Return the canonical form: keys sorted, no spaces, UTF-8 (RFC 8785 for strings and integers)."""
@@ -100,7 +101,7 @@ class AuditEvent:
             "action": self.action,
             "agent": self.agent,
             "at_utc": self.at_utc,
-            "detail": dict(self.detail),
+            "detail": dict(self.detail) if self.detail else {},
             "entity": self.entity,
             "event_id": self.event_id,
             "kind": self.kind,

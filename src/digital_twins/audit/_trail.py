@@ -184,12 +184,10 @@ class AuditTrail:
             counts = [len(rows) for rows in batches]
         except ConflictError:  # an event is known already: rare, and looked for only then
             head, counts = self._database.write(lambda cursor: _extend_by_new(cursor, batches))
-        self._end = head
-        with self._changed:
-            if self._wanted is None or self._wanted.size < head.size:
-                self._wanted = head
-                if not self._resting:  # waking it for each commit would cost more than the commit's own SQL
-                    self._changed.notify()
+        self._end = self._wanted = head
+        if not self._resting:  # who rests looks again; waking it each time would cost more than the SQL
+            with self._changed:
+                self._changed.notify()
         return counts
 
     def _add(self, rows: Sequence[Row]) -> Head:

@@ -146,8 +146,7 @@ class Database:
         StorageError, ConflictError
             As `submit` says.
         """
-        self._check_usable()
-        if not self._groups.lead():
+        if os.getpid() != self._process or not self._groups.lead():
             self.write(lambda cursor: cursor.execute(sql, values))
             return
         try:

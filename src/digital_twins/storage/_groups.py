@@ -152,7 +152,8 @@ class GroupCommit:
         """Give the lead back."""
         with self._mutex:
             self._leader = None
-            self._ring()
+            if self._waiting or self._closed:
+                self._ring()
 
     @property
     def closed(self) -> bool:
