@@ -57,7 +57,7 @@ def serve(  # noqa: PLR0913  (options)
 ) -> None:
     """Run the monitor on this machine until Ctrl-C: MQTT, HTTP, WebSocket and, if asked for, HL7 v2.
 
-    Database and audit trail follow the setting `database`.
+    Database and audit trail follow the setting `database`, encryption `encryption_at_rest`.
     """
     import asyncio
     import os
@@ -66,6 +66,7 @@ def serve(  # noqa: PLR0913  (options)
     from digital_twins.cli import _output
     from digital_twins.config import load_settings
     from digital_twins.monitoring import MonitorPorts, load_thresholds, run_monitor
+    from digital_twins.server import monitor_key
 
     settings = load_settings(config_file=config_file, data_dir=data)
     setup_logging(settings.log_level)
@@ -83,7 +84,10 @@ def serve(  # noqa: PLR0913  (options)
         run_monitor(
             data,
             files=(devices, staff),
-            ports=MonitorPorts(http_port, mqtt_port, hl7_port, broker, settings.database, fhir_every),
+            ports=MonitorPorts(
+                *(http_port, mqtt_port, hl7_port, broker, settings.database, fhir_every),
+                key=monitor_key(settings),
+            ),
             capacity=capacity,
             thresholds=rules,
             channels=_channels((nurse_call, nurse_call_hl7, fhir), nurse_call_apprise, rules),

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _log = get_logger(__name__)
 _READY_S, _RESTART_S = 15.0, 0.5
+_KEY_VARIABLE = "TWIN_BROKER_KEY"
+"""The key goes to the broker in its environment: its configuration lies beside what it encrypts."""
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 
 
@@ -54,6 +56,8 @@ class EmbeddedBroker:
         Password of each device; the name is the MQTT user and the last part of its topic.
     host, port
         Where its MQTT door listens; port 0 takes a free one.
+    key
+        Of 32 bytes, under which it encrypts the messages that it keeps; None: they are in clear.
 
     Attributes
     ----------
@@ -69,7 +73,13 @@ class EmbeddedBroker:
     """
 
     def __init__(
-        self, folder: Path, *, devices: Mapping[str, str], host: str = "127.0.0.1", port: int = 0
+        self,
+        folder: Path,
+        *,
+        devices: Mapping[str, str],
+        host: str = "127.0.0.1",
+        port: int = 0,
+        key: bytes | None = None,
     ) -> None:
         if any(not name or not set(name) <= _NAME for name in devices):
             raise InputError(
@@ -79,6 +89,7 @@ class EmbeddedBroker:
             )
         self.folder, self.host, self.port = folder, host, port
         self._devices = dict(devices)
+        self._key = key
         self._password = secrets.token_urlsafe(24)
         self._process: asyncio.subprocess.Process | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -111,10 +122,17 @@ class EmbeddedBroker:
 
     async def _start(self) -> asyncio.subprocess.Process:
         log = await asyncio.to_thread((self.folder / "nats.log").open, "ab")
+        environment = dict(os.environ)
+        if self._key is not None:
+            environment[_KEY_VARIABLE] = f"key-{self._key.hex()}"
         config = str(self.folder / "nats.conf")
         with log:
             self._process = await asyncio.create_subprocess_exec(
-                broker_program(), "-c", config, stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL
+                *(broker_program(), "-c", config),
+                stdout=log,
+                stderr=log,
+                stdin=asyncio.subprocess.DEVNULL,
+                env=environment,
             )
         return self._process
 
@@ -175,17 +193,23 @@ class EmbeddedBroker:
             for name, password in self._devices.items()
         ]
         users.append({"user": "monitor", "password": self._password})
-        return json.dumps(
+        kept = {"store_dir": str(self.folder / "jetstream")}
+        if self._key is not None:
+            kept |= {"cipher": "aes", "key": f"${_KEY_VARIABLE}"}
+        text = json.dumps(
             {
                 "server_name": f"monitor-{os.getpid()}",
                 "listen": "127.0.0.1:-1",
                 "max_payload": 65_536,
-                "jetstream": {"store_dir": str(self.folder / "jetstream")},
+                "jetstream": kept,
                 "mqtt": {"listen": f"{self.host}:{self.port}"},
                 "authorization": {"users": users},
             },
             indent=1,
         )
+        return text.replace(
+            f'"${_KEY_VARIABLE}"', f"${_KEY_VARIABLE}"
+        )  # in quotes it would be the key itself
 
 
 def _free_port(host: str) -> int:
