@@ -28,6 +28,7 @@ KINDS = {
     "quantity": "Quantity Money Age Duration Count Distance Range SimpleQuantity MoneyQuantity",
     "number": "integer decimal positiveInt unsignedInt Range",
     "uri": "uri url canonical oid uuid",
+    "special": "Location.position",
 }
 STEP = re.compile(
     r"(?P<name>\w+)(?:\[(?P<index>\d)\])?"
@@ -168,7 +169,8 @@ class Compiler:
 def alternatives_for(base: str, expression: str) -> list[str]:
     """Return the alternatives of an expression that speak of the base type."""
     found = []
-    for part in expression.split("|"):
+    for text in expression.split("|"):
+        part = text if "." in text else f"{base}.{text.strip()}"  # InsurancePlan.name names no type
         owner = re.match(r"\W*(\w+)\.", part)
         if owner and owner[1] in {base, "Resource", "DomainResource"}:
             found.append(part)

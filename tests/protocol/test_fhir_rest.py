@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 JSON = {"content-type": "application/fhir+json"}
+FILTER = "_id pr true"
 
 
 @pytest.fixture(scope="module")
@@ -169,13 +170,48 @@ def test_capability_statement_says_what_runs(http: httpx.Client) -> None:
     assert statement["fhirVersion"] == "4.0.1"
     rest = statement["rest"][0]
     assert len(rest["resource"]) == 147
-    person = next(r for r in rest["resource"] if r["type"] == "Patient")
-    for parameter in person["searchParam"]:
-        value = {"date": "2020", "reference": "Practitioner/1"}.get(parameter["type"], "1")
-        answer = http.get(
-            "/Patient", params={parameter["name"]: value}, headers={"prefer": "handling=strict"}
+    values = {"date": "2020", "reference": "Practitioner/1", "special": "52.5|13.4"}
+    for kind in ("Patient", "Location"):
+        named = next(r for r in rest["resource"] if r["type"] == kind)
+        for parameter in named["searchParam"]:
+            value = FILTER if parameter["name"] == "_filter" else values.get(parameter["type"], "1")
+            answer = http.get(
+                f"/{kind}", params={parameter["name"]: value}, headers={"prefer": "handling=strict"}
+            )
+            assert answer.status_code == 200, parameter
+    assert {"code": "search-system"} in rest["interaction"]
+    for parameter in rest["searchParam"]:
+        value = {"_filter": FILTER, "_type": "Patient"}.get(
+            parameter["name"], values.get(parameter["type"], "1")
         )
+        answer = http.get("", params={parameter["name"]: value}, headers={"prefer": "handling=strict"})
         assert answer.status_code == 200, parameter
+
+
+def test_search_over_several_types_by_get_and_post(http: httpx.Client) -> None:
+    for n in range(4):
+        http.put(f"/Patient/across{n}", json=patient(id=f"across{n}"), headers=JSON)
+        http.put(f"/Location/across{n}", json={"resourceType": "Location", "id": f"across{n}"}, headers=JSON)
+    names = ",".join(f"across{n}" for n in range(4))
+    for place in ("", "/"):
+        seen: list[str] = []
+        url: str | None = (
+            f"{str(http.base_url).rstrip('/')}{place}?_type=Location,Patient&_id={names}&_count=3"
+        )
+        while url:
+            page = http.get(url).json()
+            assert structural_issues(page) == []
+            seen += [e["fullUrl"].partition("/fhir/")[2] for e in page["entry"]]
+            url = next((x["url"] for x in page["link"] if x["relation"] == "next"), None)
+        assert sorted(seen) == sorted(f"{k}/across{n}" for k in ("Location", "Patient") for n in range(4))
+    form = http.post("/_search", data={"_type": "Location", "_id": names, "_total": "accurate"}).json()
+    assert form["total"] == 4
+    mixed = http.get("", params={"_type": "Location,Patient", "_id": names, "gender": "male"}).json()
+    assert [e["search"]["mode"] for e in mixed["entry"]] == ["match"] * 8 + ["outcome"]
+    strict = http.get("", params={"_type": "Patient", "status": "x"}, headers={"prefer": "handling=strict"})
+    assert (strict.status_code, outcome_code(strict)) == (400, "not-supported")
+    cut = http.get("", params={"_type": "Patient", "_id": "across1", "_summary": "true"}).json()
+    assert cut["entry"][0]["resource"]["meta"]["tag"][0]["code"] == "SUBSETTED"
 
 
 def test_concurrent_writers_of_one_resource_get_distinct_versions(http: httpx.Client) -> None:

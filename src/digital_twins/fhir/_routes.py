@@ -136,7 +136,8 @@ class _Door:
         self.on_error = on_error
         reads, writes = ReadHandlers(server), WriteHandlers(server)
         self.system: dict[str, dict[str, Handler]] = {
-            "": {"POST": writes.bundle, "OPTIONS": reads.metadata},
+            "": {"GET": reads.search, "POST": writes.bundle, "OPTIONS": reads.metadata},
+            "_search": {"POST": reads.search_form},
             "metadata": {"GET": reads.metadata},
             "openapi.json": {"GET": reads.openapi},
             "_history": {"GET": reads.history},

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from digital_twins._errors import DigitalTwinError, NotFoundError
 from digital_twins.fhir._access import check_history
+from digital_twins.fhir._across import QueryAcross, parse_across, run_across
 from digital_twins.fhir._auditing import Auditor, patient_of
 from digital_twins.fhir._bundle import (
     Entry,
@@ -24,6 +25,7 @@ from digital_twins.fhir._outcome import bad_request
 from digital_twins.fhir._query import Query, parse_query
 from digital_twins.fhir._search import SearchPage, run_query
 from digital_twins.fhir._validate import check
+from digital_twins.fhir._words import WORD_PARAMETERS, asks_words, catch_up
 from digital_twins.fhir._write import (
     Saved,
     SeenCodings,
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from digital_twins.fhir._package_index import PackageParameters
     from digital_twins.fhir._package_search import Extra
     from digital_twins.storage import Database
+
+_NEEDS_STORE = WORD_PARAMETERS | {"_filter"}
 
 
 def pairs(parameters: Mapping[str, str | Sequence[str]] | Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -288,8 +292,11 @@ class FhirStore:
         given = list(parameters)
         if not any(_asks_concepts(name) for name, _ in given):
             return parse_query(kind, given, strict=strict, extra=self._codings.served)
+        if words := asks_words(given):
+            catch_up(self.database)
         with self.database.read() as connection:
-            concepts = Concepts(connection, self._systems() if self._systems else None)
+            systems = self._systems() if self._systems else None
+            concepts = Concepts(connection, systems, words=words)
             served = self._codings.served
             return parse_query(kind, given, strict=strict, concepts=concepts, extra=served)
 
@@ -298,6 +305,17 @@ class FhirStore:
         with self.database.read() as connection:
             page = run_query(connection, query)
         self._read_event("E", "fhir.search", agent, query.type, query.patient)
+        return page
+
+    def parse_across(self, parameters: Iterable[tuple[str, str]], *, strict: bool = False) -> QueryAcross:
+        """Return the plan of a search over several types, for `run_across`."""
+        return parse_across(list(parameters), self.parse, strict=strict)
+
+    def run_across(self, query: QueryAcross, *, agent: str = "system") -> SearchPage:
+        """Run a parsed search over several types; one audit event, which names the types that it names."""
+        with self.database.read() as connection:
+            page = run_across(connection, query)
+        self._read_event("E", "fhir.search", agent, ",".join(query.asked) or None, query.shape.patient)
         return page
 
     def prepare_transaction(
@@ -425,7 +443,8 @@ class FhirStore:
 
 
 def _asks_concepts(name: str) -> bool:
-    return name.rpartition(":")[2] in CONCEPT_MODIFIERS
+    last = name.rpartition(":")[2]
+    return last in CONCEPT_MODIFIERS or last.rpartition(".")[2] in _NEEDS_STORE
 
 
 def _settled(future: Future[EntryAnswer]) -> EntryAnswer | DigitalTwinError:
