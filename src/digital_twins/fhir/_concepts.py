@@ -140,7 +140,7 @@ def concept_predicate(
     tests: list[Test] = []
     for value in values:
         if modifier in {"in", "not-in"}:
-            tests.extend(_members(concepts, parameter, unescape(value).partition("|")[0]))
+            tests.extend(_members(concepts, parameter, unescape(value)))
         else:
             tests.extend(_related(concepts, parameter, value, modifier))
     return Predicate(tuple(tests) or (NOTHING,), negated=modifier == "not-in")

@@ -146,7 +146,7 @@ class _Parser:
             raise bad_request("_summary must be true, false, text, data or count.", code="value")
         self.query.summary = text
 
-    def control(self, name: str, text: str) -> bool:  # noqa: C901  (one branch a parameter)
+    def control(self, name: str, text: str) -> bool:
         """Take one of the parameters that shape the answer; False when it is none of them."""
         query = self.query
         head = name.partition(":")[0]
