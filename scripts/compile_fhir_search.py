@@ -266,18 +266,23 @@ def main() -> None:
     if len(hashes) != len(names):
         sys.exit("two search parameters share a hash: choose another hash function")
     body = {"licence": LICENCE, "fhirVersion": "4.0.1", "types": structures, "summary": summary}
-    write(output / "structures.json", body)
+    write(output / "structures.json", body, sort_keys=False)  # FHIR XML follows the order of the definitions
     write(
         output / "search-parameters.json",
-        {"licence": LICENCE, "fhirVersion": "4.0.1", "parameters": parameters, "uncompiled": refused},
+        {
+            "licence": LICENCE,
+            "fhirVersion": "4.0.1",
+            "parameters": parameters,
+            "uncompiled": refused,
+        },
     )
     print("\n".join(refused))
     print(f"{len(summary)} resource types, {len(names) // 2} parameters, {len(refused)} left out")
 
 
-def write(path: Path, body: dict[str, Any]) -> None:
-    """Write compact JSON with sorted keys, so that the same input makes the same bytes."""
-    path.write_text(json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False) + "\n")
+def write(path: Path, body: dict[str, Any], *, sort_keys: bool = True) -> None:
+    """Write compact JSON, so that the same input makes the same bytes."""
+    path.write_text(json.dumps(body, sort_keys=sort_keys, separators=(",", ":"), ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

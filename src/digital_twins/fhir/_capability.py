@@ -29,7 +29,7 @@ INTERACTIONS = (
 )
 SYSTEM_INTERACTIONS = ("transaction", "batch", "search-system", "history-system")
 PATCH_FORMATS = ("application/json-patch+json", "application/fhir+json", "application/merge-patch+json")
-FORMATS = ("application/fhir+json", "json")
+FORMATS = ("application/fhir+json", "json", "application/fhir+xml", "xml")
 _EVERYWHERE = (
     {"name": "_id", "type": "token"},
     {"name": "_lastUpdated", "type": "date"},

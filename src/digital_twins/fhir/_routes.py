@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from digital_twins._errors import DigitalTwinError
 from digital_twins.fhir._definitions import definitions
-from digital_twins.fhir._http import check_accept, json_response
+from digital_twins.fhir._http import as_xml, json_response, wants_xml
 from digital_twins.fhir._outcome import Issue, bad_request, outcome, outcome_of
 from digital_twins.fhir._read_handlers import ReadHandlers
 from digital_twins.fhir._server import Call, FhirFeatures, FhirServer, Handler
@@ -193,14 +193,27 @@ class _Door:
         return path[len(self.base) + 1 :]
 
     async def answer(self, request: Request) -> Response:
-        """Answer one request."""
+        """Answer one request, in JSON or in XML."""
+        try:
+            xml = wants_xml(request)
+        except DigitalTwinError as error:
+            return json_response(outcome_of(error), error.http_status)
+        response = await self.answer_json(request)
+        if not xml:
+            return response
+        try:
+            return await as_xml(response)
+        except DigitalTwinError as error:
+            return json_response(outcome_of(error), error.http_status)
+
+    async def answer_json(self, request: Request) -> Response:
+        """Answer one request in JSON."""
         method = "GET" if request.method == "HEAD" else request.method
         try:
             handlers, call = self.find(self.rest(request))
             handler = handlers.get(method)
             if handler is None:
                 return _no_handler(", ".join(handlers))
-            check_accept(request)
             return await handler(request, call)
         except DigitalTwinError as error:
             return json_response(outcome_of(error), error.http_status)
