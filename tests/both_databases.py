@@ -33,6 +33,7 @@ _ALWAYS = {
 _IN_FULL = {
     "test_fhir_store": "",
     "test_fhir_search_depth": "",
+    "test_fhir_compartments": "",
     "test_fhir_packages": "us_core",
     "test_server_parts": "",
     "test_server_versions": "",

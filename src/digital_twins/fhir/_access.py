@@ -292,6 +292,8 @@ def interaction(method: str, path: str) -> tuple[str, str]:
 def _interaction(method: str, parts: Sequence[str]) -> tuple[str, str]:
     if not parts or parts in (["openapi.json"], ["_search"]):
         return "", ""
+    if parts[3:] in ([], ["_search"]) and len(parts) > 2 and parts[2] in {"*", *definitions().types}:
+        return ("", "") if parts[2] == "*" else (parts[2], "s")  # of a compartment; the store narrows it
     kind, last = parts[0], parts[-1]
     if kind not in definitions().types:
         return ("*", "rs") if kind == "_history" or kind in _EXPORTS else ("*", "cruds")

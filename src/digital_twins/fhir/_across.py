@@ -43,6 +43,7 @@ def parse_across(
     parse: Callable[[str, list[tuple[str, str]]], Query],
     *,
     strict: bool = False,
+    kinds: Sequence[str] = (),
 ) -> QueryAcross:
     """Return the plan of a search over the types in ``_type``, or over all of them.
 
@@ -55,6 +56,8 @@ def parse_across(
         Parses the search of one type; what it does not know becomes a warning.
     strict
         Refuse parameters that cannot be used; otherwise they become warnings.
+    kinds
+        The types to search where ``_type`` names none; all of them by default.
 
     Raises
     ------
@@ -65,7 +68,7 @@ def parse_across(
     asked = tuple(dict.fromkeys(t for n, text in parameters if n == "_type" for t in split_values(text)))
     if not set(asked) <= definitions().types:
         raise bad_request("_type names what is not a resource type of FHIR R4.", code="not-supported")
-    kinds = asked or tuple(sorted(definitions().types))
+    kinds = asked or kinds or tuple(sorted(definitions().types))
     pairs = [pair for pair in parameters if pair[0] != "_type"]
     queries = [parse(kind, pairs) for kind in kinds]
     unknown = [pair for pair in pairs if not _usable(pair, queries)]

@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from digital_twins import __version__
+from digital_twins.fhir._compartment import compartments
 from digital_twins.fhir._definitions import FHIR_VERSION, definitions
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _EVERYWHERE = (
     {"name": "_filter", "type": "special"},
 )
 """Search parameters of every type that are not compiled from a SearchParameter."""
+_COMPARTMENT = "http://hl7.org/fhir/CompartmentDefinition/"
 _OAUTH_URIS = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
 _SECURITY_SERVICE = "http://terminology.hl7.org/CodeSystem/restful-security-service"
 
@@ -157,6 +159,7 @@ def capability_statement(
         "interaction": [{"code": code} for code in SYSTEM_INTERACTIONS],
     }
     rest["searchParam"] = _system_parameters()
+    rest["compartment"] = [f"{_COMPARTMENT}{name.lower()}" for name in sorted(compartments())]
     at_system = [{"name": o.name, "definition": o.definition} for o in operations if o.level == "system"]
     if at_system:
         rest["operation"] = at_system

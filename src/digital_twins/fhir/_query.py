@@ -43,7 +43,7 @@ class Query:
 
     ``used`` are the parameters that were understood; ``asked`` is the query text of the address where all of
     them were, so that it can be repeated in links as it is. ``chained`` says that it goes through other
-    resources than those it finds.
+    resources than those it finds. ``place`` is its address below the base where that is not the type.
     """
 
     type: str
@@ -59,6 +59,7 @@ class Query:
     used: list[tuple[str, str]] = field(default_factory=list)
     patient: str | None = None
     chained: bool = False
+    place: str = ""
     asked: str | None = None
 
 

@@ -91,7 +91,7 @@ class ReadHandlers:
         return fhir_response(history_bundle(page, base, here, asked.used))
 
     async def search(self, request: Request, call: Call) -> Response:
-        """Answer ``GET Type?parameters``, and without a type the search over several."""
+        """Answer ``GET Type?parameters``, the search over several types and that of a compartment."""
         raw = request.scope["query_string"].decode("latin-1")
         return await self.answer_search(request, call, parse_qsl(raw, keep_blank_values=True), raw)
 
@@ -120,10 +120,10 @@ class ReadHandlers:
             for name, text in pairs
         ]
         if not call.type:
-            across = await asyncio.to_thread(self.store.parse_across, pairs, strict=strict)
+            across = await asyncio.to_thread(self.store.parse_across, pairs, strict=strict, owner=call.owner)
             found = await asyncio.to_thread(self.store.run_across, across, agent=who)
             return fhir_response(searchset(across.shape, found, base))
-        query = self.store.parse(call.type, pairs, strict=strict)
+        query = self.store.parse(call.type, pairs, strict=strict, owner=call.owner)
         if raw and query.used == pairs:
             query.asked = raw
         if _is_light(query):

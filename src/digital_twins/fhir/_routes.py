@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from digital_twins._errors import DigitalTwinError
+from digital_twins.fhir._compartment import compartments
 from digital_twins.fhir._definitions import definitions
 from digital_twins.fhir._http import as_xml, json_response, wants_xml
 from digital_twins.fhir._outcome import Issue, bad_request, outcome, outcome_of
@@ -249,6 +250,11 @@ class _Door:
         third = rest[0] if rest else ""
         if len(rest) <= 1 and third in self.instances:
             return self.allowed("instance", third, kind, self.instances), Call(kind, name)
+        if kind in compartments() and (third == "*" or third in definitions().types) and len(rest) <= 2:
+            member = Call("" if third == "*" else third, owner=(kind, name))
+            search = {"": self.types[""]["GET"], "_search": self.types["_search"]["POST"]}
+            found = search.get(rest[1] if len(rest) == 2 else "")
+            return ({"POST" if len(rest) == 2 else "GET": found} if found else {}), member
         if len(rest) != 2 or third != "_history":
             return {}, Call(kind)
         if not rest[1].isdigit() or len(rest[1]) > _MAX_VERSION_DIGITS:

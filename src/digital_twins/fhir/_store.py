@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from digital_twins._errors import DigitalTwinError, NotFoundError
@@ -18,6 +19,7 @@ from digital_twins.fhir._bundle import (
     run_transaction,
 )
 from digital_twins.fhir._changes import Changes, parsed
+from digital_twins.fhir._compartment import compartment_predicate, compartments
 from digital_twins.fhir._concepts import CONCEPT_MODIFIERS, Concepts
 from digital_twins.fhir._history import HistoryPage, HistoryQuery, history_page, must_be_known
 from digital_twins.fhir._json import loads
@@ -287,9 +289,23 @@ class FhirStore:
         with self.database.read() as connection:
             return run_query(connection, query)
 
-    def parse(self, kind: str, parameters: Iterable[tuple[str, str]], *, strict: bool = False) -> Query:
-        """Return the plan of a search, for `run`; see `search`."""
-        given = list(parameters)
+    def parse(
+        self,
+        kind: str,
+        parameters: Iterable[tuple[str, str]],
+        *,
+        strict: bool = False,
+        owner: tuple[str, str] | None = None,
+    ) -> Query:
+        """Return the plan of a search, for `run`; see `search`. ``owner`` limits it to a compartment."""
+        query = self._parsed(kind, list(parameters), strict=strict)
+        if owner is not None:
+            query.predicates.append(compartment_predicate(*owner, kind))
+            query.place = "/".join((*owner, kind))
+            query.patient = owner[1] if owner[0] == "Patient" else query.patient
+        return query
+
+    def _parsed(self, kind: str, given: list[tuple[str, str]], *, strict: bool) -> Query:
         if not any(_asks_concepts(name) for name, _ in given):
             return parse_query(kind, given, strict=strict, extra=self._codings.served)
         if words := asks_words(given):
@@ -307,9 +323,19 @@ class FhirStore:
         self._read_event("E", "fhir.search", agent, query.type, query.patient)
         return page
 
-    def parse_across(self, parameters: Iterable[tuple[str, str]], *, strict: bool = False) -> QueryAcross:
-        """Return the plan of a search over several types, for `run_across`."""
-        return parse_across(list(parameters), self.parse, strict=strict)
+    def parse_across(
+        self,
+        parameters: Iterable[tuple[str, str]],
+        *,
+        strict: bool = False,
+        owner: tuple[str, str] | None = None,
+    ) -> QueryAcross:
+        """Return the plan of a search over several types, for `run_across`; see `parse` for ``owner``."""
+        kinds = tuple(sorted(compartments()[owner[0]])) if owner else ()
+        parse = partial(self.parse, owner=owner)
+        found = parse_across(list(parameters), parse, strict=strict, kinds=kinds)
+        found.shape.place = f"{owner[0]}/{owner[1]}/*" if owner else ""
+        return found
 
     def run_across(self, query: QueryAcross, *, agent: str = "system") -> SearchPage:
         """Run a parsed search over several types; one audit event, which names the types that it names."""
