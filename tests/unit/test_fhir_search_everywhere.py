@@ -17,8 +17,9 @@ import pytest
 
 from digital_twins import auth
 from digital_twins.fhir import FhirError, FhirStore
+from digital_twins.fhir._erasure import erase_fhir_in, fhir_footprint
 from digital_twins.fhir._near import EARTH_RADIUS_KM
-from digital_twins.fhir._words import catch_up
+from digital_twins.fhir._words import TEXT_TABLES, catch_up
 from fhir_support import LOINC, open_store, patient
 
 if TYPE_CHECKING:
@@ -317,6 +318,25 @@ class TestWords:
             assert catch_up(store.database) == 600
             page = store.search("Observation", {"_text": "alike", "_summary": "count"})
             assert page.total == 1100
+
+    def test_an_erasure_takes_the_words_along(self, tmp_path: Path) -> None:
+        with open_store(tmp_path) as store:
+            store.update(patient(id="ann"))
+            store.update(note("one", "unmistakable"))
+            assert found(store, "Observation", _text="unmistakable") == {"one"}
+            store.update(note("one", "unmistakable too"))  # waits to be read again
+
+            def erase(cursor: Any) -> None:
+                erase_fhir_in(cursor, fhir_footprint(cursor, ["12345678"]))
+
+            store.database.write(erase)
+            with store.database.read() as connection:
+                counts = [
+                    connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in TEXT_TABLES
+                ]
+            assert counts == [0, 0, 0]
+            store.update(note("three", "another"))
+            assert found(store, "Observation", _text="another") == {"three"}
 
     def test_conditions_of_writes_refuse_them(self, store: FhirStore) -> None:
         with pytest.raises(FhirError) as error:

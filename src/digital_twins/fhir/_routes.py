@@ -181,6 +181,8 @@ class _Door:
             *(f"{{type}}/{name}" for name in self.types if name),
             *(f"{{type}}/{{id}}/{name}" for name in self.instances if name),
             "{type}/{id}/_history/{version}",
+            "{type}/{id}/{member}",
+            "{type}/{id}/{member}/_search",
             "{rest:path}",
         ]
         paths = [f"{self.base}/{name}" for name in names]
