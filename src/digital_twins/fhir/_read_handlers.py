@@ -91,12 +91,12 @@ class ReadHandlers:
         return fhir_response(history_bundle(page, base, here, asked.used))
 
     async def search(self, request: Request, call: Call) -> Response:
-        """Answer ``GET Type?parameters``."""
+        """Answer ``GET Type?parameters``, the search over several types and that of a compartment."""
         raw = request.scope["query_string"].decode("latin-1")
         return await self.answer_search(request, call, parse_qsl(raw, keep_blank_values=True), raw)
 
     async def search_form(self, request: Request, call: Call) -> Response:
-        """Answer ``POST Type/_search``."""
+        """Answer ``POST Type/_search`` and ``POST _search``."""
         form = header(request, b"content-type", _FORM).partition(";")[0].strip().lower()
         if form != _FORM:
             raise FhirError(415, [Issue("not-supported", f"_search takes {_FORM}.")])
@@ -115,8 +115,15 @@ class ReadHandlers:
         strict = preference(request, "handling") == "strict"
         who, base = self.server.agent(request), self.server.url(request)
         own = f"{base}/"
-        pairs = [(name, text.removeprefix(own)) for name, text in pairs]
-        query = self.store.parse(call.type, pairs, strict=strict)
+        pairs = [
+            (name, text.replace(own, "") if name == "_filter" else text.removeprefix(own))
+            for name, text in pairs
+        ]
+        if not call.type:
+            across = await asyncio.to_thread(self.store.parse_across, pairs, strict=strict, owner=call.owner)
+            found = await asyncio.to_thread(self.store.run_across, across, agent=who)
+            return fhir_response(searchset(across.shape, found, base))
+        query = self.store.parse(call.type, pairs, strict=strict, owner=call.owner)
         if raw and query.used == pairs:
             query.asked = raw
         if _is_light(query):
