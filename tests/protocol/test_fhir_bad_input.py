@@ -8,6 +8,7 @@ import tarfile
 import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import httpx
 import orjson
@@ -195,6 +196,8 @@ INJECTIONS = [
     "../../../../etc/passwd",
     "a" * 5000,
     "1e999999",
+    "\u00b3",  # a digit to str.isdigit, none to int
+    "\u0663",
     "ge9999-12-31T23:59:59.999999999+14:00",
     ",".join(["x"] * 900),
     ",".join(["x"] * 2000),
@@ -236,6 +239,11 @@ def test_injection_in_every_place_of_a_search(served: tuple[FhirStore, httpx.Cli
         assert http.get(f"/{kind}", params={name: text}).status_code in {200, 400}
     assert http.get("/Patient", params={text[:200]: "1"}).status_code in {200, 400}
     assert http.get("/_history", params={"_since": text, "_cursor": text}).status_code == 400
+    assert http.get("/_history", params={"_count": text}).status_code in {200, 400}
+    for place in ("/Patient/x/_history", "/Patient/x/$everything?_count="):
+        mark = "" if "?" in place else "/"
+        answer = http.get(f"{place}{mark}{quote(text[:200], safe='')}")
+        assert answer.status_code in {400, 404}, (place, answer.text)
     assert store.count("Patient") == before
 
 

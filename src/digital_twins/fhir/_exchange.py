@@ -153,7 +153,7 @@ def retry_delay(call: Call, attempt: int, outcome: httpx.Response | httpx.Transp
         if outcome.status_code not in _RETRIED or not repeatable:
             return None
         wished = outcome.headers.get("retry-after", "")
-        if wished.isdigit():
+        if wished.isdecimal():
             return min(float(wished), _LONGEST_WAIT_S)
     elif call.method not in _IDEMPOTENT and not isinstance(outcome, httpx.ConnectError):
         return None

@@ -109,7 +109,7 @@ async def resource_body(request: Request) -> bytes:
 async def bounded_body(request: Request, *, limit: int = MAX_BODY_BYTES) -> bytes:
     """Return the body, reading no more than ``limit`` bytes of it."""
     declared = header(request, b"content-length")
-    if declared.isdigit() and int(declared) > limit:
+    if declared.isdecimal() and int(declared) > limit:
         raise too_large(limit)
     parts: list[bytes] = []
     size, receive, more = 0, request.receive, True

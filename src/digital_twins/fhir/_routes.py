@@ -237,7 +237,7 @@ class _Door:
             return self.allowed("instance", third, kind, self.instances), Call(kind, name)
         if len(rest) != 2 or third != "_history":
             return {}, Call(kind)
-        if not rest[1].isdigit() or len(rest[1]) > _MAX_VERSION_DIGITS:
+        if not rest[1].isdecimal() or len(rest[1]) > _MAX_VERSION_DIGITS:
             raise bad_request("This version does not exist.", code="not-found", status=404)
         return self.versions, Call(kind, name, int(rest[1]))
 
