@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from digital_twins._errors import InputError
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
 
 MAX_STEPS = 6
 """References that one chain, or one ``_has`` in another, may follow."""
+
+_KEPT_TEXT = 128
+
+
+@lru_cache(maxsize=2048)
+def _coded(kind: str, code: str, modifier: str, text: str) -> Predicate:
+    """Return the predicate of a token parameter of R4: the same codes are asked for again and again."""
+    known = definitions()
+    return predicate(known.parameters[kind][code], modifier, text, types=known.types)
 
 
 class Criteria:
@@ -78,8 +88,14 @@ class Criteria:
             return composite_predicate(parameter, text)
         if parameter.kind == "token" and modifier in CONCEPT_MODIFIERS:
             return concept_predicate(self._concepts, parameter, modifier, text)
-        if parameter.kind == "reference" and modifier not in {"", "identifier", "missing", *self.types}:
-            raise _no_modifier(code)
+        return self._plain(parameter, modifier, text)
+
+    def _plain(self, parameter: SearchParameter, modifier: str, text: str) -> Predicate:
+        if parameter.kind == "reference" and modifier:  # a set of all types is not made for each search
+            if modifier not in {"identifier", "missing"} and modifier not in self.types:
+                raise _no_modifier(parameter.code)
+        elif parameter.kind == "token" and not parameter.definition and len(text) <= _KEPT_TEXT:
+            return _coded(self.kind, parameter.code, modifier, text)
         return predicate(parameter, modifier, text, types=self.types)
 
     def _inner(self, kind: str) -> Criteria:
