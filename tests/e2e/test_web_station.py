@@ -15,7 +15,14 @@ import numpy as np
 import pytest
 
 from browser import Browser, browser
-from digital_twins.monitoring import Association, MonitorService, Reading, StaffMember, monitor_app
+from digital_twins.monitoring import (
+    Association,
+    MonitorService,
+    Reading,
+    SimulatedWaveforms,
+    StaffMember,
+    monitor_app,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,8 +88,14 @@ class Ward:
         rng = np.random.default_rng(0)
         middle = np.array([75.0, 92.0, 97.0, 15.0, 36.9])
         spread = np.array([1.0, 1.5, 0.3, 0.6, 0.03])
+        drawn, drawn_s = SimulatedWaveforms(0), time.time()
         while True:
             now_s = time.time()
+            for piece in drawn.piece(
+                drawn_s, 1.0, {"HR": 75.0, "RR": 15.0, "ART_SYS": 82.0, "ART_DIA": 41.0}
+            ):
+                service.waveforms.offer(f"D{ILL}", piece, received_s=now_s)
+            drawn_s += 1.0
             values = middle + spread * rng.standard_normal((BEDS, 5))
             values[ILL, 1] = 55.0 + rng.standard_normal()
             for n in range(BEDS):
@@ -180,7 +193,8 @@ def test_station_and_bed_page_have_no_violation(
         page.wait_for_selector("#bed tbody tr")
         page.get_by_role("button", name="Simulate 30 min").click()
         page.get_by_text("In 30 minutes mean pressure").wait_for()
-        assert page.locator("#bed canvas").count() == 9
+        assert page.locator("#bed .charts canvas").count() == 9
+        assert page.locator("#waves canvas").count() == 4
         assert page.evaluate(_FITS)
         assert chromium.violations(page) == []
         shot(page, f"bed-{scheme}-{width}")
@@ -206,6 +220,46 @@ def test_alert_is_acknowledged_by_keyboard_and_says_more_than_a_colour(chromium:
         steps = ward.service.store.steps(number)
         assert ("acknowledged", "N. N.") in [(name, by) for name, _, by, _ in steps]
         assert "***" in page.locator(".tile[data-status='critical']").inner_text()
+
+
+def test_waveforms_are_drawn_as_they_come(chromium: Browser, ward: Ward) -> None:
+    chromium.complaints.clear()
+    with chromium.page() as page:
+        signed_in(page, ward)
+        page.locator(f".tile[href='#/bed/SIM-{ILL + 1}']").click()
+        page.wait_for_function("() => document.querySelectorAll('#waves canvas').length === 4")
+        titles = page.locator("#waves figcaption").all_inner_texts()
+        assert [each.split("\u00b7")[0].strip() for each in titles] == [
+            "ECG II, mV",
+            "Arterial pressure, mmHg",
+            "Plethysmogram",
+            "Respiration (impedance), Ohm",
+        ]
+        page.wait_for_function(_INKED, arg=0.6)
+        shot(page, "bed-waves")
+        page.goto(f"{ward.base}/#/bed/SIM-1")
+        page.get_by_text("No waveform has come from this bed.").wait_for()
+        assert page.locator("#waves canvas").count() == 0
+    assert chromium.complaints == []
+
+
+_INKED = """share => {
+  const { width, height } = document.querySelector('#waves canvas')
+  const copy = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true })
+  copy.drawImage(document.querySelector('#waves canvas'), 0, 0)
+  const { data } = copy.getImageData(0, 0, width, height)
+  const ground = [0, 1, 2].map((n) => data[n])
+  let columns = 0
+  for (let x = 0; x < width; x += 1) {
+    for (let y = 0; y < height; y += 1) {
+      const at = 4 * (y * width + x)
+      const inked = [0, 1, 2].some((n) => Math.abs(data[at + n] - ground[n]) > 60)
+      if (data[at + 3] && inked) { columns += 1; break }
+    }
+  }
+  return columns > share * width
+}"""
+"""Whether a waveform is drawn over that share of the first canvas."""
 
 
 def test_pause_keeps_every_reading(chromium: Browser, ward: Ward) -> None:

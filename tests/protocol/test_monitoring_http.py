@@ -157,6 +157,7 @@ def test_running_monitor_over_real_sockets(tmp_path: Path) -> None:
                     tiles = json.loads(await socket.recv())["patients"]
                     if tiles and tiles[0]["vitals"]["SPO2"]:
                         break
+            await _sees_waveform(base, ports["mqtt"], t)
             return tiles[0]["vitals"], denied
 
     async def run() -> tuple[dict[str, float], int]:
@@ -177,6 +178,33 @@ def test_running_monitor_over_real_sockets(tmp_path: Path) -> None:
     vitals, denied = asyncio.run(run())
     assert (vitals["HR"], vitals["SPO2"], denied) == (77.0, 96.0, 1)
     assert Association("bed", "B1", "P1", 0.0) in _reopened(tmp_path / "data")
+
+
+async def _sees_waveform(base: str, mqtt: int, t: float) -> None:
+    """A device publishes with its own name by paho; the bed's page gets it, and nobody without a token."""
+    from paho.mqtt.client import CallbackAPIVersion, Client
+    from websockets.asyncio.client import connect
+    from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+    def publish() -> None:
+        client = Client(CallbackAPIVersion.VERSION2)
+        client.username_pw_set("D1", "one")
+        client.connect("127.0.0.1", mqtt)
+        client.loop_start()
+        form = {"t": t, "c": "MDC_PULS_OXIM_PLETH", "hz": 4, "v": [0.1, 0.2, None, 0.4]}
+        client.publish("waveforms/D1", json.dumps(form), 1).wait_for_publish(30.0)
+        client.disconnect()
+        client.loop_stop()
+
+    address = f"ws://{base}/patients/P1/waveforms"
+    with pytest.raises((InvalidStatus, ConnectionClosed)):
+        async with connect(address, additional_headers=DEVICE) as socket:
+            await socket.recv()
+    await asyncio.to_thread(publish)
+    async with asyncio.timeout(60), connect(address, additional_headers=NURSE) as socket:
+        while not (pieces := json.loads(await socket.recv())["waveforms"]):
+            pass
+    assert [(each["name"], each["v"]) for each in pieces] == [("Plethysmogram", [0.1, 0.2, None, 0.4])]
 
 
 def _reopened(folder: Path) -> tuple[Association, ...]:

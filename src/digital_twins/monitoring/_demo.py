@@ -16,8 +16,10 @@ from digital_twins.monitoring._profiles import PatientProfile, load_profiles
 from digital_twins.monitoring._replay import replay_numerics
 from digital_twins.monitoring._sample import Reading
 from digital_twins.monitoring._scenarios import SyntheticPatients
+from digital_twins.monitoring._simulated_waveforms import SimulatedWaveforms
 from digital_twins.monitoring._thresholds import SIGNALS
 from digital_twins.monitoring._vitals import COLUMN, VITALS
+from digital_twins.monitoring._waveforms import Waveforms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -74,7 +76,8 @@ class VirtualWard:
         )
         beds = AssociationLog()
         detectors = (AnomalyDetector("isolation_forest"), AnomalyDetector("one_class_svm"))
-        self.intake = Intake(beds)
+        self.intake, self.waveforms = Intake(beds), Waveforms(beds)
+        self._drawn = [SimulatedWaveforms(seed + number) for number in range(len(self.profiles))]
         self.monitor = PatientMonitor(
             self.intake, capacity=len(self.profiles), thresholds=thresholds, detectors=detectors
         )
@@ -110,6 +113,8 @@ class VirtualWard:
             sent = (events[number],) if number in events else ()
             reading = Reading(f"SIM-{number}", self.now_s, {**known, "ACVPU": 0.0}, sent)
             self.monitor.intake.offer(reading, received_s=self.now_s)
+            for piece in self._drawn[number].piece(self.now_s - INTERVAL_S, INTERVAL_S, known):
+                self.waveforms.offer(reading.device, piece, received_s=self.now_s)
         self.monitor.step()
         self.monitor.tick(self.now_s)
 

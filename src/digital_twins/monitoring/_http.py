@@ -26,6 +26,7 @@ from digital_twins.monitoring._message import MAX_BYTES, decode_reading
 from digital_twins.monitoring._people import COOKIE, People, RefusedError, bearer, refused
 from digital_twins.monitoring._review import filed_readings, history_view, models_view, rules_view
 from digital_twins.monitoring._station import STATION, Headers, bed_page, trends, what_if
+from digital_twins.monitoring._waveforms import MAX_WAVEFORM_BYTES, decode_waveform
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -39,11 +40,13 @@ if TYPE_CHECKING:
     from digital_twins.monitoring._monitor import PatientMonitor
     from digital_twins.monitoring._people import StaffMember
     from digital_twins.monitoring._sample import Reading
+    from digital_twins.monitoring._waveforms import Waveforms
 
     Endpoint = Callable[[Request], Awaitable[Response]]
 
 _LONGEST_FHIR = 1 << 20
 _TREND_S = 300.0
+_WAVE_EVERY_S = 0.25
 
 
 class Watched(Protocol):
@@ -52,6 +55,7 @@ class Watched(Protocol):
     synthetic: bool
     monitor: PatientMonitor
     intake: Intake
+    waveforms: Waveforms
 
     @property
     def history(self) -> History | None:
@@ -132,6 +136,28 @@ class _Doors:
                 await socket.send_json(self.tiles())
                 due_s = max(due_s + 1.0, now_s())
                 await asyncio.sleep(due_s - now_s())
+
+    async def waveform(self, request: Request) -> JSONResponse:
+        name = request.path_params["device"]
+        self.device(request, name)
+        piece = decode_waveform(await _body(request, MAX_WAVEFORM_BYTES))
+        taken = self.service.waveforms.offer(name, piece, received_s=self.service.clock())
+        return JSONResponse({"taken": taken}, status_code=202)
+
+    async def waveforms(self, socket: WebSocket) -> None:
+        try:
+            self.member(socket)
+        except RefusedError:
+            await socket.close(4401)
+            return
+        await socket.accept()
+        patient, seen = socket.path_params["patient"], dict[tuple[str, str], int]()
+        with contextlib.suppress(WebSocketDisconnect):
+            while True:
+                now_s = self.service.clock()
+                pieces = self.service.waveforms.fresh(patient, seen, now_s=now_s)
+                await socket.send_json({"at_s": now_s, "waveforms": pieces})
+                await asyncio.sleep(_WAVE_EVERY_S)
 
     def tiles(self) -> dict[str, Any]:
         now_s = self.service.clock()
@@ -269,6 +295,7 @@ def monitor_app(
     doors = _Doors(service, devices, staff)
     table: tuple[tuple[str, str, Endpoint], ...] = (
         ("POST", "/readings/{device}", doors.reading),
+        ("POST", "/waveforms/{device}", doors.waveform),
         ("POST", "/fhir/Observation", doors.observation),
         ("POST", "/fhir", doors.observation),
         ("GET", "/", doors.page),
@@ -288,7 +315,11 @@ def monitor_app(
         ("POST", "/associations", doors.associate),
     )
     routes = [Route(path, endpoint, methods=[method]) for method, path, endpoint in table]
-    sockets = [WebSocketRoute("/stream/{device}", doors.stream), WebSocketRoute("/live", doors.live)]
+    sockets = [
+        WebSocketRoute("/stream/{device}", doors.stream),
+        WebSocketRoute("/live", doors.live),
+        WebSocketRoute("/patients/{patient:path}/waveforms", doors.waveforms),
+    ]
     files = Mount("/static", StaticFiles(directory=STATION))
     return Starlette(
         routes=[*routes, *sockets, files],

@@ -134,6 +134,15 @@ async def run_monitor(
                 address, topic="vitals/+", take=service.take_message, durable=service.durable, tls=context
             )
         )
+        await stack.enter_async_context(
+            MqttSubscriber(
+                address,
+                topic="waveforms/+",
+                take=service.take_waveform,
+                client_id="digital-twins-waveforms",
+                tls=context,
+            )
+        )
         if ports.hl7 is not None:
             from digital_twins.hl7v2 import start_mllp
 

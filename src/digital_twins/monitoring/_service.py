@@ -21,6 +21,7 @@ from digital_twins.monitoring._message import decode_reading
 from digital_twins.monitoring._monitor import PatientMonitor
 from digital_twins.monitoring._part import WardPart, open_monitor_database
 from digital_twins.monitoring._vitals import COLUMN
+from digital_twins.monitoring._waveforms import Waveforms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence, Set as AbstractSet
@@ -83,6 +84,7 @@ class MonitorService:
         for entry in self.store.associations():
             self.associations.apply(entry)
         self.intake = Intake(self.associations, devices=devices)
+        self.waveforms = Waveforms(self.associations, devices=devices)
         self.monitor = PatientMonitor(
             self.intake,
             capacity=capacity,
@@ -158,6 +160,10 @@ class MonitorService:
             self.intake.counts["malformed"] += 1
             return True
         return self.intake.offer(reading, received_s=self.clock())
+
+    def take_waveform(self, topic: str, payload: bytes) -> bool:
+        """Take a piece of a waveform from MQTT; it is shown and not kept."""
+        return self.waveforms.take_message(topic, payload, received_s=self.clock())
 
     async def take_hl7(self, message: Message) -> None:
         """Take an ORU as a handler of `digital_twins.hl7v2.start_mllp`; raises InputError to refuse it."""

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import threading
 import uuid
 from typing import TYPE_CHECKING, Self
@@ -20,15 +19,14 @@ from digital_twins.server._encryption import open_keys, worker_encryption
 from digital_twins.server._erase import finish_erasures
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Mapping
+    import socket
+    from collections.abc import Callable, Coroutine, Mapping
     from types import TracebackType
     from typing import Any
 
-    import uvicorn
     from pydicom.dataset import Dataset
 
     from digital_twins.audit import AuditTrail
-    from digital_twins.auth import Authority
     from digital_twins.config import Settings
     from digital_twins.dicom import Listener
     from digital_twins.server._models import Health
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
 
 _log = get_logger(__name__)
 _DRAIN_S = 0.2
-_HTTP_GRACE_S = 5
 
 
 class Node:
@@ -146,12 +143,13 @@ class Node:
             self._thread.join()
 
     async def _start(self) -> None:
+        from digital_twins.server._http_port import listen
         from digital_twins.server._services import open_services
 
         settings = self.settings
         folder = await asyncio.to_thread(DataFolder, settings.data_dir)
         self._stack.callback(folder.close)
-        listening = _listen(settings.host, settings.http_port)
+        listening = listen(settings.host, settings.http_port)
         self._stack.callback(listening.close)
         self.http_port = int(listening.getsockname()[1])
         keys = await asyncio.to_thread(open_keys, settings)
@@ -340,10 +338,10 @@ class Node:
         self._stack.push_async_callback(finish)
 
     async def _start_http(self, listening: socket.socket) -> None:
-        import uvicorn
-
         from digital_twins.fhir.subscriptions import Subscriptions
         from digital_twins.server._doors import node_app
+        from digital_twins.server._http_port import open_http_port
+        from digital_twins.server._people import node_authority
 
         self._subscriptions = Subscriptions(
             self._services.fhir,
@@ -360,68 +358,10 @@ class Node:
             on_record=self._scheduler.record_changed,
             stopping=lambda: self._stopping,
             settings=self.settings,
-            authority=self._authority(),
+            authority=node_authority(self.settings, self._services, self.base_url),
         )
 
-        class Server(uvicorn.Server):
-            @contextlib.contextmanager
-            def capture_signals(self) -> Iterator[None]:
-                """Leave signals to the node."""
-                yield
-
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            server_header=False,
-            timeout_graceful_shutdown=_HTTP_GRACE_S,
-        )
-        if self.settings.http_tls_certificate is not None:
-            self._start_tls(config)
-        server = Server(config)
-        task = asyncio.create_task(server.serve(sockets=[listening]))
-
-        async def finish() -> None:
-            server.should_exit = True
-            await task
-
-        self._stack.push_async_callback(finish)
-        while not server.started:
-            if task.done():
-                await task
-            await asyncio.sleep(0.01)
-
-    def _start_tls(self, config: uvicorn.Config) -> None:
-        from digital_twins.server._http_tls import keep_fresh, server_context
-
-        context = server_context(self.settings)
-        config.load()
-        config.ssl = context
-        task = asyncio.create_task(keep_fresh(context, self.settings))
-        self._stack.callback(task.cancel)
-
-    def _authority(self) -> Authority | None:
-        from digital_twins.auth import SignInProvider, TrustedIssuer, open_authority, with_provider
-
-        if not self.settings.authentication:
-            _log.warning("auth.open", host=self.settings.host, setting="authentication")
-            return None
-        services = self._services
-        authority = open_authority(
-            services.database,
-            services.auditor,
-            services.data_dir,
-            base_url=self.base_url,
-            issuers=[TrustedIssuer(**each.model_dump()) for each in self.settings.auth_issuers],
-            on_emergency=lambda _: services.metrics.add("twin_emergency_access_total"),
-        )
-        oidc = self.settings.oidc
-        return (
-            authority
-            if oidc is None
-            else with_provider(authority, SignInProvider.configured(**oidc.model_dump()))
-        )
+        self._stack.push_async_callback(await open_http_port(app, listening, self.settings))
 
     def _health(self) -> Health:
         from digital_twins.server._models import Health
@@ -467,23 +407,6 @@ class Node:
 async def _ended(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-        listening.listen(512)
-    except OSError as error:
-        listening.close()
-        raise StorageError(
-            f"The HTTP port {port} could not be opened.",
-            f"The system answered: {error.strerror or type(error).__name__}.",
-            "Stop the program that uses the port, or choose another with --http-port.",
-        ) from error
-    return listening
 
 
 def _run(main: Coroutine[Any, Any, None]) -> None:

@@ -1,6 +1,7 @@
-// One bed: trends with forecasts and their intervals, the twin's state, and what an action would do.
+// One bed: waveforms, trends with forecasts and their intervals, the twin's state, and what an action would do.
 import { ask, byId, colour, h, whole, write } from './dom.js'
 import { reading } from './tiles.js'
+import { openWaves } from './waves.js'
 
 const SIGNS = [['HR', 'Heart rate, /min'], ['MAP', 'Mean arterial pressure, mmHg'], ['SPO2', 'SpO2, %'], ['RR', 'Respiratory rate, /min'], ['TEMP', 'Temperature, °C']]
 const EVERY_MS = 3000
@@ -83,13 +84,14 @@ export function openBed(patient, paused) {
   const title = h('h2', { id: 'bed-title', tabindex: '-1' }, patient)
   const numbers = h('p')
   const plots = h('div', { class: 'charts' })
+  const waves = h('div', { class: 'card', id: 'waves' }, h('h3', {}, 'Waveforms'))
   const twin = h('tbody')
-  part.replaceChildren(h('div', {}, h('a', { href: '#/' }, 'All beds'), title, numbers),
+  part.replaceChildren(h('div', {}, h('a', { href: '#/' }, 'All beds'), title, numbers), waves,
     h('div', { class: 'card' }, h('p', { class: 'muted key' }, 'Minutes from now. Solid: measured. Dashed: forecast of the trend filter, with its 95 % interval as a band.'), plots),
     h('div', { class: 'card' }, h('h3', {}, 'Twin: model state, mean and standard deviation'), h('table', {}, twin)), whatIf(patient))
   part.hidden = false
   byId('grid-part').hidden = true
-  view = { title, numbers, twin, charts: charts(plots), patient }
+  view = { title, numbers, twin, charts: charts(plots), patient, endWaves: openWaves(waves, patient, paused) }
   title.focus()
   const mine = view
   const refresh = async () => {
@@ -103,6 +105,7 @@ export function openBed(patient, paused) {
 export function closeBed() {
   if (!view) return
   clearTimeout(view.timer)
+  view.endWaves()
   view.charts.forEach((each) => each.destroy())
   view = null
   byId('bed').hidden = true
