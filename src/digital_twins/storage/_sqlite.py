@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _CAREFUL_GROUPS = 16
-_CACHE = "PRAGMA cache_size = -16384"
-"""Pages that a connection may keep, 16 MB: with SQLite's own 2 MB a search reads its index from the file."""
 
 
 class SqliteEngine:
@@ -144,7 +142,6 @@ class SqliteEngine:
                     raise
                 time.sleep(0.01)
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(_CACHE)
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA journal_size_limit = 67108864")
         # Savepoints copy the pages that they touch; beyond 64 KiB those would go to a temporary file.
@@ -158,7 +155,6 @@ class SqliteEngine:
             unlock(connection, self._key)
             connection.set_busy_timeout(int(self._busy_timeout_s * 1000))
             connection.execute("PRAGMA query_only = ON")
-            connection.execute(_CACHE)
             # What a sort cannot hold would go to a file beside the database, which nobody encrypts.
             connection.execute("PRAGMA temp_store = MEMORY")
         except apsw.Error as error:
