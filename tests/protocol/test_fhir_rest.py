@@ -19,7 +19,9 @@ FILTER = "_id pr true"
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FhirStore, str]]:
+def served(
+    tmp_path_factory: pytest.TempPathFactory, database_backend: str
+) -> Iterator[tuple[FhirStore, str]]:
     with open_store(tmp_path_factory.mktemp("fhir")) as store, serve(store) as base:
         yield store, base
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from digital_twins.fhir._common_criteria import common_predicate, no_modifier
@@ -26,6 +27,15 @@ _HIERARCHIES = frozenset({"above", "below"})
 _REFERENCE_MODIFIERS = _HIERARCHIES | {"identifier", "missing"}
 MAX_STEPS = 6
 """References that one chain, or one ``_has`` in another, may follow."""
+
+_KEPT_TEXT = 128
+
+
+@lru_cache(maxsize=2048)
+def _coded(kind: str, code: str, modifier: str, text: str) -> Predicate:
+    """Return the predicate of a token parameter of R4: the same codes are asked for again and again."""
+    known = definitions()
+    return predicate(known.parameters[kind][code], modifier, text, types=known.types)
 
 
 class Criteria:
@@ -84,9 +94,15 @@ class Criteria:
             return composite_predicate(parameter, text)
         if parameter.kind == "token" and modifier in CONCEPT_MODIFIERS:
             return concept_predicate(self._concepts, parameter, modifier, text)
-        if parameter.kind == "reference" and modifier not in {"", *_REFERENCE_MODIFIERS, *self.types}:
-            raise no_modifier(code)
-        self.chained = self.chained or (parameter.kind == "reference" and modifier in _HIERARCHIES)
+        return self._plain(parameter, modifier, text)
+
+    def _plain(self, parameter: SearchParameter, modifier: str, text: str) -> Predicate:
+        if parameter.kind == "reference" and modifier:  # a set of all types is not made for each search
+            if modifier not in _REFERENCE_MODIFIERS and modifier not in self.types:
+                raise no_modifier(parameter.code)
+            self.chained = self.chained or modifier in _HIERARCHIES
+        elif parameter.kind == "token" and not parameter.definition and len(text) <= _KEPT_TEXT:
+            return _coded(self.kind, parameter.code, modifier, text)
         return predicate(parameter, modifier, text, types=self.types)
 
     def _special(self, code: str, modifier: str, text: str) -> Predicate | None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_plus
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -52,6 +53,21 @@ def fhir_response(body: bytes, status: int = 200, *, headers: Mapping[str, str] 
 def json_response(resource: Mapping[str, Any], status: int = 200) -> Response:
     """Return a resource that is not stored, e.g. an OperationOutcome."""
     return fhir_response(dumps(resource), status)
+
+
+def query_pairs(text: str) -> list[tuple[str, str]]:
+    """Return names and values of a query as ``urllib.parse.parse_qsl`` does, blank values too.
+
+    Most names and values of a search are plain text, and nothing is to be decoded.
+    """
+    pairs = []
+    for part in text.split("&"):
+        if part:
+            name, _, value = part.partition("=")
+            if "%" in part or "+" in part:
+                name, value = unquote_plus(name), unquote_plus(value)
+            pairs.append((name, value))
+    return pairs
 
 
 def http_date(microseconds: int) -> str:
@@ -178,7 +194,7 @@ async def resource_body(request: Request) -> bytes:
 async def bounded_body(request: Request, *, limit: int = MAX_BODY_BYTES) -> bytes:
     """Return the body, reading no more than ``limit`` bytes of it."""
     declared = header(request, b"content-length")
-    if declared.isdigit() and int(declared) > limit:
+    if declared.isdecimal() and int(declared) > limit:
         raise too_large(limit)
     parts: list[bytes] = []
     size, receive, more = 0, request.receive, True

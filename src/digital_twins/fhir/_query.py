@@ -136,7 +136,7 @@ class _Parser:
             self.query.sort.append(SortKey(name, entry.startswith("-"), parameter))
 
     def count(self, text: str) -> None:
-        if not text.isdigit() or len(text) > 9:
+        if not text.isdecimal() or len(text) > 9:
             raise bad_request("_count must be a whole number of zero or more.", code="value")
         self.query.count = min(int(text), MAX_COUNT)
         if self.query.count == 0:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl
 
 from starlette.responses import Response
 
@@ -17,6 +16,7 @@ from digital_twins.fhir._http import (
     header,
     json_response,
     preference,
+    query_pairs,
     version_headers,
 )
 from digital_twins.fhir._json import dumps
@@ -93,7 +93,7 @@ class ReadHandlers:
     async def search(self, request: Request, call: Call) -> Response:
         """Answer ``GET Type?parameters``, the search over several types and that of a compartment."""
         raw = request.scope["query_string"].decode("latin-1")
-        return await self.answer_search(request, call, parse_qsl(raw, keep_blank_values=True), raw)
+        return await self.answer_search(request, call, query_pairs(raw), raw)
 
     async def search_form(self, request: Request, call: Call) -> Response:
         """Answer ``POST Type/_search`` and ``POST _search``."""
@@ -105,7 +105,7 @@ class ReadHandlers:
             text = body.decode()
         except UnicodeDecodeError:
             raise bad_request("The form is not UTF-8.") from None
-        pairs = [*request.query_params.multi_items(), *parse_qsl(text, keep_blank_values=True)]
+        pairs = [*request.query_params.multi_items(), *query_pairs(text)]
         return await self.answer_search(request, call, pairs)
 
     async def answer_search(

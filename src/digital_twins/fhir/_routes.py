@@ -259,7 +259,7 @@ class _Door:
             return ({"POST" if len(rest) == 2 else "GET": found} if found else {}), member
         if len(rest) != 2 or third != "_history":
             return {}, Call(kind)
-        if not rest[1].isdigit() or len(rest[1]) > _MAX_VERSION_DIGITS:
+        if not rest[1].isdecimal() or len(rest[1]) > _MAX_VERSION_DIGITS:
             raise bad_request("This version does not exist.", code="not-found", status=404)
         return self.versions, Call(kind, name, int(rest[1]))
 

@@ -22,7 +22,7 @@ from digital_twins.fhir.validation._reduce import (
 from digital_twins.fhir.validation._snapshot import completed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 BASE = "http://hl7.org/fhir/StructureDefinition/"
 _LARGEST_PACKAGE_BYTES = 200 * 1024 * 1024
@@ -188,13 +188,24 @@ def package_resources(path: Path) -> list[dict[str, Any]]:
     """
     try:
         with tarfile.open(fileobj=io.BytesIO(path.read_bytes()), mode="r:gz") as archive:
-            members = [m for m in archive.getmembers() if m.isfile() and _is_resource(m.name)]
-            if sum(member.size for member in members) > _LARGEST_PACKAGE_BYTES:
-                raise _refused("It unpacks to more than 200 MB.")
+            members = [m for m in bounded_members(archive) if m.isfile() and _is_resource(m.name)]
             texts = [file.read() for m in members if (file := archive.extractfile(m)) is not None]
         return [json.loads(text) for text in texts]
     except (OSError, tarfile.TarError, EOFError, ValueError) as error:
         raise _refused(f"It is missing or no package ({type(error).__name__}).") from None
+
+
+def bounded_members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Yield the members of a package; refused at the first with which it would unpack to more than 200 MB.
+
+    A few kilobytes can name gigabytes: what is too large is not even skipped over.
+    """
+    size = 0
+    for member in archive:
+        size += member.size
+        if size > _LARGEST_PACKAGE_BYTES:
+            raise _refused("It unpacks to more than 200 MB.")
+        yield member
 
 
 def _is_resource(name: str) -> bool:
