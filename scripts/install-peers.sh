@@ -11,6 +11,7 @@ torch=torch==2.13.0
 monai=monai==1.6.1
 dcmqi=dcmqi==1.5.7 # independent reader of SR and SEG
 fhir_resources=fhir.resources==8.3.0 # the other validator, for the benchmark
+hl7=hl7==0.4.5 # the other parser of HL7 v2, for the benchmark
 dicognito=dicognito==0.19.0 # another de-identifier, for the benchmark
 jax=jax==0.10.2 # the second implementation of the solver
 tink=tink==1.16.1 # Google's AEAD, to open our encrypted files
@@ -81,7 +82,7 @@ has_python() { "$bin/python" -c "from importlib.metadata import version as v; im
 install_python() {
   [ -x "$bin/pip" ] || fail "$bin/pip is missing: run make test first"
   # torch first and by itself: a plain pip call takes a CPU build where the index offers one.
-  for package in "$torch" "$monai" "$dcmqi" "$jax" "$fhir_resources" "$dicom3tools" \
+  for package in "$torch" "$monai" "$dcmqi" "$jax" "$fhir_resources" "$hl7" "$dicom3tools" \
     "$dicognito" "$tink" "$sqlcipher3" "$boto3" "$moto" "$keyring" "$psycopg" "$psycopg_binary" "$fhirpy" "$fhirclient" \
     "$pdfua" "$rnc2rng" "$kubernetes_validate" "$bandit" "$streamlit" "$plotly"; do
     if has_python "$package"; then say "$package is there"; continue; fi

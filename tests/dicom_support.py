@@ -24,7 +24,9 @@ ENCRYPTED = os.environ.get("TWIN_TEST_ENCRYPTED") == "1"
 
 
 @contextmanager
-def open_store(folder: Path, *, encrypted: bool = ENCRYPTED, **options: Any) -> Iterator[dicom.DicomStore]:
+def open_store(
+    folder: Path, *, encrypted: bool = ENCRYPTED, log_bytes: int = 0, **options: Any
+) -> Iterator[dicom.DicomStore]:
     migrations = (*audit.OUTBOX_MIGRATIONS, *dicom.MIGRATIONS)
     with ExitStack() as stack:
         keys = None
@@ -33,7 +35,9 @@ def open_store(folder: Path, *, encrypted: bool = ENCRYPTED, **options: Any) -> 
             provider = LocalKeyFile(folder / "wrapping.json")
             keys = stack.enter_context(closing(storage.KeyRegister(folder / "keys.sqlite", provider)))
         key = None if keys is None else keys.database_key("index.db")
-        database = stack.enter_context(storage.Database(folder / "index.db", migrations=migrations, key=key))
+        database = stack.enter_context(
+            storage.Database(folder / "index.db", migrations=migrations, key=key, log_bytes=log_bytes)
+        )
         yield dicom.DicomStore(database, storage.BlobStore(folder / "blobs", keys=keys), **options)
 
 

@@ -54,7 +54,8 @@ class Settings(BaseSettings):
 
     encryption_at_rest: bool = False
     """Encrypt what the node keeps: every blob under a key of its patient, and the SQLite database with its
-    log. Needs `encryption_keys`. An existing data folder is encrypted once by `twin keys encrypt`."""
+    log. Needs `encryption_keys`. An existing data folder is encrypted once by `twin keys encrypt`. For
+    `twin monitor serve` it encrypts the monitor's folder."""
 
     encryption_keys: str = ""
     """Who keeps the key that wraps all keys: `local:FILE` (mode 0600, outside of `data_dir`, for this node

@@ -27,13 +27,6 @@ const server = createServer(async (request, response) => {
   } else {
     [outcome, resource] = await router.handleRequest(asked, repository);
   }
-  // The memory store leaves out the links that Medplum's own server adds: pages go on by _offset.
-  const at = new URL(request.url, `http://${request.headers.host}`);
-  const next = Number(at.searchParams.get('_offset') ?? 0) + (resource?.entry?.length ?? 0);
-  if (resource?.type === 'searchset' && resource.entry?.length && next < resource.total) {
-    at.searchParams.set('_offset', next);
-    resource = { ...resource, link: [{ relation: 'next', url: at.href }] };
-  }
   response.writeHead(getStatus(outcome), { 'content-type': 'application/fhir+json' });
   response.end(JSON.stringify(resource ?? outcome));
 });

@@ -10,10 +10,11 @@ import uvloop
 
 from dicom_support import open_store
 from digital_twins import dicom
+from digital_twins.server._services import LOG_BYTES
 
 
 async def _main(folder: Path, *, encrypted: bool) -> None:
-    with open_store(folder, encrypted=encrypted) as store:
+    with open_store(folder, encrypted=encrypted, log_bytes=LOG_BYTES) as store:
         listener = await dicom.start_listener(store, port=0)
         sys.stdout.write(f"{listener.port}\n")
         sys.stdout.flush()

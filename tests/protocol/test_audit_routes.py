@@ -116,6 +116,13 @@ def steps(study: str, series: str, one: str, twin: str, key: str) -> list[tuple[
         ("/fhir/{type}", "POST /fhir/Observation", {"json": {k: v for k, v in observation.items() if k != "id"}, "headers": JSON}),
         ("/fhir/{type}/_search", "POST /fhir/Patient/_search", {"data": {"_id": "p1"}}),
         ("/fhir/{type}/_history", "GET /fhir/Patient/_history", {}),
+        ("/fhir/_search", "POST /fhir/_search", {"data": {"_type": "Patient,Observation", "_id": "p1"}}),
+        ("/fhir/{type}/{id}/{member}", "GET /fhir/Patient/p1/Observation", {}),
+        (
+            "/fhir/{type}/{id}/{member}/_search",
+            "POST /fhir/Patient/p1/Observation/_search",
+            {"data": {"_id": "o1"}},
+        ),
         ("/fhir/_history", "GET /fhir/_history", {}),
         ("/fhir/{type}/{id}/_history", "GET /fhir/Patient/p1/_history", {}),
         ("/fhir/{type}/{id}/_history/{version}", "GET /fhir/Patient/p1/_history/1", {}),

@@ -35,7 +35,7 @@ def ramp(number: int) -> Any:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(tmp_path_factory: pytest.TempPathFactory, database_backend: str) -> Iterator[Served]:
     with web_client(tmp_path_factory.mktemp("node")) as (store, client):
         store.ingest_many(file_bytes(ramp(n)) for n in range(1, 4))
         yield store, client

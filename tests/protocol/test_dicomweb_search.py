@@ -25,7 +25,7 @@ STUDIES = (
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(tmp_path_factory: pytest.TempPathFactory, database_backend: str) -> Iterator[Served]:
     with web_client(tmp_path_factory.mktemp("node")) as (store, client):
         for number, (patient, name, day, time, modality, accession, words) in enumerate(STUDIES, 1):
             for slice_number in (1, 2):

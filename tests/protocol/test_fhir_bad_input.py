@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 import resource
 import tarfile
+import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import httpx
 import orjson
 import pytest
 
+from digital_twins import InputError
+from digital_twins.fhir import resource_from_xml
+from digital_twins.fhir.validation import add_package
 from fhir_support import observation, open_store, patient, post, serve, transaction
 
 if TYPE_CHECKING:
@@ -92,6 +98,92 @@ def test_circular_references_end(served: tuple[FhirStore, httpx.Client]) -> None
     refused(http.post("/Bundle", json=nested, headers=JSON), 400, 422)
 
 
+def small_bomb(size: int) -> bytes:
+    """A few kilobytes that unpack to ``size`` zeros."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    zeros = bytes(2**20)
+    return b"".join(packer.compress(zeros) for _ in range(size // 2**20)) + packer.flush()
+
+
+LAUGHS = b"""<!DOCTYPE x [<!ENTITY a "haha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">
+<!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;&b;&b;"><!ENTITY d "&c;&c;&c;&c;&c;&c;&c;&c;&c;&c;">]>
+<Patient xmlns="http://hl7.org/fhir"><id value="&d;"/></Patient>"""
+OUTSIDE = b"""<!DOCTYPE x [<!ENTITY f SYSTEM "file:///etc/hostname">]>
+<Patient xmlns="http://hl7.org/fhir"><id value="&f;"/></Patient>"""
+
+
+@pytest.mark.parametrize(
+    "document", [LAUGHS, OUTSIDE, b"<a>" * 5000, b"\xff\xfe<", b"<Patient", b""], ids=range(6)
+)
+def test_hostile_xml_reaches_no_record(served: tuple[FhirStore, httpx.Client], document: bytes) -> None:
+    store, http = served
+    count = store.count("Patient")
+    headers = {"content-type": "application/fhir+xml", "accept": "application/fhir+json"}
+    for method, path in (("POST", "/"), ("POST", "/Patient"), ("PUT", "/Patient/x"), ("PATCH", "/Patient/x")):
+        answer = http.request(method, path, content=document, headers=headers)
+        refused(answer, 400, 404, 413, 415, 422)
+        assert "/etc/" not in answer.text
+    assert store.count("Patient") == count
+    with pytest.raises(InputError):
+        resource_from_xml(document)
+
+
+def test_compressed_bombs_are_not_unpacked(served: tuple[FhirStore, httpx.Client], tmp_path: Path) -> None:
+    bomb = small_bomb(256 * 2**20)
+    assert len(bomb) < 300_000
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for coding in ("gzip", "deflate", "br"):
+        headers = {**JSON, "content-encoding": coding}
+        refused(served[1].post("/Patient", content=bomb, headers=headers), 400, 415)
+        form = {"content-type": "application/x-www-form-urlencoded", "content-encoding": coding}
+        refused(served[1].post("/Patient/_search", content=bomb, headers=form), 400, 415)
+    package, inside = tmp_path / "bomb.tgz", tarfile.TarInfo("package/StructureDefinition-x.json")
+    inside.size = 300 * 2**20
+    package.write_bytes(gzip.compress(inside.tobuf() + bytes(2**20)))
+    with pytest.raises(InputError, match="200 MB"):
+        add_package(package, tmp_path / "packages")
+    assert not (tmp_path / "packages").exists()
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 64
+    assert served[1].get("/metadata").status_code == 200
+
+
+MALFORMED = [
+    b"",
+    b"{",
+    b'{"resourceType":"Patient",}',
+    b'{"resourceType":"Patient"} {}',
+    b'{"resourceType":"Patient","gender":"fem',
+    b"{'resourceType':'Patient'}",
+    b'{"resourceType":"Patient","birthDate":NaN}',
+    b'{"resourceType":"Patient","active":1e400}',
+    b'{"resourceType":"Patient","id":"\xff"}',
+    b'{"resourceType":"Patient","id":"\\ud800"}',
+    b"[" * 100_000,
+    b'{"a":' * 100_000,
+]
+
+
+@pytest.mark.parametrize("body", MALFORMED, ids=range(len(MALFORMED)))
+def test_malformed_json(served: tuple[FhirStore, httpx.Client], body: bytes) -> None:
+    for method, path in (("POST", "/"), ("POST", "/Patient"), ("PUT", "/Patient/m"), ("POST", "/$validate")):
+        refused(served[1].request(method, path, content=body, headers=JSON), 400, 404, 405, 422)
+    refused(served[1].get("/Patient/m"), 404)
+
+
+def test_an_unknown_parameter_is_told_or_refused(served: tuple[FhirStore, httpx.Client]) -> None:
+    http = served[1]
+    for preference, status in (("handling=strict", 400), ("handling=lenient", 200), ("", 200)):
+        answer = http.get("/Patient", params={"colour": "blue"}, headers={"prefer": preference})
+        assert answer.status_code == status
+        if status == 400:
+            refused(answer, 400)
+            continue
+        told = [e["resource"] for e in answer.json()["entry"] if e["search"]["mode"] == "outcome"]
+        assert [issue["code"] for each in told for issue in each["issue"]] == ["not-supported"]
+        link = next(each["url"] for each in answer.json()["link"] if each["relation"] == "self")
+        assert "colour" not in link
+
+
 INJECTIONS = [
     "'; DROP TABLE fhir_resource; --",
     '" OR 1=1 --',
@@ -104,6 +196,8 @@ INJECTIONS = [
     "../../../../etc/passwd",
     "a" * 5000,
     "1e999999",
+    "\u00b3",  # a digit to str.isdigit, none to int
+    "\u0663",
     "ge9999-12-31T23:59:59.999999999+14:00",
     ",".join(["x"] * 900),
     ",".join(["x"] * 2000),
@@ -145,6 +239,11 @@ def test_injection_in_every_place_of_a_search(served: tuple[FhirStore, httpx.Cli
         assert http.get(f"/{kind}", params={name: text}).status_code in {200, 400}
     assert http.get("/Patient", params={text[:200]: "1"}).status_code in {200, 400}
     assert http.get("/_history", params={"_since": text, "_cursor": text}).status_code == 400
+    assert http.get("/_history", params={"_count": text}).status_code in {200, 400}
+    for place in ("/Patient/x/_history", "/Patient/x/$everything?_count="):
+        mark = "" if "?" in place else "/"
+        answer = http.get(f"{place}{mark}{quote(text[:200], safe='')}")
+        assert answer.status_code in {400, 404}, (place, answer.text)
     assert store.count("Patient") == before
 
 

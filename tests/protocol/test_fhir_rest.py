@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from digital_twins.fhir import FhirStore, structural_issues
+from digital_twins.fhir import FhirStore, resource_from_xml, resource_to_xml, structural_issues
 from fhir_support import observation, open_store, patient, post, serve, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 JSON = {"content-type": "application/fhir+json"}
+FILTER = "_id pr true"
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FhirStore, str]]:
+def served(
+    tmp_path_factory: pytest.TempPathFactory, database_backend: str
+) -> Iterator[tuple[FhirStore, str]]:
     with open_store(tmp_path_factory.mktemp("fhir")) as store, serve(store) as base:
         yield store, base
 
@@ -88,8 +91,18 @@ BAD: list[tuple[str, str, dict[str, Any], int]] = [
         "POST",
         "/Patient",
         {"content": b"<Patient/>", "headers": {"content-type": "application/fhir+xml"}},
-        415,
+        400,
     ),
+    (
+        "POST",
+        "/Patient",
+        {
+            "content": b'<!DOCTYPE a [<!ENTITY b "c">]><Patient xmlns="http://hl7.org/fhir"/>',
+            "headers": {"content-type": "application/fhir+xml"},
+        },
+        400,
+    ),
+    ("POST", "/Patient", {"content": b"a", "headers": {"content-type": "text/turtle"}}, 415),
     ("GET", "/Patient/none", {}, 404),
     ("GET", "/Patient/none/_history", {}, 404),
     ("GET", "/Patient/a%20b", {}, 404),
@@ -98,8 +111,8 @@ BAD: list[tuple[str, str, dict[str, Any], int]] = [
     ("GET", "/Patient/1/2/3/4", {}, 404),
     ("GET", "/Patient?birthdate=soon", {}, 400),
     ("GET", "/Patient?_cursor=%27", {}, 400),
-    ("GET", "/Patient?_format=xml", {}, 406),
-    ("GET", "/Patient", {"headers": {"accept": "application/fhir+xml"}}, 406),
+    ("GET", "/Patient?_format=ttl", {}, 406),
+    ("GET", "/Patient", {"headers": {"accept": "text/turtle"}}, 406),
     ("PATCH", "/Patient/1/_history", {"json": [], "headers": JSON}, 405),
     ("PATCH", "/Patient/1", {"json": 5, "headers": {"content-type": "text/plain"}}, 415),
     ("PATCH", "/Patient/1", {"json": [], "headers": JSON}, 404),
@@ -169,13 +182,87 @@ def test_capability_statement_says_what_runs(http: httpx.Client) -> None:
     assert statement["fhirVersion"] == "4.0.1"
     rest = statement["rest"][0]
     assert len(rest["resource"]) == 147
-    person = next(r for r in rest["resource"] if r["type"] == "Patient")
-    for parameter in person["searchParam"]:
-        value = {"date": "2020", "reference": "Practitioner/1"}.get(parameter["type"], "1")
-        answer = http.get(
-            "/Patient", params={parameter["name"]: value}, headers={"prefer": "handling=strict"}
+    values = {"date": "2020", "reference": "Practitioner/1", "special": "52.5|13.4"}
+    for kind in ("Patient", "Location"):
+        named = next(r for r in rest["resource"] if r["type"] == kind)
+        for parameter in named["searchParam"]:
+            value = FILTER if parameter["name"] == "_filter" else values.get(parameter["type"], "1")
+            answer = http.get(
+                f"/{kind}", params={parameter["name"]: value}, headers={"prefer": "handling=strict"}
+            )
+            assert answer.status_code == 200, parameter
+    assert {"code": "search-system"} in rest["interaction"]
+    for parameter in rest["searchParam"]:
+        value = {"_filter": FILTER, "_type": "Patient"}.get(
+            parameter["name"], values.get(parameter["type"], "1")
         )
+        answer = http.get("", params={parameter["name"]: value}, headers={"prefer": "handling=strict"})
         assert answer.status_code == 200, parameter
+
+
+FHIR_XML = "application/fhir+xml"
+
+
+def test_xml_goes_in_and_out(http: httpx.Client) -> None:
+    sent = patient(id="xml", extension=[{"url": "urn:x", "valueDecimal": 1.5}])
+    body = resource_to_xml(sent)
+    made = http.put("/Patient/xml", content=body, headers={"content-type": FHIR_XML, "accept": FHIR_XML})
+    assert (made.status_code, made.headers["content-type"]) == (201, "application/fhir+xml; charset=utf-8")
+    assert http.put("/Patient/xml", json=sent, headers=JSON).json()["extension"] == sent["extension"]
+    for options in (
+        {"params": {"_format": "xml"}},
+        {"headers": {"accept": FHIR_XML}},
+        {"headers": {"accept": "application/xml"}},
+        {"headers": {"accept": "application/fhir+json;q=0.5, application/fhir+xml"}},
+        {"params": {"_format": "application/fhir xml"}, "headers": {"accept": "application/fhir+json"}},
+    ):
+        answer = http.get("/Patient/xml", **options)
+        assert answer.headers["etag"] == 'W/"2"'
+        assert resource_from_xml(answer.content) == http.get("/Patient/xml").json()
+    for accept in ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", "application/*"):
+        answer = http.get("/Patient/xml", headers={"accept": accept})
+        assert answer.headers["content-type"].startswith("application/fhir+json")
+    bundle = transaction(post(patient()), post(observation("Patient/xml", "1", 2)))
+    done = http.post("", content=resource_to_xml(bundle), headers={"content-type": FHIR_XML})
+    assert [e["response"]["status"][:3] for e in done.json()["entry"]] == ["201", "201"]
+    asked = {"_id": "xml", "_format": "xml", "_count": "1"}
+    for path in ("/Patient", "/Patient/xml/_history", "/metadata"):
+        assert structural_issues(resource_from_xml(http.get(path, params=asked).content)) == []
+    for path, status in (("/Patient/unknown", 404), ("/Patient?birthdate=x", 400), ("/Patient/1/2/3/4", 404)):
+        refused = http.get(path, headers={"accept": FHIR_XML})
+        assert refused.status_code == status
+        assert resource_from_xml(refused.content)["resourceType"] == "OperationOutcome"
+    bad = b'<Patient xmlns="http://hl7.org/fhir"><gender value="male"/><gender value="female"/></Patient>'
+    assert http.post("/Patient", content=bad, headers={"content-type": FHIR_XML}).status_code == 422
+    assert http.get("/metadata").json()["format"] == [
+        *("application/fhir+json", "json", "application/fhir+xml", "xml")
+    ]
+
+
+def test_search_over_several_types_by_get_and_post(http: httpx.Client) -> None:
+    for n in range(4):
+        http.put(f"/Patient/across{n}", json=patient(id=f"across{n}"), headers=JSON)
+        http.put(f"/Location/across{n}", json={"resourceType": "Location", "id": f"across{n}"}, headers=JSON)
+    names = ",".join(f"across{n}" for n in range(4))
+    for place in ("", "/"):
+        seen: list[str] = []
+        url: str | None = (
+            f"{str(http.base_url).rstrip('/')}{place}?_type=Location,Patient&_id={names}&_count=3"
+        )
+        while url:
+            page = http.get(url).json()
+            assert structural_issues(page) == []
+            seen += [e["fullUrl"].partition("/fhir/")[2] for e in page["entry"]]
+            url = next((x["url"] for x in page["link"] if x["relation"] == "next"), None)
+        assert sorted(seen) == sorted(f"{k}/across{n}" for k in ("Location", "Patient") for n in range(4))
+    form = http.post("/_search", data={"_type": "Location", "_id": names, "_total": "accurate"}).json()
+    assert form["total"] == 4
+    mixed = http.get("", params={"_type": "Location,Patient", "_id": names, "gender": "male"}).json()
+    assert [e["search"]["mode"] for e in mixed["entry"]] == ["match"] * 8 + ["outcome"]
+    strict = http.get("", params={"_type": "Patient", "status": "x"}, headers={"prefer": "handling=strict"})
+    assert (strict.status_code, outcome_code(strict)) == (400, "not-supported")
+    cut = http.get("", params={"_type": "Patient", "_id": "across1", "_summary": "true"}).json()
+    assert cut["entry"][0]["resource"]["meta"]["tag"][0]["code"] == "SUBSETTED"
 
 
 def test_concurrent_writers_of_one_resource_get_distinct_versions(http: httpx.Client) -> None:

@@ -19,7 +19,7 @@ GLOBAL, FILTERED = "1.2.840.10008.5.1.4.34.5", "1.2.840.10008.5.1.4.34.5.1"
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(tmp_path_factory: pytest.TempPathFactory, database_backend: str) -> Iterator[Served]:
     with web_client(tmp_path_factory.mktemp("node")) as served:
         yield served
 

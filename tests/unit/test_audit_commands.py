@@ -17,6 +17,7 @@ import typer
 from argon2 import PasswordHasher, profiles
 
 from dicom_support import ct_slice, file_bytes
+from digital_twins import InputError, StorageError
 from digital_twins.audit import tail_trail
 from digital_twins.auth._passwords import totp_code
 from digital_twins.cli._events import COMMANDS, FILES, NODE, with_events
@@ -223,3 +224,91 @@ def test_events_are_wanted_and_there_is_no_trail(tmp_path, capsys, monkeypatch):
     said = capsys.readouterr()
     assert said.out == ""
     assert "no node has run" in said.err
+
+
+FAILING = {
+    "dicom reject": ("9.9.9", "--reason", "113001"),
+    "dicom restore": ("9.9.9",),
+    "dicom merge": ("NOBODY", "NOBODY-ELSE"),
+    "dicom unmerge": ("99",),
+    "dicom queue pause": ("NOWHERE",),
+    "dicom queue resume": ("NOWHERE",),
+    "dicom queue replay": ("NOWHERE",),
+    "auth user add": ("anna", "--role", "nobody-has-this-role"),
+    "auth user roles": ("nobody", "--role", "clinician"),
+    "auth user password": ("nobody",),
+    "auth user disable": ("nobody",),
+    "auth client add": ("app", "--scope", "not-a-scope"),
+    "auth client disable": ("nobody",),
+    "keys rotate": ("--to", "nowhere:x"),
+    "keys erase": ("--patient", "NOBODY", "--reason", "asked"),
+    "report sign": ("missing.pdf", "--user", "nobody"),
+}
+"""Commands on the node's folder with arguments that they refuse before their room writes an event."""
+NEVER_REFUSED = {
+    "dicom hold",
+    "dicom release",
+    "dicom holds",
+    "dicom retention",
+    "auth rotate",
+    "keys encrypt",
+}
+"""They take whatever study is named, or no arguments."""
+
+
+def test_a_command_on_the_node_that_fails_is_one_event_too(settings, capsys, monkeypatch):
+    assert set(FAILING) == {name for name, why in COMMANDS.items() if why == NODE} - NEVER_REFUSED
+    before, wrong = len(told(settings)), []
+    for command, words in FAILING.items():
+        code, _ = run(capsys, monkeypatch, command, *words, stdin=f"{PASSWORD}\n")
+        events = told(settings)[before:]
+        before += len(events)
+        if (code, [event[:2] for event in events]) != (1, [(f"cli.{command.replace(' ', '.')}", "refused")]):
+            wrong.append((command, code, events))
+    assert wrong == [], "\n".join(map(str, wrong))
+
+
+@pytest.mark.parametrize("drained", [False, True])
+def test_a_refusal_that_the_room_wrote_itself_is_not_written_twice(settings, capsys, monkeypatch, drained):
+    """Also when a running node moved it into the trail meanwhile."""
+    from digital_twins.audit import AuditEvent, AuditTrail
+    from digital_twins.cli._events import failure_event
+
+    def command() -> None:
+        with closing(open_services(settings.data_dir, boot_id="", keys=open_keys(settings))) as services:
+            services.audit(AuditEvent("D", "patient.erase", "refused", "cli"))
+            if drained:
+                with AuditTrail(settings.audit_file) as trail:
+                    trail.drain(services.database)
+        raise InputError("Refused.", "It is held.", "Release it.")
+
+    before = len(told(settings))
+    with pytest.raises(InputError), failure_event("keys erase"):
+        command()
+    assert [kind for kind, _, _ in told(settings)][before:] == ["patient.erase"]
+
+
+@pytest.mark.parametrize("error", [StorageError("Full.", "It is full.", "Free it."), KeyboardInterrupt()])
+def test_an_event_whose_transaction_broke_does_not_count(settings, error):
+    """It was staged and rolled back: the command's own event tells of the failure."""
+    from digital_twins.audit import AuditEvent
+    from digital_twins.cli._events import failure_event
+
+    before = len(told(settings))
+    with closing(open_services(settings.data_dir, boot_id="", keys=open_keys(settings))) as services:
+
+        def work(cursor):
+            services.auditor.stage(cursor, AuditEvent("U", "keys.rotate", "success", "cli"))
+            raise error
+
+        with pytest.raises(type(error)), failure_event("keys rotate"):
+            services.database.write(work)
+    assert [event[:2] for event in told(settings)[before:]] == [("cli.keys.rotate", "failure")]
+
+
+def test_a_folder_that_cannot_be_opened_changes_nothing_of_the_error(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TWIN_DATA_DIR", str(tmp_path / "none"))
+    assert main(["dicom", "merge", "P1", "P2"]) == 1
+    assert "nobody has foreseen" not in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()

@@ -162,6 +162,44 @@ def test_an_interrupt_of_the_thread_that_commits_is_not_an_acknowledgement_to_th
     assert held.groups == [["a"], ["c"], ["d"]]
 
 
+@pytest.mark.parametrize("place", [1, 2, 3])
+def test_who_leaves_a_group_under_way_does_not_keep_the_others_asleep(place):
+    """The callers of a group wake each other: one whose wait a signal handler broke off is passed over."""
+    begun, free = threading.Event(), threading.Event()
+    shared = SharedAppend(lambda batches: _held(batches, begun, free))
+    with ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(shared.append, [("a", "")])]
+        assert begun.wait(60)
+        for count in range(1, 4):
+            futures.append(pool.submit(shared.append, [(str(count), "")]))
+            while len(shared._waiting) < count:
+                threading.Event().wait(0.001)
+        gone = type(shared._waiting[0])([("gone", "")])
+        shared._waiting.insert(place, gone)
+        begun.clear()
+        free.set()
+        assert begun.wait(60)  # the second group is under way
+        shared._leave(gone)
+        free.set()
+        assert [future.result(60) for future in futures] == [1] * 4
+    assert not shared._busy
+    left = type(gone)([("left", "")])  # one that was rung and left before it rang the next
+    left.next = type(gone)([("next", "")])
+    shared._ring(left)
+    shared._leave(left)
+    shared._ring(left.next)
+    assert left.next.rung
+    assert left.next.bell.acquire(blocking=False)
+    assert not left.next.bell.acquire(blocking=False)  # it was woken once
+
+
+def _held(batches, begun, free):
+    begun.set()
+    assert free.wait(60)
+    free.clear()
+    return [len(each) for each in batches]
+
+
 def test_who_leaves_while_waiting_passes_the_lead_on():
     held = Held()
     shared = SharedAppend(held)

@@ -13,7 +13,7 @@ from digital_twins.dicom._query import find
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DicomStore]:
+def store(tmp_path_factory: pytest.TempPathFactory, database_backend: str) -> Iterator[DicomStore]:
     with open_store(tmp_path_factory.mktemp("query")) as store:
         for study, (name, date, time) in enumerate(
             [("Doe^Jane", "20240110", "101500"), ("Doe^John", "20240220", "0930"), ("O[x]_%^A", "", "")], 1

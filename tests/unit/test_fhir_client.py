@@ -213,3 +213,50 @@ def test_resource_attributes() -> None:
     assert getattr(resource, "deceasedBoolean", None) is None
     with pytest.raises(AttributeError):
         _ = resource.nothing
+
+
+def short_of_links(most: int, calls: list[str]) -> Callable[[httpx.Request], httpx.Response]:
+    """A server with 45 matches that names no next page and sends at most ``most`` at a time."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        calls.append(request.url.query.decode())
+        count = min(int(request.url.params.get("_count", "20")), most, 45)
+        entries = [{"resource": patient(id=str(n)), "search": {"mode": "match"}} for n in range(count)]
+        entries.append({"resource": {"resourceType": "Organization"}, "search": {"mode": "include"}})
+        return httpx.Response(
+            200, json={"resourceType": "Bundle", "type": "searchset", "total": 45, "entry": entries}
+        )
+
+    return answer
+
+
+def test_a_server_without_next_links_is_asked_for_all_at_once() -> None:
+    calls: list[str] = []
+    client = talking_to(short_of_links(1000, calls))
+    assert len(client.search("Patient", {"active": True, "_count": 10})) == 45 + 1
+    assert calls == ["active=true&_count=10", "active=true&_count=45"]
+
+
+def test_a_search_that_stays_incomplete_is_refused_and_can_be_taken_as_it_is() -> None:
+    calls: list[str] = []
+    client = talking_to(short_of_links(30, calls))
+    with pytest.raises(FHIRRequestError) as error:
+        client.search("Patient")
+    assert "announces 45 matches, sent 30" in error.value.why
+    assert len(client.search("Patient", partial=True)) == 20 + 1
+    assert len(client.search("Patient", limit=7)) == 7
+    for part in ({"_offset": 20}, {"_total": "estimate"}, {"_summary": "count"}):
+        assert len(client.search("Patient", part)) == 21
+    assert calls == [
+        *["", "_count=45", "", ""],
+        *["_offset=20", "_total=estimate", "_summary=count"],
+    ]
+
+
+@pytest.mark.anyio
+async def test_the_asynchronous_client_refuses_an_incomplete_search() -> None:
+    transport = httpx.MockTransport(short_of_links(30, []))
+    async with AsyncFHIRClient(base_url=BASE, transport=transport) as client:
+        with pytest.raises(FHIRRequestError):
+            await client.search("Patient")
+        assert len(await client.search("Patient", partial=True)) == 21

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from digital_twins.fhir import FhirError, FhirStore
+from digital_twins.fhir._http import query_pairs
 from digital_twins.fhir.validation import Validator
 from fhir_support import LOINC, open_store, patient
 
@@ -262,3 +265,9 @@ def test_codings_are_written_once(tmp_path: Path) -> None:
             rows = connection.execute("SELECT code, words FROM fhir_coding").fetchall()
         assert len(rows) == len(set(rows)) == 42
         assert len(own.search("Observation", {"code:text": "thing", "_count": "1000"}).hits) == 80
+
+
+@settings(deadline=None)
+@given(st.text(alphabet="ab=&%+25Cé|:,;\u00b3 ", max_size=40))
+def test_a_query_is_read_as_the_standard_library_reads_it(text: str) -> None:
+    assert query_pairs(text) == parse_qsl(text, keep_blank_values=True)

@@ -117,6 +117,9 @@ def test_provenance_names_software_version_and_inputs(bundle):
     (provenance,) = _all(bundle, "Provenance")
     (device,) = _all(bundle, "Device")
     assert device["version"] == [{"value": "0.1.0"}]
+    model = sample_report().twin.model
+    assert device["modelNumber"] == f"{model} 0.1.0"
+    assert {"name": model, "type": "model-name"} in device["deviceName"]
     assert provenance["agent"][0]["who"]["reference"] == f"Device/{device['id']}"
     assert "sha256:" + "a3" * 32 in json.dumps(provenance["entity"])
     targets = {t["reference"].split("/")[0] for t in provenance["target"]}

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     )
     from digital_twins.audit._outbox import (
         OUTBOX_MIGRATIONS as OUTBOX_MIGRATIONS,
+        any_waits as any_waits,
+        noted_events as noted_events,
         stage as stage,
         stage_all as stage_all,
         stage_rows as stage_rows,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     )
     from digital_twins.audit._reading import (
         AuditRow as AuditRow,
+        any_recorded as any_recorded,
         export_trail as export_trail,
         tail_trail as tail_trail,
     )
@@ -67,12 +70,17 @@ _WHERE = {
     "Auditor": "digital_twins.audit._auditor",
     **dict.fromkeys(("AuditEvent", "plain_row"), "digital_twins.audit._event"),
     **dict.fromkeys(("verify_consistency", "verify_inclusion"), "digital_twins.audit._merkle"),
-    **dict.fromkeys(("OUTBOX_MIGRATIONS", "stage", "stage_all", "stage_rows"), "digital_twins.audit._outbox"),
+    **dict.fromkeys(
+        ("OUTBOX_MIGRATIONS", "any_waits", "noted_events", "stage", "stage_all", "stage_rows"),
+        "digital_twins.audit._outbox",
+    ),
     "Problem": "digital_twins.audit._problem",
     "period_bounds": "digital_twins.audit._period",
     **dict.fromkeys(("InclusionProof", "prove_consistency", "prove_event"), "digital_twins.audit._prove"),
     **dict.fromkeys(("load_pseudonym_key", "pseudonym"), "digital_twins.audit._pseudonym"),
-    **dict.fromkeys(("AuditRow", "export_trail", "tail_trail"), "digital_twins.audit._reading"),
+    **dict.fromkeys(
+        ("AuditRow", "any_recorded", "export_trail", "tail_trail"), "digital_twins.audit._reading"
+    ),
     "AuditTrail": "digital_twins.audit._trail",
     **dict.fromkeys(("VerifyReport", "verify_trail"), "digital_twins.audit._verify"),
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,16 +19,15 @@ if TYPE_CHECKING:
 
 _ACTIONS = frozenset("CRUDE")
 _OUTCOMES = frozenset({"success", "refused", "failure"})
-_RANDOM_BITS = (1 << 62) - 1
-_PSEUDONYM = re.compile(r"[0-9a-f]{64}")
+_VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
+"""Digit with the two bits of RFC 9562's variant for a random one."""
+_PSEUDONYM_LENGTH, _HEX = 64, "0123456789abcdef"
 
 
 def _new_id() -> str:
     """Return a UUID of version 7 in hex (RFC 9562 section 5.7): new rows then go to the end of the index."""
-    random = int.from_bytes(os.urandom(10), "big")
-    milliseconds = time.time_ns() // 1_000_000
-    value = milliseconds << 80 | 7 << 76 | (random >> 68) << 64 | 0b10 << 62 | random & _RANDOM_BITS
-    return f"{value:032x}"
+    random = os.urandom(10).hex()
+    return f"{time.time_ns() // 1_000_000:012x}7{random[:3]}{_VARIANT[random[3]]}{random[4:19]}"
 
 
 def _now() -> str:
@@ -91,9 +89,10 @@ class AuditEvent:
     def __post_init__(self) -> None:
         if self.action not in _ACTIONS or self.outcome not in _OUTCOMES:
             raise _refused("its action or outcome is none of the known codes")
-        if self.patient is not None and not _PSEUDONYM.fullmatch(self.patient):
+        if self.patient is not None and not _is_pseudonym(self.patient):
             raise _refused("its patient is not a pseudonym")
-        _check_detail(self.detail)
+        if self.detail:
+            _check_detail(self.detail)
 
     def to_json(self) -> str:
         """Return the canonical form: keys sorted, no spaces, UTF-8 (RFC 8785 for strings and integers)."""
@@ -101,7 +100,7 @@ class AuditEvent:
             "action": self.action,
             "agent": self.agent,
             "at_utc": self.at_utc,
-            "detail": dict(self.detail),
+            "detail": dict(self.detail) if self.detail else {},
             "entity": self.entity,
             "event_id": self.event_id,
             "kind": self.kind,
@@ -136,7 +135,7 @@ def plain_row(
     InputError
         As for `AuditEvent`.
     """
-    if patient is not None and not _PSEUDONYM.fullmatch(patient):
+    if patient is not None and not _is_pseudonym(patient):
         raise _refused("its patient is not a pseudonym")
     name = _new_id()
     head, middle = _template(action, kind, agent)
@@ -167,6 +166,10 @@ def _canonical(value: object) -> str:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
     except TypeError:  # a whole number of more than 64 bits, or half of a surrogate pair
         return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _is_pseudonym(text: str) -> bool:
+    return len(text) == _PSEUDONYM_LENGTH and not text.strip(_HEX)
 
 
 def _check_detail(detail: Mapping[str, str | int]) -> None:

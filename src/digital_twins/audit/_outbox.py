@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from digital_twins.storage import Migration
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import apsw
 
@@ -23,6 +25,7 @@ OUTBOX_MIGRATIONS = (
 )
 """The outbox table, for every database whose writes are audited."""
 _INSERT = "INSERT INTO audit_outbox(event_id, body) VALUES (?, ?)"
+_NOTED: ContextVar[list[str] | None] = ContextVar("noted", default=None)
 
 
 def stage(cursor: apsw.Cursor, event: AuditEvent) -> None:
@@ -31,7 +34,7 @@ def stage(cursor: apsw.Cursor, event: AuditEvent) -> None:
     The event exists exactly if that write is committed: commits across two SQLite files are not atomic,
     one commit in one file is. `AuditTrail.drain` moves it on.
     """
-    cursor.execute(_INSERT, (event.event_id, event.to_json()))
+    stage_rows(cursor, [(event.event_id, event.to_json())])
 
 
 def stage_all(cursor: apsw.Cursor, events: Sequence[AuditEvent]) -> None:
@@ -41,7 +44,30 @@ def stage_all(cursor: apsw.Cursor, events: Sequence[AuditEvent]) -> None:
 
 def stage_rows(cursor: apsw.Cursor, rows: Sequence[tuple[str, str]]) -> None:
     """Put several events into the outbox by id and canonical form, as `plain_row` returns them."""
+    noted = _NOTED.get()
+    if noted is not None:
+        noted.extend(event_id for event_id, _ in rows)
     cursor.executemany(_INSERT, rows)
+
+
+@contextmanager
+def noted_events() -> Iterator[list[str]]:
+    """Gather the ids of the events that are staged inside of the block, also those of broken transactions."""
+    noted: list[str] = []
+    token = _NOTED.set(noted)
+    try:
+        yield noted
+    finally:
+        _NOTED.reset(token)
+
+
+def any_waits(database: Database, event_ids: Sequence[str]) -> bool:
+    """Tell whether one of these events is committed and has not been moved into the trail yet."""
+    with database.read() as connection:
+        return any(
+            connection.execute("SELECT 1 FROM audit_outbox WHERE event_id = ?", (each,)).fetchall()
+            for each in event_ids
+        )
 
 
 def waiting(database: Database, limit: int) -> list[tuple[int, str, str]]:

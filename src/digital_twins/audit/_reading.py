@@ -17,7 +17,7 @@ from digital_twins.storage import read_schema, stream
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _ROWS = "SELECT seq, leaf, chain, body FROM audit_event WHERE seq > ?"
 _BETWEEN = "AND body ->> '$.at_utc' >= ? AND body ->> '$.at_utc' < ?"
@@ -44,6 +44,23 @@ def tail_trail(path: str | os.PathLike[str], n: int = 20) -> tuple[AuditRow, ...
     """
     with reading(Path(path)) as connection:
         return last_rows(connection, n)
+
+
+def any_recorded(path: str | os.PathLike[str], event_ids: Sequence[str]) -> bool:
+    """Tell whether a trail holds one of these events.
+
+    Raises
+    ------
+    NotFoundError
+        There is no trail at `path`.
+    StorageError
+        The file cannot be read as a trail.
+    """
+    with reading(Path(path)) as connection:
+        return any(
+            connection.execute("SELECT 1 FROM audit_event WHERE event_id = ?", (each,)).fetchall()
+            for each in event_ids
+        )
 
 
 def export_trail(path: str | os.PathLike[str], *, period: str | None = None, after: int = 0) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,13 +16,15 @@ Row = tuple[str, str]
 class _Call:
     """The rows of one caller and what became of them."""
 
-    __slots__ = ("bell", "count", "error", "leads", "rows")
+    __slots__ = ("bell", "count", "error", "gone", "leads", "next", "rows", "rung")
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self.rows = rows
         self.count = 0
         self.error: BaseException | None = None
         self.leads = False
+        self.next: _Call | None = None  # who is woken after this one
+        self.rung = self.gone = False
         self.bell = threading.Lock()
         self.bell.acquire()
 
@@ -31,7 +34,8 @@ class SharedAppend:
 
     No thread of its own: who finds nobody at work commits at once in its own thread. Who comes meanwhile
     waits; the first of them then commits for all. So while the disk flushes one group, the callers of the
-    one before prepare their next events, and a lone caller pays for no change of threads.
+    one before prepare their next events, and a lone caller pays for no change of threads. The callers of a
+    group wake each other in turn: woken all at once, they would fight for the interpreter.
 
     Parameters
     ----------
@@ -49,22 +53,32 @@ class SharedAppend:
 
     def append(self, rows: Sequence[Row]) -> int:
         """Record rows and return, once they are durable, how many were new; raises what `record` raises."""
-        call = _Call(rows)
         with self._mutex:
-            leads = not self._busy
-            self._busy = True
-            self._waiting.append(call)
-        if not leads:
-            try:
-                call.bell.acquire()
-            except BaseException:  # a signal handler raised: nobody waits for this call any more
-                self._leave(call)
-                raise
-        if leads or call.leads:
+            call = _Call(rows) if self._busy else None
+            if call is None:
+                self._busy = True
+            else:
+                self._waiting.append(call)
+        if call is None:
+            return self._alone(rows)
+        try:
+            call.bell.acquire()
+            if not call.leads:
+                self._ring(call.next)
+        except BaseException:  # a signal handler raised: nobody waits for this call any more
+            self._leave(call)
+            raise
+        if call.leads:
             self._lead(call)
         if call.error is not None:
             raise call.error
         return call.count
+
+    def _alone(self, rows: Sequence[Row]) -> int:
+        try:
+            return self._record([rows])[0]
+        finally:
+            self._pass_on()
 
     def _lead(self, own: _Call) -> None:
         with self._mutex:
@@ -72,10 +86,11 @@ class SharedAppend:
         try:
             self._run(group, own)
         finally:
-            for call in group:  # before the next group: its leader would wait for the interpreter with them
-                if call is not own:
-                    call.bell.release()
+            others = [call for call in group if call is not own]
+            for call, follower in pairwise(others):
+                call.next = follower
             self._pass_on()
+            self._ring(others[0] if others else None)
 
     def _run(self, group: Sequence[_Call], own: _Call) -> None:
         try:
@@ -105,10 +120,24 @@ class SharedAppend:
             self._waiting[0].leads = True
             self._waiting[0].bell.release()
 
+    def _ring(self, call: _Call | None) -> None:
+        """Wake a caller, or the first behind it that is still there."""
+        with self._mutex:
+            while call is not None and call.gone:
+                call.rung = True
+                call = call.next
+            if call is not None and not call.rung:
+                call.rung = True
+                call.bell.release()
+
     def _leave(self, call: _Call) -> None:
         with self._mutex:
             waits = call in self._waiting
             if waits:
                 self._waiting.remove(call)
+            call.gone = True
+            rung = call.rung
         if waits and call.leads:
             self._pass_on()
+        elif rung:
+            self._ring(call.next)

@@ -36,7 +36,11 @@ _HEAD_INTERVAL_S = 0.05
 """Least time between two checkpoints, so that a busy trail does not sync twice for each commit."""
 
 _LOG_BYTES = 4 * 1024 * 1024
-_INSERT = "INSERT INTO audit_event(seq, event_id, body, leaf, chain) VALUES (?, ?, ?, ?, ?)"
+_MOST_AT_ONCE = 64
+"""Rows in one statement; SQLite would take 6,500 of them."""
+_INSERT = "INSERT INTO audit_event(seq, event_id, body, leaf, chain) VALUES "
+_ROW = "(?, ?, ?, ?, ?)"
+_STATEMENTS = [_INSERT + ", ".join([_ROW] * count) for count in range(_MOST_AT_ONCE + 1)]
 
 _MIGRATIONS = (
     Migration(
@@ -112,6 +116,7 @@ class AuditTrail:
             self._database.close()
             raise
         self._head_file = HeadFile(self.path.with_suffix(".head"))
+        self._end = Head(0, START)  # after the last row that this process wrote or saw
         self._wanted: Head | None = None
         self._written: Head | None = None
         self._changed = threading.Condition()
@@ -175,16 +180,29 @@ class AuditTrail:
     def _record(self, batches: Sequence[Sequence[Row]]) -> list[int]:
         """Record rows in one transaction and return how many of each batch were new."""
         try:
-            head = self._database.write(lambda cursor: _extend(cursor, batches))
+            head = self._add(batches[0] if len(batches) == 1 else list(chained.from_iterable(batches)))
             counts = [len(rows) for rows in batches]
         except ConflictError:  # an event is known already: rare, and looked for only then
             head, counts = self._database.write(lambda cursor: _extend_by_new(cursor, batches))
-        with self._changed:
-            if self._wanted is None or self._wanted.size < head.size:
-                self._wanted = head
-                if not self._resting:  # waking it for each commit would cost more than the commit's own SQL
-                    self._changed.notify()
+        self._end = self._wanted = head
+        if not self._resting:  # who rests looks again; waking it each time would cost more than the SQL
+            with self._changed:
+                self._changed.notify()
         return counts
+
+    def _add(self, rows: Sequence[Row]) -> Head:
+        """Add new rows with one statement, unless they complete a tile or another process wrote meanwhile."""
+        start = self._end
+        count = len(rows)
+        if 0 < count <= _MOST_AT_ONCE and start.size % TILE + count < TILE:
+            values, head = _chained(rows, start)
+            try:
+                self._database.execute(_STATEMENTS[count], values)
+            except ConflictError:  # ``start`` is not the end any more, or an event is known
+                pass
+            else:
+                return head
+        return self._database.write(lambda cursor: _extend(cursor, rows))
 
     def _resume(self) -> None:
         """Complete the tree of an older trail; keep a head that contradicts the rows as evidence."""
@@ -196,6 +214,7 @@ class AuditTrail:
             agrees = _chain_at(connection.cursor(), size) == (START if known is None else known.chain)
         if not agrees or (known is None and present.size > 0):
             self._head_file.set_aside()
+        self._end = present
         self._head_file.advance(present)
 
     def _follow(self) -> None:
@@ -232,20 +251,29 @@ def _chain_at(cursor: apsw.Cursor, seq: int) -> bytes | None:
     return None if row is None else row[0]
 
 
-def _extend(cursor: apsw.Cursor, batches: Sequence[Sequence[Row]]) -> Head:
-    """Add new rows; ConflictError, and nothing is added, where one of them is known."""
-    start = _last(cursor)
+def _chained(rows: Sequence[Row], start: Head) -> tuple[list[int | str | bytes], Head]:
+    """Return the values of the rows behind an end, one row after the other, and the new end."""
     size, chain = start.size, start.chain
-    made = []
-    for event_id, body in chained.from_iterable(batches):
+    values: list[int | str | bytes] = []
+    for event_id, body in rows:
         leaf = sha256(b"\0" + body.encode()).digest()
         chain = sha256(chain + leaf).digest()
         size += 1
-        made.append((size, event_id, body, leaf, chain))
-    cursor.executemany(_INSERT, made)
-    if size // TILE > start.size // TILE:
-        grow(cursor, size)
-    return Head(size, chain)
+        values += (size, event_id, body, leaf, chain)
+    return values, Head(size, chain)
+
+
+def _extend(cursor: apsw.Cursor, rows: Sequence[Row]) -> Head:
+    """Add new rows; ConflictError, and nothing is added, where one of them is known."""
+    start = _last(cursor)
+    values, head = _chained(rows, start)
+    width = _MOST_AT_ONCE * _ROW.count("?")
+    for first in range(0, len(values), width):
+        part = values[first : first + width]
+        cursor.execute(_STATEMENTS[len(part) // _ROW.count("?")], part)
+    if head.size // TILE > start.size // TILE:
+        grow(cursor, head.size)
+    return head
 
 
 def _extend_by_new(cursor: apsw.Cursor, batches: Sequence[Sequence[Row]]) -> tuple[Head, list[int]]:
@@ -257,6 +285,6 @@ def _extend_by_new(cursor: apsw.Cursor, batches: Sequence[Sequence[Row]]) -> tup
         before = head.size
         for row in rows:
             if cursor.execute(known, (row[0],)).fetchone() is None:
-                head = _extend(cursor, [[row]])
+                head = _extend(cursor, [row])
         counts.append(head.size - before)
     return head, counts

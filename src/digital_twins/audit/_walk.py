@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from itertools import islice
+from operator import contains
 from typing import TYPE_CHECKING, Any
 
 from digital_twins.audit._head import START, Head
@@ -133,20 +134,18 @@ def _unchanged(batch: Sequence[tuple[Any, ...]], end: Head) -> tuple[list[bytes]
     """Return the leaves and the new end if every row is as it was written; None if any is not."""
     sha256 = hashlib.sha256
     seqs, event_ids, bodies, stored, chains = zip(*batch, strict=True)
+    before = (end.chain, *chains[:-1])
     try:
         leaves = [sha256(b"\0" + body.encode()).digest() for body in bodies]
-    except (AttributeError, UnicodeEncodeError):
+        # Each link is recomputed from the stored one before it: together they are the chain.
+        links = [sha256(link + leaf).digest() for link, leaf in zip(before, leaves, strict=True)]
+    except (AttributeError, TypeError, UnicodeEncodeError):
         return None
-    chain, own = end.chain, []
-    for leaf in leaves:
-        chain = sha256(chain + leaf).digest()
-        own.append(chain)
     if (
-        leaves != list(stored)
-        or own != list(chains)
+        tuple(leaves) != stored
+        or tuple(links) != chains
         or seqs != tuple(range(end.size + 1, end.size + 1 + len(batch)))
+        or not all(map(contains, bodies, [f'"event_id":"{event_id}"' for event_id in event_ids]))
     ):
         return None
-    if not all(f'"event_id":"{event_id}"' in body for event_id, body in zip(event_ids, bodies, strict=True)):
-        return None
-    return leaves, Head(end.size + len(batch), chain)
+    return leaves, Head(end.size + len(batch), chains[-1])

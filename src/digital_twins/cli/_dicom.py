@@ -250,7 +250,7 @@ def _remote(peer: str, calling: str | None, *, tls: bool, user: str, config_file
         title, host, port = peer, row.host, row.port
     else:
         host, _, digits = address.rpartition(":")
-        port = int(digits) if digits.isdigit() else 0
+        port = int(digits) if digits.isdecimal() else 0
     if not host or not 0 < port < 65536:
         raise InputError(
             f"The peer '{peer}' cannot be called.",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     import typer
 
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
     from digital_twins.server import Services
 
 NODE = "node"
-"""The command opens the node's folder for something of patients: the room that does it writes its event."""
+"""The command opens the node's folder for something of patients: the room that does it writes its event.
+
+Where it fails before the room wrote one, an event of the command itself tells of the failure.
+"""
 FILES = "files"
 """The command works on files or peers: it writes an event of its own when `audit_commands` is set."""
 
@@ -75,17 +79,20 @@ def with_events(app: "typer.Typer", before: str = "") -> None:
         if command.callback is None:
             continue
         path = f"{before}{command.name or command.callback.__name__}"
-        if COMMANDS[path] == FILES:
-            command.callback = _audited(path, command.callback)
+        if COMMANDS[path] in (FILES, NODE):
+            event = command_event if COMMANDS[path] == FILES else failure_event
+            command.callback = _audited(path, command.callback, event)
     for group in app.registered_groups:
         if group.typer_instance is not None:
             with_events(group.typer_instance, f"{before}{group.name} ")
 
 
-def _audited(path: str, function: "Callable[..., Any]") -> "Callable[..., Any]":
+def _audited(
+    path: str, function: "Callable[..., Any]", event: "Callable[..., AbstractContextManager[None]]"
+) -> "Callable[..., Any]":
     @functools.wraps(function)
     def run(*args: Any, **options: Any) -> Any:
-        with command_event(path, data=options.get("data"), config_file=options.get("config_file")):
+        with event(path, data=options.get("data"), config_file=options.get("config_file")):
             return function(*args, **options)
 
     return run
@@ -117,9 +124,55 @@ def command_event(
             outcome = _outcome(error)
             raise
         finally:
-            auditor = services.auditor.acting(_user())
-            event = auditor.event("E", f"cli.{path.replace(' ', '.')}", outcome=outcome)  # type: ignore[arg-type]
-            services.audit(event)
+            _write(services, path, outcome)
+
+
+@contextmanager
+def failure_event(
+    path: str, *, data: Path | None = None, config_file: Path | None = None
+) -> "Iterator[None]":
+    """Write the event of a command on the node's folder that fails before its room wrote one.
+
+    Where the folder cannot be opened for it, as there is none or its key is missing, nothing of a patient was
+    reached; the log then says that the event is missing, and the command fails as it would have.
+    """
+    from digital_twins.audit import noted_events
+
+    with noted_events() as noted:
+        try:
+            yield
+        except BaseException as error:
+            if getattr(error, "exit_code", None) != 0:
+                _write_failure(path, _outcome(error), noted, data=data, config_file=config_file)
+            raise
+
+
+def _write_failure(
+    path: str, outcome: str, noted: "list[str]", *, data: Path | None, config_file: Path | None
+) -> None:
+    from digital_twins._errors import DigitalTwinError
+    from digital_twins._logging import get_logger
+    from digital_twins.audit import any_recorded, any_waits
+    from digital_twins.config import load_settings
+
+    try:
+        settings = load_settings(config_file=config_file, data_dir=data)
+        if not settings.database and not (settings.data_dir / "twin.sqlite").exists():
+            return
+        with _opened(settings) as services:
+            known = bool(noted) and (
+                any_waits(services.database, noted)
+                or (settings.audit_file.exists() and any_recorded(settings.audit_file, noted))
+            )
+            if not known:
+                _write(services, path, outcome)
+    except (DigitalTwinError, OSError) as error:
+        get_logger(__name__).warning("cli.event.missing", command=path, error=type(error).__name__)
+
+
+def _write(services: "Services", path: str, outcome: str) -> None:
+    auditor = services.auditor.acting(_user())
+    services.audit(auditor.event("E", f"cli.{path.replace(' ', '.')}", outcome=outcome))  # type: ignore[arg-type]
 
 
 def _outcome(error: BaseException) -> str:

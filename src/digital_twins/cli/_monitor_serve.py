@@ -69,7 +69,8 @@ def serve(  # noqa: PLR0913  (options)
 ) -> None:
     """Run the monitor on this machine until Ctrl-C: MQTT, HTTP, WebSocket and, if asked for, HL7 v2.
 
-    Database and audit trail follow the setting `database`. ``--workers`` divides the ward.
+    Database and audit trail follow the setting `database`, encryption `encryption_at_rest`. ``--workers``
+    divides the ward.
     """
     import asyncio
     import os
@@ -78,6 +79,7 @@ def serve(  # noqa: PLR0913  (options)
     from digital_twins.cli import _output
     from digital_twins.config import load_settings
     from digital_twins.monitoring import MonitorPorts, WardSize, load_thresholds, run_monitor, run_ward
+    from digital_twins.server import monitor_key
 
     settings = load_settings(config_file=config_file, data_dir=data)
     setup_logging(settings.log_level)
@@ -93,13 +95,16 @@ def serve(  # noqa: PLR0913  (options)
     rules = load_thresholds(thresholds)
     common: dict[str, Any] = {
         "files": (devices, staff),
-        "ports": MonitorPorts(http_port, mqtt_port, hl7_port, broker, settings.database, fhir_every),
+        "ports": MonitorPorts(
+            *(http_port, mqtt_port, hl7_port, broker, settings.database, fhir_every),
+            key=monitor_key(settings),
+        ),
         "channels": _channels((nurse_call, nurse_call_hl7, fhir), nurse_call_apprise, rules),
         "exit_after_s": exit_after,
         "ready": ready,
     }
     if workers or parts:
-        size = WardSize(workers, parts, topic, lease, capacity)
+        size = WardSize(workers, parts, topic, lease, capacity, config_file)
         asyncio.run(run_ward(data, size=size, thresholds=thresholds, **common))
     else:
         asyncio.run(run_monitor(data, capacity=capacity, thresholds=rules, **common))

@@ -35,9 +35,12 @@ def worker(
     from digital_twins._logging import setup_logging
     from digital_twins.config import load_settings
     from digital_twins.monitoring import WardSize, run_worker
+    from digital_twins.server import monitor_key
 
     settings = load_settings(config_file=config_file, data_dir=data)
     setup_logging(settings.log_level)
     os.umask(0o077)
     size = WardSize(max(1, together), topic=topic, lease_s=lease)
-    asyncio.run(run_worker(data, database=settings.database, broker=broker, size=size))
+    asyncio.run(
+        run_worker(data, database=settings.database, broker=broker, size=size, key=monitor_key(settings))
+    )

@@ -67,7 +67,7 @@ class Body:
     def _pieces(self, start: int, stop: int, size: int) -> Iterator[memoryview]:
         """Fill one piece after the other: joining what was read would cost as much as reading it."""
         rest = stop - start
-        piece = memoryview(bytearray(min(size, rest)))
+        piece = _room(min(size, rest))
         filled = 0
         for segment, begin, last in self._parts(start, stop):
             first = begin
@@ -80,7 +80,7 @@ class Body:
                     first, filled, rest = first + count, filled + count, rest - count
                     if filled == len(piece):
                         yield piece
-                        piece, filled = memoryview(bytearray(min(size, rest))), 0
+                        piece, filled = _room(min(size, rest)), 0
             finally:
                 if reader is not None:
                     reader.close()
@@ -94,6 +94,13 @@ class Body:
             position += length
             if first < last:
                 yield segment, first, last
+
+
+def _room(size: int) -> memoryview:
+    """Return memory that is all overwritten before it is read: clearing it would cost as much as a copy."""
+    from numpy import empty, uint8
+
+    return empty(size, uint8).data
 
 
 def _copy(segment: bytes | Slice, reader: BlobReader | None, first: int, room: memoryview) -> int:

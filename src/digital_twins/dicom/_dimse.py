@@ -99,7 +99,17 @@ _US_TAGS = frozenset(
     {0x0100, 0x0110, 0x0120, 0x0700, 0x0800, 0x0900, 0x0903, 0x1002, 0x1008, 0x1020, 0x1021, 0x1022, 0x1023}
     | {0x1031}
 )
+_NOT_READ = frozenset({0, int(Tag.OFFENDING_ELEMENT)})
 _UI_TAGS = frozenset({0x0002, 0x0003, 0x1000, 0x1001})
+_TAKEN_OVER = (
+    (Tag.AFFECTED_SOP_CLASS, Tag.AFFECTED_SOP_CLASS),
+    (Tag.AFFECTED_SOP_INSTANCE, Tag.AFFECTED_SOP_INSTANCE),
+    (Tag.REQUESTED_SOP_CLASS, Tag.AFFECTED_SOP_CLASS),
+    (Tag.REQUESTED_SOP_INSTANCE, Tag.AFFECTED_SOP_INSTANCE),
+    (Tag.EVENT_TYPE_ID, Tag.EVENT_TYPE_ID),
+    (Tag.ACTION_TYPE_ID, Tag.ACTION_TYPE_ID),
+)
+"""Elements of a request and where its response repeats them."""
 _PENDING = frozenset({Status.PENDING, Status.PENDING_OPTIONAL_KEYS})
 RESPONSE = 0x8000
 _REQUIRED = (Tag.COMMAND_FIELD, Tag.DATASET_TYPE)
@@ -114,6 +124,7 @@ def decode_command(data: bytes | bytearray | memoryview) -> Command:
         Cut off, of another group, without command field or data set type, or a number of wrong size.
     """
     command: Command = {}
+    data = bytes(data)
     position, end = 0, len(data)
     try:
         while position < end:
@@ -125,8 +136,8 @@ def decode_command(data: bytes | bytearray | memoryview) -> Command:
             position += length
             if element in _US_TAGS:
                 command[element] = _US.unpack(value)[0]
-            elif element not in {0, Tag.OFFENDING_ELEMENT}:
-                command[element] = bytes(value).decode("ascii", "replace").strip(" \0")
+            elif element not in _NOT_READ:
+                command[element] = value.decode("ascii", "replace").strip(" \0")
     except error:
         raise DimseError("a command element is cut off") from None
     if any(tag not in command for tag in _REQUIRED):
@@ -176,18 +187,9 @@ def response(
         Tag.DATASET_TYPE: 0x0001 if dataset else NO_DATASET,
         Tag.STATUS: status,
     }
-    for tag in (Tag.AFFECTED_SOP_CLASS, Tag.AFFECTED_SOP_INSTANCE):
-        if tag in request:
-            answer[tag] = request[tag]
-    for asked, affected in (
-        (Tag.REQUESTED_SOP_CLASS, Tag.AFFECTED_SOP_CLASS),
-        (Tag.REQUESTED_SOP_INSTANCE, Tag.AFFECTED_SOP_INSTANCE),
-    ):
+    for asked, answered in _TAKEN_OVER:
         if asked in request:
-            answer[affected] = request[asked]
-    for tag in (Tag.EVENT_TYPE_ID, Tag.ACTION_TYPE_ID):
-        if tag in request:
-            answer[tag] = request[tag]
+            answer[answered] = request[asked]
     if comment:
         answer[Tag.ERROR_COMMENT] = comment
     return answer

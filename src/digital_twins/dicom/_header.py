@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from digital_twins._errors import InputError
@@ -34,6 +35,7 @@ _UID = re.compile(r"[0-9][0-9.]{0,63}")
 _INTEGER = re.compile(r"[+-]?\d{1,10}")
 _TEXT = frozenset({"LO", "SH", "PN"})
 _MAX_TEXT = 1024
+_SHARED = (Level.PATIENT, Level.STUDY, Level.SERIES)
 
 
 class ObjectRefusedError(InputError):
@@ -134,11 +136,11 @@ def read_header(
         raise ObjectRefusedError(f"data set: {error}") from None
     charset = layout.values.get(SPECIFIC_CHARACTER_SET, b"")
     big_endian = transfer_syntax == EXPLICIT_BE
+    shared = _shared_rows(_raw_values(_SHARED, layout), charset, big_endian=big_endian)
+    own = _raw_values((Level.INSTANCE,), layout)
     rows = {
-        level: (_row if level is Level.INSTANCE else _shared_row)(
-            level, _raw_values(level, layout), charset, big_endian=big_endian
-        )
-        for level in Level
+        **{level: dict(row) for level, row in zip(_SHARED, shared, strict=True)},
+        Level.INSTANCE: _row(Level.INSTANCE, own, charset, big_endian=big_endian),
     }
     for level, column in (
         (Level.STUDY, "study_uid"),
@@ -157,19 +159,24 @@ def read_header(
     )
 
 
-def _raw_values(level: Level, layout: Layout) -> tuple[bytes, ...]:
+def _raw_values(levels: tuple[Level, ...], layout: Layout) -> tuple[bytes, ...]:
     get = layout.values.get
-    return tuple([get(attribute.tag, b"") for attribute in ingested(level)])
+    return tuple([get(tag, b"") for tag in _tags(levels)])
 
 
-def _shared_row(level: Level, raw_values: tuple[bytes, ...], charset: bytes, *, big_endian: bool) -> Row:
-    """Return a row that the objects of a series have in common: worked out once for all of them."""
-    return dict(_kept_row(level, raw_values, charset, big_endian=big_endian))
+@cache
+def _tags(levels: tuple[Level, ...]) -> tuple[int, ...]:
+    return tuple(attribute.tag for level in levels for attribute in ingested(level))
 
 
 @lru_cache(maxsize=64)
-def _kept_row(level: Level, raw_values: tuple[bytes, ...], charset: bytes, *, big_endian: bool) -> Row:
-    return _row(level, raw_values, charset, big_endian=big_endian)
+def _shared_rows(raw_values: tuple[bytes, ...], charset: bytes, *, big_endian: bool) -> tuple[Row, ...]:
+    """Return the rows that the objects of a series have in common: worked out once for all of them."""
+    rest = iter(raw_values)
+    return tuple(
+        _row(level, tuple(islice(rest, len(ingested(level)))), charset, big_endian=big_endian)
+        for level in _SHARED
+    )
 
 
 def _row(level: Level, raw_values: tuple[bytes, ...], charset: bytes, *, big_endian: bool) -> Row:

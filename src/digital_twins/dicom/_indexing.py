@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from digital_twins.dicom._attributes import Level
@@ -27,6 +28,9 @@ def index_object(cursor: apsw.Cursor, prepared: Prepared, policy: Policy) -> tup
         It contradicts what is stored and the policy does not allow that.
     """
     header = prepared.header
+    patient = _added_to_series(cursor, prepared, policy)
+    if patient is not None:
+        return NEW, patient
     known: Any = cursor.execute(
         "SELECT i.blob, i.id, e.series_uid, p.patient_id FROM dicom_instance i"
         " JOIN dicom_series e ON e.id = i.series JOIN dicom_study s ON s.id = e.study"
@@ -41,6 +45,21 @@ def index_object(cursor: apsw.Cursor, prepared: Prepared, policy: Policy) -> tup
     if _different(header, str(series_uid), policy) == DIFFERENT:
         return DIFFERENT, header.patient_id
     return REPLACED, _replace_object(cursor, prepared, policy, row=row)
+
+
+def _added_to_series(cursor: apsw.Cursor, prepared: Prepared, policy: Policy) -> str | None:
+    """Add an object to a series that is there, the usual case, and return the PatientID of the index.
+
+    None: it is no such case, and nothing was changed.
+    """
+    try:
+        family = check_family(cursor, prepared.header, policy)
+    except ObjectRefusedError:
+        return None
+    unless_known = " ON CONFLICT (sop_uid) DO NOTHING"
+    if family.series is None or not _insert_instance(cursor, prepared, family.series, unless_known):
+        return None
+    return family.patient_id
 
 
 def _different(header: Header, series_uid: str, policy: Policy) -> str:
@@ -91,26 +110,31 @@ def _insert_object(cursor: apsw.Cursor, prepared: Prepared, policy: Policy) -> s
         series = _insert(
             cursor, "dicom_series", {**header.rows[Level.SERIES], "study": study, "instances": 0}
         )
-    cursor.execute("UPDATE dicom_series SET instances = instances + 1 WHERE id = ?", (series,))
-    offset = prepared.dataset_offset
-    pixels = None if header.pixel_offset is None else header.pixel_offset + offset
-    _insert(
-        cursor,
-        "dicom_instance",
-        {
-            **header.rows[Level.INSTANCE],
-            "series": series,
-            "transfer_syntax": header.transfer_syntax,
-            "blob": prepared.digest,
-            "dataset_offset": offset,
-            "size_bytes": prepared.size_bytes,
-            "pixel_offset": pixels,
-            "pixel_length": header.pixel_length,
-            "source": prepared.source,
-            "received_utc": now,
-        },
-    )
+    _insert_instance(cursor, prepared, series)
     return family.patient_id
+
+
+def _insert_instance(cursor: apsw.Cursor, prepared: Prepared, series: int, conflict: str = "") -> bool:
+    """Add the row of an object to its series; False when the conflict clause says to pass over it."""
+    header, offset = prepared.header, prepared.dataset_offset
+    row: Row = {
+        **header.rows[Level.INSTANCE],
+        "series": series,
+        "transfer_syntax": header.transfer_syntax,
+        "blob": prepared.digest,
+        "dataset_offset": offset,
+        "size_bytes": prepared.size_bytes,
+        "pixel_offset": None if header.pixel_offset is None else header.pixel_offset + offset,
+        "pixel_length": header.pixel_length,
+        "source": prepared.source,
+        "received_utc": datetime.now(tz=UTC).isoformat(),
+    }
+    sql = _insertion("dicom_instance", (*row,), conflict)
+    added: Any = cursor.execute(sql, (*row.values(),)).fetchone()
+    if added is None:
+        return False
+    cursor.execute("UPDATE dicom_series SET instances = instances + 1 WHERE id = ?", (series,))
+    return True
 
 
 def _patient_row(header: Header) -> Row:
@@ -180,10 +204,11 @@ def _same_patient(header: Header, patient_id: str, namespace: str) -> bool:
 
 def _insert(cursor: apsw.Cursor, table: str, row: Row) -> int:
     """Add a row and return its number."""
-    columns = ", ".join(row)
-    marks = ", ".join("?" * len(row))
-    added: Any = cursor.execute(
-        f"INSERT INTO {table} ({columns}) VALUES ({marks}) RETURNING id",  # noqa: S608  (names of our own tables)  # nosec B608
-        tuple(row.values()),
-    ).fetchone()
+    added: Any = cursor.execute(_insertion(table, (*row,)), (*row.values(),)).fetchone()
     return int(added[0])
+
+
+@cache
+def _insertion(table: str, columns: tuple[str, ...], conflict: str = "") -> str:
+    marks = ", ".join("?" * len(columns))
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks}){conflict} RETURNING id"  # noqa: S608  (names of our own tables)  # nosec B608

@@ -17,9 +17,10 @@ from digital_twins.dicom._channel import Limits, Setup
 from digital_twins.dicom._commitment import Reporter, commitment_handlers
 from digital_twins.dicom._contexts import storage_classes, transfer_syntaxes
 from digital_twins.dicom._framing import Budget
+from digital_twins.dicom._keepers import Keepers
 from digital_twins.dicom._mpps import mpps_handlers
 from digital_twins.dicom._peers import PeerTable
-from digital_twins.dicom._scp import Keepers, Services, received_header
+from digital_twins.dicom._scp import Services, received_header
 from digital_twins.dicom._text import python_encodings
 from digital_twins.dicom._worklist import worklist_handlers
 
@@ -284,5 +285,5 @@ def _services(
         ),
         **availability_handlers(store, executor, on_available=events.on_available),
     }
-    keepers, syncers = Keepers(_THREADS, "keep"), Keepers(_THREADS, "sync")
+    keepers, syncers = Keepers(_THREADS, "keep"), Keepers(2 * _THREADS, "sync")
     return Services(store, ae_title, executor, keepers, syncers, table, access.tls, on_stored, others)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from struct import Struct, error
 
 from digital_twins.dicom._channel import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
@@ -29,20 +30,28 @@ class Part10:
 
 def file_header(sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str) -> bytes:
     """Return preamble and file meta information; the same for the same three UIDs."""
-    body = _LONG.pack(2, 1, b"OB", 0, 2) + b"\0\1"
-    elements = (
-        (0x0002, b"UI", sop_class_uid),
-        (0x0003, b"UI", sop_instance_uid),
-        (0x0010, b"UI", transfer_syntax),
-        (0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
-        (0x0013, b"SH", IMPLEMENTATION_VERSION),
-    )
-    for element, vr, text in elements:
-        raw = text.encode("ascii", "replace")[:64]
-        if len(raw) % 2:
-            raw += b"\0" if vr == b"UI" else b" "
-        body += _SHORT.pack(2, element, vr, len(raw)) + raw
+    before, after = _shared_elements(sop_class_uid, transfer_syntax)
+    body = before + _element(0x0003, b"UI", sop_instance_uid) + after
     return _PREAMBLE + _SHORT.pack(2, 0, b"UL", 4) + _META_LENGTH.pack(len(body)) + body
+
+
+@lru_cache(maxsize=256)
+def _shared_elements(sop_class_uid: str, transfer_syntax: str) -> tuple[bytes, bytes]:
+    """Return what stands before and after the UID of the object."""
+    before = _LONG.pack(2, 1, b"OB", 0, 2) + b"\0\1" + _element(0x0002, b"UI", sop_class_uid)
+    after = (
+        _element(0x0010, b"UI", transfer_syntax)
+        + _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID)
+        + _element(0x0013, b"SH", IMPLEMENTATION_VERSION)
+    )
+    return before, after
+
+
+def _element(element: int, vr: bytes, text: str) -> bytes:
+    raw = text.encode("ascii", "replace")[:64]
+    if len(raw) % 2:
+        raw += b"\0" if vr == b"UI" else b" "
+    return _SHORT.pack(2, element, vr, len(raw)) + raw
 
 
 def split_file(data: bytes | bytearray | memoryview) -> Part10:

@@ -18,14 +18,8 @@ if TYPE_CHECKING:
 
 Match = dict[str, str | int | None]
 _ALIAS = {Level.PATIENT: "p", Level.STUDY: "s", Level.SERIES: "e", Level.INSTANCE: "i"}
-_FROM = {
-    Level.PATIENT: "dicom_patient p",
-    Level.STUDY: "dicom_study s JOIN dicom_patient p ON p.id = s.patient",
-    Level.SERIES: "dicom_series e JOIN dicom_study s ON s.id = e.study"
-    " JOIN dicom_patient p ON p.id = s.patient",
-    Level.INSTANCE: "dicom_instance i JOIN dicom_series e ON e.id = i.series"
-    " JOIN dicom_study s ON s.id = e.study JOIN dicom_patient p ON p.id = s.patient",
-}
+_PARENT = {Level.STUDY: "p.id = s.patient", Level.SERIES: "s.id = e.study", Level.INSTANCE: "e.id = i.series"}
+"""How a row finds the one above it."""
 _MOMENTS = (
     ("StudyDate", "StudyTime"),
     ("SeriesDate", "SeriesTime"),
@@ -107,15 +101,20 @@ def _page(
     columns = [
         a for a in ATTRIBUTES if a.level <= query.level and (not a.computed or a.keyword in query.returning)
     ]
-    where = [f"{key} > ?"]
+    where, top = [f"{key} > ?"], min([query.level, *(_level_of(keyword) for keyword in query.conditions)])
     values: list[str | int] = [after]
     for clause, parameters in _clauses(query):
         where.append(clause)
         values += parameters
     chosen = ", ".join([key, *(_expression(a) for a in columns)])
-    sql = (
-        f"SELECT {chosen} FROM {_FROM[query.level]} WHERE {' AND '.join(where)}"  # noqa: S608  (own names; values bound)  # nosec B608
+    # Only the rows of the page are put together: where an index finds many, nothing but their ids is sorted.
+    page = (
+        f"SELECT {key} FROM {_joined(query.level, top)} WHERE {' AND '.join(where)}"  # noqa: S608  (own names; values bound)  # nosec B608
         f" ORDER BY {key} LIMIT ? OFFSET ?"
+    )
+    sql = (
+        f"SELECT {chosen} FROM {_joined(query.level, Level.PATIENT)} WHERE {key} IN ({page})"  # noqa: S608  (own names; values bound)  # nosec B608
+        f" ORDER BY {key}"
     )
     names = [a.keyword for a in columns]
     with database.read() as connection:
@@ -123,6 +122,21 @@ def _page(
             connection.create_scalar_function("dicom_sounds_like", sounds_like, 2, deterministic=True)
         rows: list[Any] = connection.execute(sql, (*values, limit, offset)).fetchall()
     return [(row[0], dict(zip(names, row[1:], strict=True))) for row in rows]
+
+
+def _level_of(keyword: str) -> Level:
+    """Return the level whose alias a condition speaks of; one that is not known raises later."""
+    attribute = by_keyword().get(keyword)
+    return Level.SERIES if attribute is None else attribute.level
+
+
+def _joined(level: Level, top: Level) -> str:
+    """Return the tables from a level up to another one, joined."""
+    tables = f"{TABLES[level]} {_ALIAS[level]}"
+    for below in range(level, top, -1):
+        above = Level(below - 1)
+        tables += f" JOIN {TABLES[above]} {_ALIAS[above]} ON {_PARENT[Level(below)]}"
+    return tables
 
 
 def _expression(attribute: Attribute) -> str:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from digital_twins._errors import DigitalTwinError, StorageError
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from digital_twins.dicom._contexts import AcceptedContext
     from digital_twins.dicom._dimse import Command
     from digital_twins.dicom._framing import Message
+    from digital_twins.dicom._keepers import Keepers
     from digital_twins.dicom._peers import PeerTable
     from digital_twins.dicom._requestor import Remote
     from digital_twins.dicom._store import DicomStore
@@ -254,35 +253,6 @@ class Services:
             detail={"status": f"{status:04X}", "why": why},
         )
         await asyncio.wrap_future(self.store.record(event))
-
-
-class Keepers:
-    """Threads that work on objects; a plain queue wakes them at a fraction of an executor's cost."""
-
-    def __init__(self, count: int, name: str) -> None:
-        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._threads = [
-            threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True)
-            for number in range(count)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def put(self, work: Callable[[], None]) -> None:
-        """Queue a piece of work, which must not raise."""
-        self._queue.put(work)
-
-    def close(self) -> None:
-        """Finish what is queued and end the threads."""
-        for _ in self._threads:
-            self._queue.put(None)
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self) -> None:
-        while (work := self._queue.get()) is not None:
-            work()
-            del work  # holds the bytes of the object
 
 
 def _prepare_and_keep(

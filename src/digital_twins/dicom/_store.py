@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
 from digital_twins._errors import NotFoundError, StorageError
-from digital_twins.audit import AuditEvent, LateEvents, stage
+from digital_twins.audit import LateEvents, plain_row, stage_rows
 from digital_twins.dicom._arrivals import Arrivals, withdraw
 from digital_twins.dicom._dataset_file import load
 from digital_twins.dicom._dimse import Status
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import apsw
     from pydicom.dataset import Dataset
 
+    from digital_twins.audit import AuditEvent
     from digital_twins.dicom._header import Family, Header
     from digital_twins.dicom._query import Match, Query
     from digital_twins.dicom._spooling import SpoolWriter
@@ -168,6 +170,7 @@ class DicomStore:
             Runs what brings the file to the disk in another thread: `keep` waits for it.
         """
         spool = writer.finish()
+        spool.start_writing()
         size = spool.size_bytes
         if self.coerce is not None:
             with writer.mapped() as file:
@@ -394,18 +397,16 @@ class DicomStore:
         }
         if patient_id != header.patient_id:
             detail["patient_conflict"] = "accepted"
-        stage(
-            cursor,
-            AuditEvent(
-                action="C",
-                kind="dicom.store",
-                outcome="success",
-                agent=prepared.source,
-                entity=header.sop_uid,
-                patient=self.pseudonym(header.patient_id),
-                detail=detail,
-            ),
+        event = plain_row(
+            "C",
+            "dicom.store",
+            prepared.source,
+            entity=header.sop_uid,
+            patient=self.pseudonym(header.patient_id),
+            at_us=time.time_ns() // 1000,
+            detail=detail,
         )
+        stage_rows(cursor, [event])
         return Stored(
             patient_id,
             header.study_uid,

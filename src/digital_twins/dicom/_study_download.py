@@ -79,18 +79,24 @@ class _Arriving:
         self._bytes = 0
 
     def keep(self, data: bytes) -> None:
-        self._place(split_file(data).sop_instance_uid).write_bytes(data)
+        uid = split_file(data).sop_instance_uid
+        self._incoming(uid).write_bytes(data)
+        self._name(uid)
         self._count(len(data))
 
     def take(self, stored: Stored, source: Path) -> None:
-        shutil.copyfile(source, self._place(stored.sop_uid))
+        shutil.copyfile(source, self._incoming(stored.sop_uid))
+        self._name(stored.sop_uid)
         self._count(stored.size_bytes)
 
-    def _place(self, uid: str) -> Path:
+    def _incoming(self, uid: str) -> Path:
         if not uid.replace(".", "").isdigit():
             raise InputError("The object was refused.", "Its UID is none.", "Repair it at its source.")
-        self.paths[uid] = self._folder / f"{uid}.dcm"
-        return self.paths[uid]
+        return self._folder / f".{uid}.incoming"
+
+    def _name(self, uid: str) -> None:
+        """Give a file that is whole the name that a reader looks for."""
+        self.paths[uid] = self._incoming(uid).replace(self._folder / f"{uid}.dcm")
 
     def _count(self, size: int) -> None:
         self._bytes += size

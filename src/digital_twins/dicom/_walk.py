@@ -7,6 +7,7 @@ walk needs a tenth of it and accounts for every byte (PS3.5 section 7).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from struct import Struct
 
 _UNDEFINED = 0xFFFFFFFF
@@ -54,7 +55,9 @@ class _Walker:
         self.data = data
         self.end = size
         self.present = len(data)
+        self.big_endian = big_endian
         self.explicit_head = Struct(order + "HH2sH")
+        self.short_head = Struct(order + "I2sH")
         self.implicit_head = Struct(order + "HHI")
         self.long = Struct(order + "I")
         self.count = 0
@@ -173,22 +176,27 @@ def _short_elements(
     walker: _Walker, position: int, *, wanted: frozenset[int], values: dict[int, bytes]
 ) -> int:
     """Walk over elements with a 16-bit length, most of a header, and return where another one starts."""
-    data, end = walker.data, walker.end
-    head, present = walker.explicit_head.unpack_from, walker.present
-    last = present - 8
-    for _ in range(_MAX_ELEMENTS - walker.count):
-        if position > last:
+    data, end, present = walker.data, walker.end, walker.present
+    head, tags = walker.short_head.unpack_from, _as_read(wanted, big_endian=walker.big_endian)
+    mask, delimiters = (0xFFFF0000, 0xFFFE0000) if walker.big_endian else (0xFFFF, 0xFFFE)  # of group FFFE
+    last, short = present - 8, _SHORT
+    passed, most = 0, _MAX_ELEMENTS - walker.count
+    while position <= last and passed < most:
+        raw, vr, length = head(data, position)
+        after = position + 8 + length
+        if vr not in short or after > end or raw & mask == delimiters:
             break
-        group, number, vr, length = head(data, position)
-        value = position + 8
-        after = value + length
-        if vr not in _SHORT or group == 0xFFFE or after > end:
-            break
-        tag = group << 16 | number
-        if tag in wanted:
+        if raw in tags:
             if after > present:
                 break
-            values[tag] = bytes(data[value:after])
-        walker.count += 1
+            values[tags[raw]] = bytes(data[position + 8 : after])
+        passed += 1
         position = after
+    walker.count += passed
     return position
+
+
+@cache
+def _as_read(tags: frozenset[int], *, big_endian: bool) -> dict[int, int]:
+    """Return tags by the number that their four bytes make when they are read as one."""
+    return {tag if big_endian else (tag & 0xFFFF) << 16 | tag >> 16: tag for tag in tags}

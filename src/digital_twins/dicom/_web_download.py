@@ -125,7 +125,7 @@ class Download:
         self._splitter = PartSplitter(response.headers.get("content-type", ""))
         length = response.headers.get("content-length", "")
         plain = response.headers.get("content-encoding", "identity") == "identity"
-        self._total = int(length) if length.isdigit() and plain else None
+        self._total = int(length) if length.isdecimal() and plain else None
         resumable = response.headers.get("accept-ranges") == "bytes" and self._total is not None
         tag = response.headers.get("etag", "")
         self._tag = tag if resumable and not tag.startswith("W/") else ""

@@ -60,7 +60,7 @@ class Requests:
             if cause.status_code not in _RETRIED:
                 return None
             stated = cause.headers.get("retry-after", "")
-            if stated.isdigit():
+            if stated.isdecimal():
                 return min(float(stated), 30.0)
         return float(_FIRST_WAIT_S * 2**attempt)
 

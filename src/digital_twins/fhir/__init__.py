@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from digital_twins.fhir._views import Column as Column, View as View
     from digital_twins.fhir._write import Saved as Saved
     from digital_twins.fhir._xml import resource_from_xml as resource_from_xml
+    from digital_twins.fhir._xml_write import resource_to_xml as resource_to_xml
 
 _WHERE = {
     "request_allowed": "digital_twins.fhir._access",
@@ -90,6 +91,7 @@ _WHERE = {
     "Saved": "digital_twins.fhir._write",
     **dict.fromkeys(("Column", "View"), "digital_twins.fhir._views"),
     "resource_from_xml": "digital_twins.fhir._xml",
+    "resource_to_xml": "digital_twins.fhir._xml_write",
 }
 
 __getattr__, __dir__ = exports(__name__, _WHERE)

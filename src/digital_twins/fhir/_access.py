@@ -138,6 +138,15 @@ def _free(principal: Principal, kind: str) -> bool:
     return principal.free_for(kind, "s")
 
 
+def _narrowed(principal: Principal, query: Any) -> Any:
+    """Return the search with what the person who acts may see added to it."""
+    if query.chained and not principal.free_for("*", "s"):
+        raise denied("the types that the search goes through")
+    if _free(principal, query.type):
+        return query
+    return replace(query, predicates=[*query.predicates, *_bounds(principal, query.type)])
+
+
 def guarded_query(run: Callable[[Any, Any], T]) -> Callable[[Any, Any], T]:
     """Narrow a search to what the person who acts may see, and drop included resources beyond that."""
 
@@ -146,16 +155,24 @@ def guarded_query(run: Callable[[Any, Any], T]) -> Callable[[Any, Any], T]:
         principal = acting_principal()
         if principal is None:
             return run(cursor, query)
-        chained = any("." in name or name.startswith("_has:") for name, _ in query.used)
-        if chained and not principal.free_for("*", "s"):
-            raise denied("the types that the search goes through")
-        if not _free(principal, query.type):
-            query = replace(query, predicates=[*query.predicates, *_bounds(principal, query.type)])
-        page: Any = run(cursor, query)
+        page: Any = run(cursor, _narrowed(principal, query))
         page.hits = allowed_hits(page.hits)
         return page  # type: ignore[no-any-return]
 
     return guarded
+
+
+def searchable(query: Any) -> Any:
+    """Return one part of a search over several types as the person who acts may run it; None: not at all."""
+    principal = acting_principal()
+    if principal is None:
+        return query
+    if query.chained and not principal.free_for("*", "s"):
+        raise denied("the types that the search goes through")
+    try:
+        return _narrowed(principal, query)
+    except FhirError:
+        return None
 
 
 def allowed_hits(hits: list[Hit]) -> list[Hit]:
@@ -273,8 +290,10 @@ def interaction(method: str, path: str) -> tuple[str, str]:
 
 
 def _interaction(method: str, parts: Sequence[str]) -> tuple[str, str]:
-    if not parts or parts == ["openapi.json"]:
+    if not parts or parts in (["openapi.json"], ["_search"]):
         return "", ""
+    if parts[3:] in ([], ["_search"]) and len(parts) > 2 and parts[2] in {"*", *definitions().types}:
+        return ("", "") if parts[2] == "*" else (parts[2], "s")  # of a compartment; the store narrows it
     kind, last = parts[0], parts[-1]
     if kind not in definitions().types:
         return ("*", "rs") if kind == "_history" or kind in _EXPORTS else ("*", "cruds")

@@ -179,7 +179,7 @@ def _poll(place: str, timeout_s: float) -> Generator[Step, Any, dict[str, Any]]:
 
 def _asked_pause(text: str) -> float | None:
     """Return the seconds that Retry-After asks for, as a number or as an HTTP date; at most a minute."""
-    if text.isdigit():
+    if text.isdecimal():
         return min(float(text), _LONGEST_POLL_S)
     try:
         seconds = (parsedate_to_datetime(text) - datetime.now(tz=UTC)).total_seconds()

@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from digital_twins import __version__
+from digital_twins.fhir._compartment import compartments
 from digital_twins.fhir._definitions import FHIR_VERSION, definitions
 
 if TYPE_CHECKING:
@@ -27,9 +28,19 @@ INTERACTIONS = (
     "create",
     "search-type",
 )
-SYSTEM_INTERACTIONS = ("transaction", "batch", "history-system")
+SYSTEM_INTERACTIONS = ("transaction", "batch", "search-system", "history-system")
 PATCH_FORMATS = ("application/json-patch+json", "application/fhir+json", "application/merge-patch+json")
-FORMATS = ("application/fhir+json", "json")
+FORMATS = ("application/fhir+json", "json", "application/fhir+xml", "xml")
+_EVERYWHERE = (
+    {"name": "_id", "type": "token"},
+    {"name": "_lastUpdated", "type": "date"},
+    {"name": "_text", "type": "string"},
+    {"name": "_content", "type": "string"},
+    {"name": "_list", "type": "string"},
+    {"name": "_filter", "type": "special"},
+)
+"""Search parameters of every type that are not compiled from a SearchParameter."""
+_COMPARTMENT = "http://hl7.org/fhir/CompartmentDefinition/"
 _OAUTH_URIS = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
 _SECURITY_SERVICE = "http://terminology.hl7.org/CodeSystem/restful-security-service"
 
@@ -53,7 +64,6 @@ def _search_parameter(code: str, parameter: SearchParameter) -> dict[str, Any]:
 def _resource(kind: str, parameters: Mapping[str, SearchParameter], shared: _Shared) -> dict[str, Any]:
     parameters = {**parameters, **shared.extra.get(kind, {})}
     references = sorted(code for code, p in parameters.items() if p.kind == "reference")
-    special = [{"name": "_id", "type": "token"}, {"name": "_lastUpdated", "type": "date"}]
     found: dict[str, Any] = {
         "type": kind,
         "interaction": [{"code": code} for code in INTERACTIONS],
@@ -64,7 +74,7 @@ def _resource(kind: str, parameters: Mapping[str, SearchParameter], shared: _Sha
         "conditionalRead": "full-support",
         "conditionalUpdate": True,
         "conditionalDelete": shared.conditional_delete,
-        "searchParam": [*special, *(_search_parameter(c, p) for c, p in sorted(parameters.items()))],
+        "searchParam": [*_EVERYWHERE, *(_search_parameter(c, p) for c, p in sorted(parameters.items()))],
     }
     operations = {
         o.name: o.definition
@@ -80,6 +90,15 @@ def _resource(kind: str, parameters: Mapping[str, SearchParameter], shared: _Sha
     if reverse := shared.reverse.get(kind):
         found["searchRevInclude"] = list(reverse)
     return found
+
+
+@cache
+def _system_parameters() -> list[dict[str, Any]]:
+    """Return the parameters that all types have, for searches over several."""
+    tables = list(definitions().parameters.values())
+    shared = set(tables[0]).intersection(*tables)
+    own = [_search_parameter(code, tables[0][code]) for code in sorted(shared)]
+    return [{"name": "_type", "type": "special"}, *_EVERYWHERE, *own]
 
 
 @cache
@@ -139,6 +158,8 @@ def capability_statement(
         "resource": [_resource(kind, every[kind], shared) for kind in sorted(every)],
         "interaction": [{"code": code} for code in SYSTEM_INTERACTIONS],
     }
+    rest["searchParam"] = _system_parameters()
+    rest["compartment"] = [f"{_COMPARTMENT}{name.lower()}" for name in sorted(compartments())]
     at_system = [{"name": o.name, "definition": o.definition} for o in operations if o.level == "system"]
     if at_system:
         rest["operation"] = at_system

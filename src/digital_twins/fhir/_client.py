@@ -22,20 +22,18 @@ from digital_twins.fhir._bulk_client import (
     export_steps,
 )
 from digital_twins.fhir._exchange import (
-    MAX_PAGES,
     MEDIA_TYPE,
     Call,
     answer_of,
     checked_base,
     corrected_bundle,
     outgoing,
-    page_of,
     read_credentials,
     retry_delay,
-    search_pairs,
     unreachable,
 )
 from digital_twins.fhir._json import dumps
+from digital_twins.fhir._paging import Pairs, SearchPages
 
 if TYPE_CHECKING:
     import os
@@ -97,12 +95,11 @@ class _Calls:
     def _read(self, kind: str, name: str) -> Call:
         return Call("GET", self._place(kind, name), what=f"The {kind} could not be read.")
 
-    def _search(self, kind: str, params: Mapping[str, Any] | None) -> Call:
-        pairs = search_pairs(params)
-        return Call("GET", quote(kind, safe=""), params=pairs, what=f"The search for {kind} failed.")
-
-    def _next(self, kind: str, url: str) -> Call:
-        return Call("GET", url, what=f"The search for {kind} failed on a later page.")
+    def _search(self, kind: str, asked: str | Pairs) -> Call:
+        """Return the call for the parameters of a search, or for the address of a later page."""
+        if isinstance(asked, str):
+            return Call("GET", asked, what=f"The search for {kind} failed on a later page.")
+        return Call("GET", quote(kind, safe=""), params=asked, what=f"The search for {kind} failed.")
 
     def _create(self, kind: str, resource: Mapping[str, Any], if_none_exist: str | None) -> Call:
         body, _ = outgoing(resource, kind)
@@ -281,9 +278,17 @@ class FHIRClient(_Calls):
         step.finish()
 
     def search(
-        self, kind: str, params: Mapping[str, Any] | None = None, *, limit: int | None = None
+        self,
+        kind: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        limit: int | None = None,
+        partial: bool = False,
     ) -> list[FHIRResource]:
         """Return every match of a search (and what ``_include`` adds), following all pages.
+
+        A server that announces more matches than it sends, and no next page, is asked again with a larger
+        ``_count``; what stays incomplete is an error.
 
         Parameters
         ----------
@@ -293,19 +298,20 @@ class FHIRClient(_Calls):
             FHIR search parameters; a list of values repeats the parameter (AND).
         limit
             Stop after this many resources.
+        partial
+            Take what the server sends although it announces more.
 
         Raises
         ------
         InputError, FHIRRequestError
-            The server refused or could not be reached; messages hold no patient data.
+            The server refused, could not be reached, or left out matches that it announced; messages hold no
+            patient data.
         """
-        found, url = page_of(self.base_url, self._send(self._search(kind, params)))
-        for _ in range(MAX_PAGES):
-            if url is None or (limit is not None and len(found) >= limit):
-                break
-            more, url = page_of(self.base_url, self._send(self._next(kind, url)))
-            found.extend(more)
-        return found if limit is None else found[:limit]
+        pages = SearchPages(self.base_url, kind, params, limit=limit, partial=partial)
+        asked: str | Pairs | None = pages.pairs
+        while asked is not None:
+            asked = pages.take(self._send(self._search(kind, asked)))
+        return pages.resources
 
     def read(self, kind: str, name: str) -> FHIRResource:
         """Return a resource by type and id; NotFoundError when there is none."""
@@ -442,16 +448,19 @@ class AsyncFHIRClient(_Calls):
         step.finish()
 
     async def search(
-        self, kind: str, params: Mapping[str, Any] | None = None, *, limit: int | None = None
+        self,
+        kind: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        limit: int | None = None,
+        partial: bool = False,
     ) -> list[FHIRResource]:
         """Return every match of a search, following all pages; see `FHIRClient.search`."""
-        found, url = page_of(self.base_url, await self._send(self._search(kind, params)))
-        for _ in range(MAX_PAGES):
-            if url is None or (limit is not None and len(found) >= limit):
-                break
-            more, url = page_of(self.base_url, await self._send(self._next(kind, url)))
-            found.extend(more)
-        return found if limit is None else found[:limit]
+        pages = SearchPages(self.base_url, kind, params, limit=limit, partial=partial)
+        asked: str | Pairs | None = pages.pairs
+        while asked is not None:
+            asked = pages.take(await self._send(self._search(kind, asked)))
+        return pages.resources
 
     async def read(self, kind: str, name: str) -> FHIRResource:
         """Return a resource by type and id; NotFoundError when there is none."""

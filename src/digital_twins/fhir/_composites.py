@@ -32,19 +32,25 @@ def _tokens(text: str) -> list[str]:
     return [f"{number}|{unescape(code)}", f"{ANY_SYSTEM}|{unescape(code)}"]
 
 
+def _inner(parameter: SearchParameter, piece: Piece, position: int, token: str) -> SearchParameter:
+    """Return the parameter whose rows are those of one part beside a first part of this form."""
+    part, number = piece.parts[position], composite_number(piece.name, token, position)
+    return SearchParameter(parameter.resource, parameter.code, part.kind, part.paths, number=number)
+
+
+def inner_parameters(parameter: SearchParameter, text: str) -> list[SearchParameter]:
+    """Return the second parts of a composite in the elements whose first part is the token ``text``."""
+    pieces = [piece for piece in parameter.pieces if piece.base]
+    return [_inner(parameter, piece, 1, token) for piece in pieces for token in _tokens(text)]
+
+
 def _within(piece: Piece, texts: list[str], parameter: SearchParameter) -> Predicate:
     """Return the predicate of one piece inside of elements."""
     parts = []
-    for position, part in enumerate(piece.parts[1:], 1):
+    for position in range(1, len(piece.parts)):
         tests: list[Test] = []
         for token in _tokens(texts[0]):
-            shown = SearchParameter(
-                parameter.resource,
-                parameter.code,
-                part.kind,
-                part.paths,
-                number=composite_number(piece.name, token, position),
-            )
+            shown = _inner(parameter, piece, position, token)
             tests.append(build_test(shown, texts[position]))
         parts.append(Predicate(tuple(tests), rank=3))
     return parts[0] if len(parts) == 1 else Predicate((), also=tuple(parts), rank=3)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from digital_twins.fhir._conditions import NOTHING, Predicate, Test, key, rows_of
+from digital_twins.fhir._conditions import LAST_CHARACTER, NOTHING, Predicate, Test, key, rows_of
 from digital_twins.fhir._index import normalise, system_number
 from digital_twins.fhir._outcome import bad_request
-from digital_twins.fhir._predicates import LAST_CHARACTER, split_values, unescape
+from digital_twins.fhir._predicates import split_values, unescape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,11 +45,14 @@ class Concepts:
         Reads the store.
     systems
         Explains value sets and hierarchies; None knows none.
+    words
+        The index of words is up to date (``_text``, ``_content``).
     """
 
-    def __init__(self, cursor: Executes, systems: CodeSystems | None = None) -> None:
+    def __init__(self, cursor: Executes, systems: CodeSystems | None = None, *, words: bool = False) -> None:
         self._cursor = cursor
         self.systems = systems
+        self.words = words
 
     def codings(self, parameter: SearchParameter) -> list[tuple[str, str]]:
         """Return every (system, code) that a parameter has had."""
@@ -137,7 +140,7 @@ def concept_predicate(
     tests: list[Test] = []
     for value in values:
         if modifier in {"in", "not-in"}:
-            tests.extend(_members(concepts, parameter, unescape(value).partition("|")[0]))
+            tests.extend(_members(concepts, parameter, unescape(value)))
         else:
             tests.extend(_related(concepts, parameter, value, modifier))
     return Predicate(tuple(tests) or (NOTHING,), negated=modifier == "not-in")

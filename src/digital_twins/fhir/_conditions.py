@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from digital_twins.fhir._definitions import SearchParameter
 
 Value = int | float | str
+LAST_CHARACTER = "\U0010ffff"
+"""Sorts behind every text that begins with what stands before it."""
 
 
 @dataclass(frozen=True, slots=True)

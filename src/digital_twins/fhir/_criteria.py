@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from digital_twins._errors import InputError
+from digital_twins.fhir._common_criteria import common_predicate, no_modifier
 from digital_twins.fhir._composites import composite_predicate
 from digital_twins.fhir._concepts import CONCEPT_MODIFIERS, concept_predicate
 from digital_twins.fhir._conditions import Predicate, Test, key, matching
 from digital_twins.fhir._definitions import definitions
+from digital_twins.fhir._filter import filter_predicate
 from digital_twins.fhir._outcome import FhirError, bad_request
-from digital_twins.fhir._predicates import date_condition, predicate, split_values
-from digital_twins.fhir._validate import ID
+from digital_twins.fhir._predicates import predicate
+from digital_twins.fhir._word_search import words_predicate
+from digital_twins.fhir._words import WORD_PARAMETERS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from digital_twins.fhir._concepts import Concepts
     from digital_twins.fhir._definitions import SearchParameter
     from digital_twins.fhir._package_search import Extra
 
+_HIERARCHIES = frozenset({"above", "below"})
+_REFERENCE_MODIFIERS = _HIERARCHIES | {"identifier", "missing"}
 MAX_STEPS = 6
 """References that one chain, or one ``_has`` in another, may follow."""
+
+_KEPT_TEXT = 128
+
+
+@lru_cache(maxsize=2048)
+def _coded(kind: str, code: str, modifier: str, text: str) -> Predicate:
+    """Return the predicate of a token parameter of R4: the same codes are asked for again and again."""
+    known = definitions()
+    return predicate(known.parameters[kind][code], modifier, text, types=known.types)
 
 
 class Criteria:
@@ -45,6 +61,8 @@ class Criteria:
         self._concepts = concepts
         self.extra = extra or {}
         self._depth = depth
+        self.chained = False
+        """Whether a criterion that was read goes through other resources."""
 
     def parameter(self, code: str) -> SearchParameter | None:
         """Return the search parameter of this name."""
@@ -65,10 +83,8 @@ class Criteria:
         if dot:
             return self._chain(head, rest, text)
         code, _, modifier = name.partition(":")
-        if code == "_id":
-            return _ids(text, modifier)
-        if code == "_lastUpdated":
-            return _updated(text, modifier)
+        if (special := self._special(code, modifier, text)) is not None:
+            return special
         parameter = self.parameter(code)
         if parameter is None:
             return None
@@ -78,13 +94,33 @@ class Criteria:
             return composite_predicate(parameter, text)
         if parameter.kind == "token" and modifier in CONCEPT_MODIFIERS:
             return concept_predicate(self._concepts, parameter, modifier, text)
-        if parameter.kind == "reference" and modifier not in {"", "identifier", "missing", *self.types}:
-            raise _no_modifier(code)
+        return self._plain(parameter, modifier, text)
+
+    def _plain(self, parameter: SearchParameter, modifier: str, text: str) -> Predicate:
+        if parameter.kind == "reference" and modifier:  # a set of all types is not made for each search
+            if modifier not in _REFERENCE_MODIFIERS and modifier not in self.types:
+                raise no_modifier(parameter.code)
+            self.chained = self.chained or modifier in _HIERARCHIES
+        elif parameter.kind == "token" and not parameter.definition and len(text) <= _KEPT_TEXT:
+            return _coded(self.kind, parameter.code, modifier, text)
         return predicate(parameter, modifier, text, types=self.types)
+
+    def _special(self, code: str, modifier: str, text: str) -> Predicate | None:
+        """Return the predicate of what is no parameter of one type; None for those that are."""
+        if code in WORD_PARAMETERS and not modifier:
+            if self._concepts is None or not self._concepts.words:
+                raise bad_request(f"{code} cannot be used here, only in a search.", code="not-supported")
+            return words_predicate(self.kind, code, text)
+        if code == "_filter" and not modifier:
+            return filter_predicate(self, text)
+        found = common_predicate(code, modifier, text)
+        self.chained = self.chained or (code == "_list" and found is not None)
+        return found
 
     def _inner(self, kind: str) -> Criteria:
         if self._depth >= MAX_STEPS:
             raise bad_request(f"A chain follows at most {MAX_STEPS} references.", code="too-costly")
+        self.chained = True
         return Criteria(kind, self._concepts, self.extra, depth=self._depth + 1)
 
     def _chain(self, head: str, rest: str, text: str) -> Predicate | None:
@@ -94,11 +130,20 @@ class Criteria:
             return None
         if wanted and wanted not in self.types:
             raise bad_request("The type in a chain is not a resource type of FHIR R4.", code="value")
+        return self.through(parameter, lambda inner: inner.read(rest, text), wanted=wanted)
+
+    def through(
+        self, parameter: SearchParameter, read: Callable[[Criteria], Predicate | None], *, wanted: str = ""
+    ) -> Predicate | None:
+        """Return the resources whose reference points to what ``read`` finds among its types.
+
+        None when none of the types knows the criterion; the refusal of the last when all of them refuse it.
+        """
         kinds = [wanted] if wanted else list(parameter.targets) or sorted(self.types)
         tests, refused, known = [], None, False
         for kind in kinds:
             try:
-                found = self._inner(kind).read(rest, text)
+                found = read(self._inner(kind))
             except FhirError as error:
                 refused = error  # another type of the reference may have the parameter with these values
                 continue
@@ -116,44 +161,24 @@ class Criteria:
 
     def _reverse_chain(self, name: str, text: str) -> Predicate | None:
         parts = name.split(":", 3)
-        if len(parts) != 4 or parts[1] not in self.types:
+        if len(parts) != 4:
             raise bad_request("_has is written _has:Type:reference:parameter.", code="value")
-        inner = self._inner(parts[1])
-        parameter, found = inner.parameter(parts[2]), inner.read(parts[3], text)
+        return self.reverse_through(parts[1], parts[2], lambda inner: inner.read(parts[3], text))
+
+    def reverse_through(
+        self, kind: str, code: str, read: Callable[[Criteria], Predicate | None]
+    ) -> Predicate | None:
+        """Return the resources that a reference of what ``read`` finds among a type points to."""
+        if kind not in self.types:
+            raise bad_request("_has is written _has:Type:reference:parameter.", code="value")
+        inner = self._inner(kind)
+        parameter, found = inner.parameter(code), read(inner)
         if parameter is None or parameter.kind != "reference" or found is None:
             return None
-        sql, arguments = matching(parts[1], found)
+        sql, arguments = matching(kind, found)
         where, numbers = key(parameter)
         condition = (
             f"r.type||'/'||r.id IN (SELECT target FROM fhir_reference WHERE {where} AND rid IN "  # noqa: S608  (built from our own texts)  # nosec B608
             f"(SELECT r.rid FROM fhir_resource r WHERE {sql}))"
         )
         return Predicate((Test("", condition, (*numbers, *arguments)),), rank=7)
-
-
-def _no_modifier(code: str) -> FhirError:
-    return bad_request(f"The search parameter '{code}' has no modifier of this name.", code="not-supported")
-
-
-def _ids(text: str, modifier: str) -> Predicate:
-    values = [v for v in split_values(text) if ID.fullmatch(v)]
-    if modifier and modifier != "not":
-        raise _no_modifier("_id")
-    marks = ",".join("?" * len(values))
-    test = Test("", f"r.id IN ({marks})" if values else "1=0", tuple(values))
-    return Predicate((test,), rank=-1, negated=modifier == "not")
-
-
-def _updated(text: str, modifier: str) -> Predicate:
-    if modifier:
-        raise _no_modifier("_lastUpdated")
-    tests = []
-    for value in split_values(text):
-        try:
-            sql, arguments = date_condition(value)
-        except InputError:
-            raise bad_request("The value of '_lastUpdated' is not a date.", code="value") from None
-        # A resource's moment has no width: it lies in [low, low].
-        sql = sql.replace("high<=", "r.updated<").replace("high>", "r.updated>=").replace("low", "r.updated")
-        tests.append(Test("", sql, arguments))
-    return Predicate(tuple(tests), rank=9)

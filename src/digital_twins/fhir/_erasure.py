@@ -10,6 +10,7 @@ import orjson
 
 from digital_twins.fhir._compartment import patient_compartment
 from digital_twins.fhir._schema import INDEX_TABLES
+from digital_twins.fhir._words import TEXT_TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,7 +88,7 @@ def erase_fhir_in(cursor: apsw.Cursor, footprint: FhirFootprint) -> None:
     for start in range(0, len(footprint.rids), _AT_ONCE):
         rids = footprint.rids[start : start + _AT_ONCE]
         marks = ",".join("?" * len(rids))
-        for table in (*INDEX_TABLES, "fhir_version", "fhir_resource"):
+        for table in (*INDEX_TABLES, *TEXT_TABLES, "fhir_version", "fhir_resource"):
             cursor.execute(f"DELETE FROM {table} WHERE rid IN ({marks})", rids)  # noqa: S608  (names of ours)  # nosec B608
 
 

@@ -81,7 +81,7 @@ def _since(asked: EverythingQuery, text: str) -> None:
 
 
 def _count(asked: EverythingQuery, text: str) -> None:
-    if not text.isdigit() or len(text) > 9:
+    if not text.isdecimal() or len(text) > 9:
         raise bad_request("_count must be a whole number of zero or more.", code="value")
     asked.count = min(int(text), MAX_COUNT) or DEFAULT_COUNT
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 MEDIA_TYPE = "application/fhir+json"
-MAX_PAGES = 10_000
 _IDEMPOTENT = {"GET", "HEAD", "PUT", "DELETE", "OPTIONS"}
 _TOO_MANY = 429
 _RETRIED = {_TOO_MANY, 502, 503, 504}
@@ -154,7 +153,7 @@ def retry_delay(call: Call, attempt: int, outcome: httpx.Response | httpx.Transp
         if outcome.status_code not in _RETRIED or not repeatable:
             return None
         wished = outcome.headers.get("retry-after", "")
-        if wished.isdigit():
+        if wished.isdecimal():
             return min(float(wished), _LONGEST_WAIT_S)
     elif call.method not in _IDEMPOTENT and not isinstance(outcome, httpx.ConnectError):
         return None
@@ -233,31 +232,3 @@ def _refusal(call: Call, response: httpx.Response) -> DigitalTwinError:
         fix = "Give auth= or credentials_path= with the right scope."
         return FHIRRequestError(call.what, why, fix, status=status)
     return FHIRRequestError(call.what, why, "Try again later, or ask who runs the server.", status=status)
-
-
-def page_of(base: str, bundle: FHIRResource) -> tuple[list[FHIRResource], str | None]:
-    """Return the resources of a search page and the address of the next one.
-
-    Raises
-    ------
-    FHIRRequestError
-        The next page lies on another host: credentials are not carried there.
-    """
-    found = [
-        FHIRResource(entry["resource"])
-        for entry in bundle.get("entry", ())
-        if isinstance(entry.get("resource"), dict) and entry.get("search", {}).get("mode") != "outcome"
-    ]
-    link = next((x.get("url") for x in bundle.get("link", ()) if x.get("relation") == "next"), None)
-    if link is None:
-        return found, None
-    here, there = urlsplit(base), urlsplit(link)
-    if there.netloc and (there.scheme, there.netloc) != (here.scheme, here.netloc):
-        raise FHIRRequestError(
-            "The search could not be continued.",
-            "The next page lies on another host than base_url, where credentials must not go.",
-            "Use the server's public address as base_url.",
-        )
-    if there.netloc:
-        return found, str(link)
-    return found, f"{here.scheme}://{here.netloc}{link}" if link.startswith("/") else f"{base}/{link}"

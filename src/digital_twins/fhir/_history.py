@@ -56,7 +56,7 @@ def history_query(parameters: Iterable[tuple[str, str]], *, strict: bool = False
         elif name == "_at":
             asked.at = _dated(name, text)
         elif name == "_count":
-            if not text.isdigit() or len(text) > 9:
+            if not text.isdecimal() or len(text) > 9:
                 raise bad_request("_count must be a whole number of zero or more.", code="value")
             asked.count = min(int(text), MAX_COUNT) or DEFAULT_COUNT
         elif name == "_cursor":

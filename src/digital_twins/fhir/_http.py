@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_plus
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from digital_twins.fhir._json import MAX_BODY_BYTES, dumps, too_large
+from digital_twins.fhir._json import MAX_BODY_BYTES, dumps, loads, too_large
 from digital_twins.fhir._outcome import FhirError, Issue
+from digital_twins.fhir._xml import resource_from_xml
+from digital_twins.fhir._xml_write import resource_to_xml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +27,9 @@ if TYPE_CHECKING:
 FHIR_JSON = "application/fhir+json; charset=utf-8"
 _CONTENT_TYPE = (b"content-type", FHIR_JSON.encode())
 _JSON_TYPES = {"application/fhir+json", "application/json", "text/json", "application/json+fhir"}
+_FHIR_XML = "application/fhir+xml"
+_XML_TYPES = {_FHIR_XML, "application/xml", "text/xml", "application/xml+fhir"}
+FHIR_XML = "application/fhir+xml; charset=utf-8"
 _ACCEPTED = {*_JSON_TYPES, "*/*", "application/*", "text/*"}
 
 
@@ -48,6 +55,21 @@ def json_response(resource: Mapping[str, Any], status: int = 200) -> Response:
     return fhir_response(dumps(resource), status)
 
 
+def query_pairs(text: str) -> list[tuple[str, str]]:
+    """Return names and values of a query as ``urllib.parse.parse_qsl`` does, blank values too.
+
+    Most names and values of a search are plain text, and nothing is to be decoded.
+    """
+    pairs = []
+    for part in text.split("&"):
+        if part:
+            name, _, value = part.partition("=")
+            if "%" in part or "+" in part:
+                name, value = unquote_plus(name), unquote_plus(value)
+            pairs.append((name, value))
+    return pairs
+
+
 def http_date(microseconds: int) -> str:
     """Return the HTTP date of a moment in microseconds since 1970."""
     return _http_date(microseconds // 1_000_000)
@@ -71,19 +93,70 @@ def version_headers(saved: Saved) -> dict[str, str]:
     return {"etag": saved.etag, "last-modified": http_date(saved.updated)}
 
 
-def check_accept(request: Request) -> None:
-    """Refuse a request that does not take JSON (406)."""
+def wants_xml(request: Request) -> bool:
+    """Whether the answer is to be XML: by ``_format``, else by Accept; JSON where both will do.
+
+    Raises
+    ------
+    FhirError
+        406 when neither will do.
+    """
     wanted = request.query_params.get("_format") if b"_format" in request.scope["query_string"] else None
     accept = header(request, b"accept", "*/*")
     if wanted is None and accept in _ACCEPTED:
-        return
+        return False
     if wanted is not None:
-        acceptable = wanted.partition(";")[0].strip().replace(" ", "+") in {*_JSON_TYPES, "json"}
+        name = wanted.partition(";")[0].strip().replace(" ", "+")
+        if name in {*_JSON_TYPES, "json"}:
+            return False
+        acceptable = name in {*_XML_TYPES, "xml"}
     else:
-        acceptable = any(part.partition(";")[0].strip().lower() in _ACCEPTED for part in accept.split(","))
+        quality = _qualities(accept)
+        json, xml = (
+            max((quality.get(t, 0.0) for t in types), default=0.0) for types in (_ACCEPTED, _XML_TYPES)
+        )
+        if json > 0 and (json >= xml or quality.get(_FHIR_XML, 0.0) < xml):
+            return False  # XML goes before JSON only under FHIR's own name: browsers take any XML
+        acceptable = xml > 0
     if not acceptable:
-        issue = Issue("not-supported", "This server answers in application/fhir+json only.")
+        issue = Issue(
+            "not-supported", "This server answers in application/fhir+json and application/fhir+xml."
+        )
         raise FhirError(406, [issue], fix="Send Accept: application/fhir+json.")
+    return True
+
+
+def _qualities(accept: str) -> dict[str, float]:
+    """Return media type -> how much it is wanted (RFC 9110 section 12.5.1)."""
+    found = {}
+    for part in accept.split(","):
+        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        given = next((p[2:] for p in parameters if p.startswith("q=")), "1")
+        try:
+            found[name] = float(given)
+        except ValueError:
+            found[name] = 1.0
+    return found
+
+
+async def as_xml(response: Response) -> Response:
+    """Return a FHIR response with its resource as XML; others as they are."""
+    if (b"content-type", FHIR_JSON.encode()) not in response.raw_headers or not response.body:
+        return response
+    body = await asyncio.to_thread(_converted, bytes(response.body))
+    kept = {b"content-length", b"content-type", b"vary"}
+    response.raw_headers = [pair for pair in response.raw_headers if pair[0] not in kept]
+    response.raw_headers += [
+        (b"content-length", b"%d" % len(body)),
+        (b"content-type", FHIR_XML.encode()),
+        (b"vary", b"accept"),
+    ]
+    response.body = body
+    return response
+
+
+def _converted(body: bytes) -> bytes:
+    return resource_to_xml(loads(body))
 
 
 async def json_body(request: Request) -> bytes:
@@ -102,14 +175,26 @@ async def json_body(request: Request) -> bytes:
 
 
 async def resource_body(request: Request) -> bytes:
-    """Return the body of a request that carries a resource, as JSON; see `json_body`."""
-    return await json_body(request)
+    """Return the body of a request that carries a resource, as JSON; it may come as XML.
+
+    Raises
+    ------
+    FhirError
+        415 for another content type, 413 beyond 32 MB (read no further than that).
+    InputError
+        XML that is no FHIR R4, or has a document type.
+    """
+    kind = header(request, b"content-type").partition(";")[0].strip().lower()
+    if kind not in _XML_TYPES:
+        return await json_body(request)
+    raw = await bounded_body(request)
+    return dumps(await asyncio.to_thread(resource_from_xml, raw))
 
 
 async def bounded_body(request: Request, *, limit: int = MAX_BODY_BYTES) -> bytes:
     """Return the body, reading no more than ``limit`` bytes of it."""
     declared = header(request, b"content-length")
-    if declared.isdigit() and int(declared) > limit:
+    if declared.isdecimal() and int(declared) > limit:
         raise too_large(limit)
     parts: list[bytes] = []
     size, receive, more = 0, request.receive, True

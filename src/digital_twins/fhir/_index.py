@@ -202,6 +202,14 @@ def _uri(rows: IndexRows, parameter: SearchParameter, value: Any, path: Path) ->
         rows.uri.add((parameter.number, value))
 
 
+def _position(rows: IndexRows, parameter: SearchParameter, value: Any, path: Path) -> None:
+    """Index a place on the globe: latitude and longitude in degrees as the two bounds of a row."""
+    if isinstance(value, dict):
+        latitude, longitude = value.get("latitude"), value.get("longitude")
+        if isinstance(latitude, int | float) and isinstance(longitude, int | float):
+            rows.quantity.add((parameter.number, float(latitude), float(longitude), NO_SYSTEM, "", ""))
+
+
 _EXTRACT: dict[str, Callable[[IndexRows, SearchParameter, Any, Path], None]] = {
     "token": _token,
     "reference": _reference,
@@ -210,6 +218,7 @@ _EXTRACT: dict[str, Callable[[IndexRows, SearchParameter, Any, Path], None]] = {
     "quantity": _quantity,
     "number": _quantity,
     "uri": _uri,
+    "special": _position,
 }
 
 

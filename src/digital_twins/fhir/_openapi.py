@@ -25,6 +25,10 @@ _ANSWERS = {
 _SEARCH = (
     "_id",
     "_lastUpdated",
+    "_text",
+    "_content",
+    "_list",
+    "_filter",
     "_sort",
     "_count",
     "_total",
@@ -65,7 +69,11 @@ def _paths(base: str) -> dict[str, Any]:
     change = {"headers": ("if-match", "prefer")}
     return {
         f"{base}/metadata": {"get": _operation("CapabilityStatement")},
-        base or "/": {"post": _operation("Transaction or batch", body=(_JSON,))},
+        base or "/": {
+            "get": _operation("Search over several types", query=("_type", *_SEARCH), headers=("prefer",)),
+            "post": _operation("Transaction or batch", body=(_JSON,)),
+        },
+        f"{base}/_search": {"post": form},
         f"{base}/_history": {"get": _operation("History of everything", query=_HISTORY)},
         f"{base}/{{type}}": {
             "get": search,
@@ -82,6 +90,7 @@ def _paths(base: str) -> dict[str, Any]:
             "patch": _operation("Patch", body=PATCH_FORMATS, **change),
             "delete": _operation("Delete", headers=("if-match",)),
         },
+        f"{base}/Patient/{{id}}/{{type}}": {"get": search},
         f"{base}/{{type}}/{{id}}/_history": {"get": _operation("History of a resource", query=_HISTORY)},
         f"{base}/{{type}}/{{id}}/_history/{{version}}": {"get": _operation("Read a version")},
     }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from digital_twins.fhir._everything import everything_page, everything_query
-from digital_twins.fhir._http import fhir_response, json_body, json_response, preference
+from digital_twins.fhir._http import fhir_response, json_response, preference, resource_body
 from digital_twins.fhir._json import loads
 from digital_twins.fhir._outcome import Issue, bad_request, outcome
 from digital_twins.fhir._searchset import linked_bundle
@@ -94,7 +94,7 @@ def _validate_handlers(server: FhirServer) -> Mapping[str, Handler]:
             raise bad_request("This server has no $validate.", code="not-supported", status=404)
         if call.id:
             stored = server.store.read(call.type, call.id, agent=server.agent(request)).resource
-        body = loads(await json_body(request)) if request.method == "POST" else None
+        body = loads(await resource_body(request)) if request.method == "POST" else None
         asked = validation_request(body, stored, request.query_params.multi_items(), kind=call.type)
         issues = await asyncio.to_thread(validation.issues, asked.resource, asked.profiles)
         return json_response(outcome(issues or [ALL_OK]))

@@ -11,8 +11,9 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
 from digital_twins._errors import InputError
-from digital_twins.fhir._conditions import NOTHING, Predicate, Test, rows_of
+from digital_twins.fhir._conditions import LAST_CHARACTER, NOTHING, Predicate, Test, rows_of
 from digital_twins.fhir._dates import date_range
+from digital_twins.fhir._hierarchies import hierarchy_test
 from digital_twins.fhir._index import (
     ANY_SYSTEM,
     NO_SYSTEM,
@@ -22,6 +23,7 @@ from digital_twins.fhir._index import (
     system_number,
     type_number,
 )
+from digital_twins.fhir._near import near_test
 from digital_twins.fhir._outcome import FhirError, bad_request
 from digital_twins.fhir._validate import ID
 
@@ -35,8 +37,6 @@ _PREFIX = re.compile(r"(eq|ne|gt|lt|ge|le|sa|eb|ap)?(.*)", re.DOTALL)
 _BARS = re.compile(r"(?<!\\)\|")
 _SPLIT = re.compile(r"(?<!\\),")
 MAX_ALTERNATIVES = 1000
-LAST_CHARACTER = "\U0010ffff"
-"""Sorts behind every text that begins with what stands before it."""
 _TYPE_ALIASES = {"MRN": "MR"}
 
 
@@ -88,6 +88,8 @@ def _token(parameter: SearchParameter, text: str, modifier: str) -> Test:
 
 
 def _reference(parameter: SearchParameter, text: str, modifier: str) -> Test:
+    if modifier in {"above", "below"}:
+        return hierarchy_test(parameter, unescape(text), modifier)
     value = relative_reference(unescape(text))
     if "/" in value or ":" in value:
         wanted = [modifier] if modifier else list(parameter.targets)
@@ -119,6 +121,8 @@ _DATE_SQL: dict[str, tuple[str, Callable[[int, int], tuple[int, ...]]]] = {
     "sa": ("low>=?", lambda low, high: (high,)),
     "eb": ("high<=?", lambda low, high: (low,)),
     "ap": ("low<? AND high>?", lambda low, high: (high, low)),
+    "po": ("low<? AND high>?", lambda low, high: (high, low)),
+    "co": ("low<=? AND high>=?", lambda low, high: (low, high)),
 }
 _DAY_US = 86_400_000_000
 
@@ -134,7 +138,14 @@ def date_condition(text: str) -> tuple[str, tuple[int, ...]]:
         The text behind the prefix is no date.
     """
     match = _PREFIX.fullmatch(text)
-    prefix, body = (match[1] or "eq", match[2]) if match else ("eq", text)
+    return span_condition(*((match[1] or "eq", match[2]) if match else ("eq", text)))
+
+
+def span_condition(prefix: str, body: str) -> tuple[str, tuple[int, ...]]:
+    """Return what `date_condition` does; ``po`` and ``co`` of ``_filter`` are prefixes here too.
+
+    ``po`` asks for a span that overlaps with the value's, ``co`` for one that contains it.
+    """
     low, high = date_range(body)
     if prefix == "ap":
         low, high = low - _DAY_US, high + _DAY_US
@@ -143,8 +154,14 @@ def date_condition(text: str) -> tuple[str, tuple[int, ...]]:
 
 
 def _date(parameter: SearchParameter, text: str, modifier: str) -> Test:
+    match = _PREFIX.fullmatch(text)
+    return date_test(parameter, *((match[1] or "eq", match[2]) if match else ("eq", text)))
+
+
+def date_test(parameter: SearchParameter, prefix: str, body: str) -> Test:
+    """Return the test of a date with a prefix, or an operator of ``_filter``."""
     try:
-        sql, arguments = date_condition(text)
+        sql, arguments = span_condition(prefix, body)
     except InputError:
         raise _bad(parameter, "is not a date such as ge2024-03-01") from None
     return rows_of(parameter, "fhir_date", sql, arguments)
@@ -174,6 +191,7 @@ _NUMBER_SQL: dict[str, tuple[str, Callable[[float, float, float], tuple[float, .
     "le": ("low<=?", lambda v, low, high: (v,)),
     "sa": ("low>?", lambda v, low, high: (high,)),
     "eb": ("high<?", lambda v, low, high: (low,)),
+    "co": ("low<=? AND high>=?", lambda v, low, high: (v, v)),
 }
 
 
@@ -201,9 +219,13 @@ def number_range(text: str) -> tuple[float, float, float]:
 
 
 def _quantity(parameter: SearchParameter, text: str, modifier: str) -> Test:
-    number, _, unit = text.partition("|")
-    match = _PREFIX.fullmatch(number)
-    prefix, body = (match[1] or "eq", match[2]) if match else ("eq", number)
+    match = _PREFIX.fullmatch(text)
+    return quantity_test(parameter, *((match[1] or "eq", match[2]) if match else ("eq", text)))
+
+
+def quantity_test(parameter: SearchParameter, prefix: str, text: str) -> Test:
+    """Return the test of a number, with its unit behind ``|``, and a prefix or an operator of ``_filter``."""
+    body, _, unit = text.partition("|")
     try:
         value, low, high = number_range(body)
     except ValueError:
@@ -232,6 +254,10 @@ def _uri(parameter: SearchParameter, text: str, modifier: str) -> Test:
     return rows_of(parameter, "fhir_uri", "value=?", (value,), fixed=True)
 
 
+def _special(parameter: SearchParameter, text: str, modifier: str) -> Test:
+    return near_test(parameter, unescape(text))
+
+
 _BUILDERS: dict[str, Callable[[SearchParameter, str, str], Test]] = {
     "token": _token,
     "reference": _reference,
@@ -240,6 +266,7 @@ _BUILDERS: dict[str, Callable[[SearchParameter, str, str], Test]] = {
     "quantity": _quantity,
     "number": _quantity,
     "uri": _uri,
+    "special": _special,
 }
 
 
@@ -248,19 +275,30 @@ def build_test(parameter: SearchParameter, text: str, modifier: str = "") -> Tes
     return _BUILDERS[parameter.kind](parameter, text, modifier)
 
 
-_TABLES = {kind: f"fhir_{kind}" for kind in ("token", "reference", "date", "string", "quantity", "uri")}
-_TABLES["number"] = "fhir_quantity"
+TABLES = {kind: f"fhir_{kind}" for kind in ("token", "reference", "date", "string", "quantity", "uri")}
+TABLES["number"] = TABLES["special"] = "fhir_quantity"
+"""Kind of parameter -> the index table of its values."""
 _MODIFIERS = {
     "token": {"not", "of-type"},
-    "reference": {"identifier"},
+    "reference": {"identifier", "above", "below"},
     "date": set(),
     "number": set(),
     "quantity": set(),
     "string": {"exact", "contains"},
     "uri": {"below", "above"},
+    "special": set(),
 }
 _NARROW = {"identifier": 0, "patient": 1, "subject": 1}
-_RANKS = {"reference": 2, "string": 2, "uri": 2, "quantity": 3, "number": 3, "date": 4, "token": 5}
+_RANKS = {
+    "reference": 2,
+    "string": 2,
+    "uri": 2,
+    "quantity": 3,
+    "number": 3,
+    "date": 4,
+    "token": 5,
+    "special": 4,
+}
 
 
 def predicate(parameter: SearchParameter, modifier: str, text: str, *, types: frozenset[str]) -> Predicate:
@@ -282,7 +320,7 @@ def predicate(parameter: SearchParameter, modifier: str, text: str, *, types: fr
                 "target>=? AND target<?",
                 (f"{parameter.targets[0]}/", f"{parameter.targets[0]}0"),
             )
-        test = rows_of(parameter, _TABLES[kind], narrow, arguments)
+        test = rows_of(parameter, TABLES[kind], narrow, arguments)
         return Predicate((test,), rank=8, negated=text == "true")
     known = modifier in _MODIFIERS[kind] or (kind == "reference" and modifier in types)
     if modifier and not known:

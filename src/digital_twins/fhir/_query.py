@@ -42,7 +42,8 @@ class Query:
     """A parsed search over one resource type.
 
     ``used`` are the parameters that were understood; ``asked`` is the query text of the address where all of
-    them were, so that it can be repeated in links as it is.
+    them were, so that it can be repeated in links as it is. ``chained`` says that it goes through other
+    resources than those it finds. ``place`` is its address below the base where that is not the type.
     """
 
     type: str
@@ -57,6 +58,8 @@ class Query:
     warnings: list[Issue] = field(default_factory=list)
     used: list[tuple[str, str]] = field(default_factory=list)
     patient: str | None = None
+    chained: bool = False
+    place: str = ""
     asked: str | None = None
 
 
@@ -103,6 +106,7 @@ class _Parser:
         # A criterion that is only an AND of others is taken apart, so that any of them may lead the search.
         together = found.also if found.also and not found.negated else (found,)
         self.query.predicates.extend(together)
+        self.query.chained = self.criteria.chained
         self.query.used.append((name, text))
 
     def include(self, name: str, text: str) -> None:
@@ -125,14 +129,14 @@ class _Parser:
             name = entry.removeprefix("-")
             parameter = self.criteria.parameter(name)
             if (parameter is None and name not in {"_id", "_lastUpdated"}) or (
-                parameter is not None and parameter.kind == "composite"
+                parameter is not None and parameter.kind in {"composite", "special"}
             ):
                 self.unknown("_sort")
                 continue
             self.query.sort.append(SortKey(name, entry.startswith("-"), parameter))
 
     def count(self, text: str) -> None:
-        if not text.isdigit() or len(text) > 9:
+        if not text.isdecimal() or len(text) > 9:
             raise bad_request("_count must be a whole number of zero or more.", code="value")
         self.query.count = min(int(text), MAX_COUNT)
         if self.query.count == 0:
@@ -165,7 +169,7 @@ class _Parser:
         elif name == "_cursor":
             self.cursor = text
             return True
-        elif name not in {"_format", "_pretty"}:
+        elif name not in {"_format", "_pretty"} and (name, text) != ("_contained", "false"):
             return False
         query.used.append((name, text))
         return True

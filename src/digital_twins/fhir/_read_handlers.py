@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl
 
 from starlette.responses import Response
 
@@ -17,6 +16,7 @@ from digital_twins.fhir._http import (
     header,
     json_response,
     preference,
+    query_pairs,
     version_headers,
 )
 from digital_twins.fhir._json import dumps
@@ -91,12 +91,12 @@ class ReadHandlers:
         return fhir_response(history_bundle(page, base, here, asked.used))
 
     async def search(self, request: Request, call: Call) -> Response:
-        """Answer ``GET Type?parameters``."""
+        """Answer ``GET Type?parameters``, the search over several types and that of a compartment."""
         raw = request.scope["query_string"].decode("latin-1")
-        return await self.answer_search(request, call, parse_qsl(raw, keep_blank_values=True), raw)
+        return await self.answer_search(request, call, query_pairs(raw), raw)
 
     async def search_form(self, request: Request, call: Call) -> Response:
-        """Answer ``POST Type/_search``."""
+        """Answer ``POST Type/_search`` and ``POST _search``."""
         form = header(request, b"content-type", _FORM).partition(";")[0].strip().lower()
         if form != _FORM:
             raise FhirError(415, [Issue("not-supported", f"_search takes {_FORM}.")])
@@ -105,7 +105,7 @@ class ReadHandlers:
             text = body.decode()
         except UnicodeDecodeError:
             raise bad_request("The form is not UTF-8.") from None
-        pairs = [*request.query_params.multi_items(), *parse_qsl(text, keep_blank_values=True)]
+        pairs = [*request.query_params.multi_items(), *query_pairs(text)]
         return await self.answer_search(request, call, pairs)
 
     async def answer_search(
@@ -115,8 +115,15 @@ class ReadHandlers:
         strict = preference(request, "handling") == "strict"
         who, base = self.server.agent(request), self.server.url(request)
         own = f"{base}/"
-        pairs = [(name, text.removeprefix(own)) for name, text in pairs]
-        query = self.store.parse(call.type, pairs, strict=strict)
+        pairs = [
+            (name, text.replace(own, "") if name == "_filter" else text.removeprefix(own))
+            for name, text in pairs
+        ]
+        if not call.type:
+            across = await asyncio.to_thread(self.store.parse_across, pairs, strict=strict, owner=call.owner)
+            found = await asyncio.to_thread(self.store.run_across, across, agent=who)
+            return fhir_response(searchset(across.shape, found, base))
+        query = self.store.parse(call.type, pairs, strict=strict, owner=call.owner)
         if raw and query.used == pairs:
             query.asked = raw
         if _is_light(query):

@@ -9,8 +9,9 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from digital_twins._errors import DigitalTwinError
+from digital_twins.fhir._compartment import compartments
 from digital_twins.fhir._definitions import definitions
-from digital_twins.fhir._http import check_accept, json_response
+from digital_twins.fhir._http import as_xml, json_response, wants_xml
 from digital_twins.fhir._outcome import Issue, bad_request, outcome, outcome_of
 from digital_twins.fhir._read_handlers import ReadHandlers
 from digital_twins.fhir._server import Call, FhirFeatures, FhirServer, Handler
@@ -136,7 +137,8 @@ class _Door:
         self.on_error = on_error
         reads, writes = ReadHandlers(server), WriteHandlers(server)
         self.system: dict[str, dict[str, Handler]] = {
-            "": {"POST": writes.bundle, "OPTIONS": reads.metadata},
+            "": {"GET": reads.search, "POST": writes.bundle, "OPTIONS": reads.metadata},
+            "_search": {"POST": reads.search_form},
             "metadata": {"GET": reads.metadata},
             "openapi.json": {"GET": reads.openapi},
             "_history": {"GET": reads.history},
@@ -179,6 +181,8 @@ class _Door:
             *(f"{{type}}/{name}" for name in self.types if name),
             *(f"{{type}}/{{id}}/{name}" for name in self.instances if name),
             "{type}/{id}/_history/{version}",
+            "{type}/{id}/{member}",
+            "{type}/{id}/{member}/_search",
             "{rest:path}",
         ]
         paths = [f"{self.base}/{name}" for name in names]
@@ -192,14 +196,27 @@ class _Door:
         return path[len(self.base) + 1 :]
 
     async def answer(self, request: Request) -> Response:
-        """Answer one request."""
+        """Answer one request, in JSON or in XML."""
+        try:
+            xml = wants_xml(request)
+        except DigitalTwinError as error:
+            return json_response(outcome_of(error), error.http_status)
+        response = await self.answer_json(request)
+        if not xml:
+            return response
+        try:
+            return await as_xml(response)
+        except DigitalTwinError as error:
+            return json_response(outcome_of(error), error.http_status)
+
+    async def answer_json(self, request: Request) -> Response:
+        """Answer one request in JSON."""
         method = "GET" if request.method == "HEAD" else request.method
         try:
             handlers, call = self.find(self.rest(request))
             handler = handlers.get(method)
             if handler is None:
                 return _no_handler(", ".join(handlers))
-            check_accept(request)
             return await handler(request, call)
         except DigitalTwinError as error:
             return json_response(outcome_of(error), error.http_status)
@@ -235,9 +252,14 @@ class _Door:
         third = rest[0] if rest else ""
         if len(rest) <= 1 and third in self.instances:
             return self.allowed("instance", third, kind, self.instances), Call(kind, name)
+        if kind in compartments() and (third == "*" or third in definitions().types) and len(rest) <= 2:
+            member = Call("" if third == "*" else third, owner=(kind, name))
+            search = {"": self.types[""]["GET"], "_search": self.types["_search"]["POST"]}
+            found = search.get(rest[1] if len(rest) == 2 else "")
+            return ({"POST" if len(rest) == 2 else "GET": found} if found else {}), member
         if len(rest) != 2 or third != "_history":
             return {}, Call(kind)
-        if not rest[1].isdigit() or len(rest[1]) > _MAX_VERSION_DIGITS:
+        if not rest[1].isdecimal() or len(rest[1]) > _MAX_VERSION_DIGITS:
             raise bad_request("This version does not exist.", code="not-found", status=404)
         return self.versions, Call(kind, name, int(rest[1]))
 

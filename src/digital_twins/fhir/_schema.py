@@ -3,7 +3,8 @@
 Index tables are WITHOUT ROWID with the key (parameter, value, resource), so that a probe of one resource is
 one b-tree descent. ``system`` is a stable 63-bit hash of the system URI. ``fhir_coding`` holds
 each coding of a parameter once, with its words. ``fhir_search_parameter`` holds the search parameters of
-packages: the last resource that was indexed for each, and whether all are.
+packages: the last resource that was indexed for each, and whether all are. ``fhir_word`` holds the words of
+resources as far as ``fhir_text``, which has them in their order, goes (`_words`).
 """
 
 from __future__ import annotations
@@ -77,9 +78,18 @@ CREATE TABLE fhir_search_parameter (
 );
 """
 
+TEXT_TABLES = """
+CREATE TABLE fhir_word (
+  param INTEGER NOT NULL, word TEXT NOT NULL, rid INTEGER NOT NULL, PRIMARY KEY (param, word, rid)
+) WITHOUT ROWID;
+CREATE TABLE fhir_text (rid INTEGER PRIMARY KEY, narrative TEXT NOT NULL, content TEXT NOT NULL);
+CREATE TABLE fhir_text_stale (rid INTEGER PRIMARY KEY);
+"""
+
 MIGRATIONS = (
     Migration("fhir.0001.resource", FHIR_TABLES),
     Migration("fhir.0002.coding", CODING_TABLE),
     Migration("fhir.0003.history", HISTORY_INDEXES),
     Migration("fhir.0004.package_parameters", PACKAGE_PARAMETERS),
+    Migration("fhir.0005.text", TEXT_TABLES),
 )

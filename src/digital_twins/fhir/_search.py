@@ -35,6 +35,10 @@ class SearchPage:
         """The hits that the search itself found, without included resources."""
         return [hit for hit in self.hits if hit.mode == "match"]
 
+    def place_cursor(self, last: Sequence[Any], keys: int) -> None:
+        """Let the next page begin behind a row: the resource's number, then the values it is sorted by."""
+        self.next_cursor = encode_cursor([*last[1 : keys + 1], last[0]])
+
 
 @dataclass(slots=True)
 class _Sql:
@@ -179,6 +183,27 @@ def _rows(cursor: Executes, query: Query, sql: _Sql) -> list[tuple[Any, ...]]:
     return list(cursor.execute(text, arguments))
 
 
+def rows_of_page(cursor: Executes, query: Query) -> list[tuple[Any, ...]]:
+    """Return the first rows of a page and one more: the number of a resource, then the sort values.
+
+    Without a sort the type, the id and the body follow the number. No right is checked here.
+    """
+    return _rows(cursor, query, _plan(cursor, query))
+
+
+def count_of(cursor: Executes, query: Query) -> int:
+    """Return how many resources a search matches. No right is checked here."""
+    return _count(cursor, _plan(cursor, query))
+
+
+def _count(cursor: Executes, sql: _Sql) -> int:
+    where = " AND ".join(sql.where)
+    source = sql.source if sql.resource and sql.bare else f"{sql.source}{sql.resource}"
+    text = f"SELECT count(DISTINCT {sql.rid}) FROM {source} WHERE {where}"  # noqa: S608  (our own texts; values are bound)  # nosec B608
+    (total,) = cursor.execute(text, sql.arguments).fetchone()
+    return int(total)
+
+
 @guarded_query
 def run_query(cursor: Executes, query: Query) -> SearchPage:
     """Return one page of a search.
@@ -189,17 +214,13 @@ def run_query(cursor: Executes, query: Query) -> SearchPage:
     sql = _plan(cursor, query)
     page = SearchPage()
     if query.total or query.summary == "count":
-        where = " AND ".join(sql.where)
-        source = sql.source if sql.resource and sql.bare else f"{sql.source}{sql.resource}"
-        text = f"SELECT count(DISTINCT {sql.rid}) FROM {source} WHERE {where}"  # noqa: S608  (our own texts; values are bound)  # nosec B608
-        (page.total,) = cursor.execute(text, sql.arguments).fetchone()
+        page.total = _count(cursor, sql)
     if query.summary == "count":
         return page
     rows = _rows(cursor, query, sql)
     if len(rows) > query.count:
         rows = rows[: query.count]
-        last = rows[-1]
-        page.next_cursor = encode_cursor([*last[1:], last[0]] if query.sort else [last[0]])
+        page.place_cursor(rows[-1], len(query.sort))
     if query.sort:
         page.hits = bodies(cursor, [row[0] for row in rows], "match")
     else:

@@ -49,7 +49,8 @@ def searchset(query: Query, page: SearchPage, base_url: str) -> bytes:
 
     Bodies are copied as they are stored, unless ``_summary`` or ``_elements`` asks for less.
     """
-    here = f"{base_url}/{query.type}"
+    place = query.place or query.type
+    here = f"{base_url}/{place}" if place else base_url
     own = f"{here}?{query.asked}" if query.asked else _link(here, query.used)
     links = [{"relation": "self", "url": own}]
     if page.next_cursor:

@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What an address names: a type, the id of a resource, one of its versions."""
+    """What an address names: a type, the id of a resource, one of its versions.
+
+    ``owner`` is whose compartment is searched, type and id; ``type`` is then that of the members.
+    """
 
     type: str = ""
     id: str = ""
     version: int = 0
+    owner: tuple[str, str] | None = None
 
 
 Handler = Callable[[Request, Call], Awaitable[Response]]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from digital_twins._errors import DigitalTwinError, NotFoundError
 from digital_twins.fhir._access import check_history
+from digital_twins.fhir._across import QueryAcross, parse_across, run_across
 from digital_twins.fhir._auditing import Auditor, patient_of
 from digital_twins.fhir._bundle import (
     Entry,
@@ -17,6 +19,7 @@ from digital_twins.fhir._bundle import (
     run_transaction,
 )
 from digital_twins.fhir._changes import Changes, parsed
+from digital_twins.fhir._compartment import compartment_predicate, compartments
 from digital_twins.fhir._concepts import CONCEPT_MODIFIERS, Concepts
 from digital_twins.fhir._history import HistoryPage, HistoryQuery, history_page, must_be_known
 from digital_twins.fhir._json import loads
@@ -24,6 +27,7 @@ from digital_twins.fhir._outcome import bad_request
 from digital_twins.fhir._query import Query, parse_query
 from digital_twins.fhir._search import SearchPage, run_query
 from digital_twins.fhir._validate import check
+from digital_twins.fhir._words import WORD_PARAMETERS, asks_words, catch_up
 from digital_twins.fhir._write import (
     Saved,
     SeenCodings,
@@ -41,6 +45,8 @@ if TYPE_CHECKING:
     from digital_twins.fhir._package_index import PackageParameters
     from digital_twins.fhir._package_search import Extra
     from digital_twins.storage import Database
+
+_NEEDS_STORE = WORD_PARAMETERS | {"_filter"}
 
 
 def pairs(parameters: Mapping[str, str | Sequence[str]] | Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -283,13 +289,30 @@ class FhirStore:
         with self.database.read() as connection:
             return run_query(connection, query)
 
-    def parse(self, kind: str, parameters: Iterable[tuple[str, str]], *, strict: bool = False) -> Query:
-        """Return the plan of a search, for `run`; see `search`."""
-        given = list(parameters)
+    def parse(
+        self,
+        kind: str,
+        parameters: Iterable[tuple[str, str]],
+        *,
+        strict: bool = False,
+        owner: tuple[str, str] | None = None,
+    ) -> Query:
+        """Return the plan of a search, for `run`; see `search`. ``owner`` limits it to a compartment."""
+        query = self._parsed(kind, list(parameters), strict=strict)
+        if owner is not None:
+            query.predicates.append(compartment_predicate(*owner, kind))
+            query.place = "/".join((*owner, kind))
+            query.patient = owner[1] if owner[0] == "Patient" else query.patient
+        return query
+
+    def _parsed(self, kind: str, given: list[tuple[str, str]], *, strict: bool) -> Query:
         if not any(_asks_concepts(name) for name, _ in given):
             return parse_query(kind, given, strict=strict, extra=self._codings.served)
+        if words := asks_words(given):
+            catch_up(self.database)
         with self.database.read() as connection:
-            concepts = Concepts(connection, self._systems() if self._systems else None)
+            systems = self._systems() if self._systems else None
+            concepts = Concepts(connection, systems, words=words)
             served = self._codings.served
             return parse_query(kind, given, strict=strict, concepts=concepts, extra=served)
 
@@ -298,6 +321,27 @@ class FhirStore:
         with self.database.read() as connection:
             page = run_query(connection, query)
         self._read_event("E", "fhir.search", agent, query.type, query.patient)
+        return page
+
+    def parse_across(
+        self,
+        parameters: Iterable[tuple[str, str]],
+        *,
+        strict: bool = False,
+        owner: tuple[str, str] | None = None,
+    ) -> QueryAcross:
+        """Return the plan of a search over several types, for `run_across`; see `parse` for ``owner``."""
+        kinds = tuple(sorted(compartments()[owner[0]])) if owner else ()
+        parse = partial(self.parse, owner=owner)
+        found = parse_across(list(parameters), parse, strict=strict, kinds=kinds)
+        found.shape.place = f"{owner[0]}/{owner[1]}/*" if owner else ""
+        return found
+
+    def run_across(self, query: QueryAcross, *, agent: str = "system") -> SearchPage:
+        """Run a parsed search over several types; one audit event, which names the types that it names."""
+        with self.database.read() as connection:
+            page = run_across(connection, query)
+        self._read_event("E", "fhir.search", agent, ",".join(query.asked) or None, query.shape.patient)
         return page
 
     def prepare_transaction(
@@ -425,7 +469,8 @@ class FhirStore:
 
 
 def _asks_concepts(name: str) -> bool:
-    return name.rpartition(":")[2] in CONCEPT_MODIFIERS
+    last = name.rpartition(":")[2]
+    return last in CONCEPT_MODIFIERS or last.rpartition(".")[2] in _NEEDS_STORE
 
 
 def _settled(future: Future[EntryAnswer]) -> EntryAnswer | DigitalTwinError:

@@ -19,6 +19,7 @@ from digital_twins.fhir._json import dumps
 from digital_twins.fhir._outcome import FhirError, Issue, gone, not_found
 from digital_twins.fhir._package_search import add_rows
 from digital_twins.fhir._schema import INDEX_TABLES
+from digital_twins.fhir._words import mark_stale
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -258,6 +259,7 @@ def insert(
 def _supersede(cursor: Executes, current: _Current, updated: int, new: tuple[int, str, bytes]) -> None:
     """Move the current version into the history and put the new one in its place."""
     deleted, method, body = new
+    mark_stale(cursor, current.rid)
     cursor.execute(
         "INSERT INTO fhir_version(rid, version, updated, deleted, method, body) VALUES(?,?,?,?,?,?)",
         (current.rid, current.version, current.updated, int(current.deleted), current.method, current.body),

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 from xml.parsers import expat
 
 from digital_twins._errors import InputError
 from digital_twins.fhir._definitions import definitions
+from digital_twins.fhir._json import ExactDecimal
 from digital_twins.fhir.fhirpath._types import PRIMITIVES, resource_types
 
 NAMESPACE = "http://hl7.org/fhir"
 XHTML = "http://www.w3.org/1999/xhtml"
 _LARGEST_BYTES = 50 * 1024 * 1024
 _DEEPEST = 100
-_NUMBERS = {"integer": int, "positiveInt": int, "unsignedInt": int, "decimal": float}
+_DECIMAL = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
+_WHOLE = re.compile(r"-?\d{1,18}", re.ASCII)
+_NUMBERS = {"integer": int, "positiveInt": int, "unsignedInt": int}
 
 
 @dataclass(slots=True)
@@ -130,7 +134,7 @@ def _add(made: dict[str, Any], name: str, children: list[_Element], row: list[An
     pairs = [_value(child, kind) for child in children]
     values, extras = [p[0] for p in pairs], [p[1] for p in pairs]
     if any(value is not None for value in values):
-        made[name] = values if repeats else values[0]
+        made[name] = values if repeats or len(values) > 1 else values[0]  # too many: a check tells them
     if any(extras):
         made[f"_{name}"] = extras if repeats else extras[0]
 
@@ -149,9 +153,21 @@ def _value(element: _Element, kind: str) -> tuple[Any, dict[str, Any] | None]:
     return _complex(element, kind), None
 
 
+def _decimal(text: str) -> Any:
+    """Return a number that keeps its digits; the text where it is none."""
+    if _DECIMAL.fullmatch(text) is None:
+        return text
+    if _WHOLE.fullmatch(text):
+        return int(text)
+    value = float(text)
+    return value if repr(value) == text else ExactDecimal(text)
+
+
 def _primitive(text: str, kind: str) -> Any:
     if kind == "boolean":
         return {"true": True, "false": False}.get(text, text)
+    if kind == "decimal":
+        return _decimal(text)
     if kind not in _NUMBERS:
         return text
     try:

@@ -113,6 +113,7 @@ if TYPE_CHECKING:
         Scenario as Scenario,
         SyntheticPatients as SyntheticPatients,
     )
+    from digital_twins.monitoring._sdc import SdcDevice as SdcDevice, SdcFeed as SdcFeed, SdcTls as SdcTls
     from digital_twins.monitoring._service import MonitorService as MonitorService
     from digital_twins.monitoring._simulated_waveforms import SimulatedWaveforms as SimulatedWaveforms
     from digital_twins.monitoring._technical import TechnicalAlarms as TechnicalAlarms
@@ -198,6 +199,7 @@ _WHERE = {
     ),
     **dict.fromkeys(("Arrival", "Intake"), "digital_twins.monitoring._intake"),
     "PatientMonitor": "digital_twins.monitoring._monitor",
+    **dict.fromkeys(("SdcDevice", "SdcFeed", "SdcTls"), "digital_twins.monitoring._sdc"),
     "SimulatedWaveforms": "digital_twins.monitoring._simulated_waveforms",
     **dict.fromkeys(
         ("WAVEFORMS", "Waveform", "WaveformPiece", "Waveforms", "decode_waveform"),

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 _READY_S, _RESTART_S = 15.0, 0.5
 _AGAIN = "5s"  # what a killed subscriber had not acknowledged comes again so soon
+_KEY_VARIABLE = "TWIN_BROKER_KEY"
+"""The key goes to the broker in its environment: its configuration lies beside what it encrypts."""
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 
 
@@ -58,6 +60,8 @@ class EmbeddedBroker:
         Where its MQTT door listens; port 0 takes a free one.
     parts
         Of a divided ward: what is published to ``vitals/DEVICE`` comes out at ``part/NUMBER/vitals/DEVICE``.
+    key
+        Of 32 bytes, under which it encrypts the messages that it keeps; None: they are in clear.
 
     Attributes
     ----------
@@ -80,6 +84,7 @@ class EmbeddedBroker:
         host: str = "127.0.0.1",
         port: int = 0,
         parts: int = 1,
+        key: bytes | None = None,
     ) -> None:
         if any(not name or not set(name) <= _NAME for name in devices):
             raise InputError(
@@ -88,7 +93,7 @@ class EmbeddedBroker:
                 "Give it another name.",
             )
         self.folder, self.host, self.port = folder, host, port
-        self._devices, self._parts = dict(devices), parts
+        self._devices, self._parts, self._key = dict(devices), parts, key
         self._password = secrets.token_urlsafe(24)
         self._process: asyncio.subprocess.Process | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -127,10 +132,17 @@ class EmbeddedBroker:
 
     async def _start(self) -> asyncio.subprocess.Process:
         log = await asyncio.to_thread((self.folder / "nats.log").open, "ab")
+        environment = dict(os.environ)
+        if self._key is not None:
+            environment[_KEY_VARIABLE] = f"key-{self._key.hex()}"
         config = str(self.folder / "nats.conf")
         with log:
             self._process = await asyncio.create_subprocess_exec(
-                broker_program(), "-c", config, stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL
+                *(broker_program(), "-c", config),
+                stdout=log,
+                stderr=log,
+                stdin=asyncio.subprocess.DEVNULL,
+                env=environment,
             )
         return self._process
 
@@ -195,18 +207,24 @@ class EmbeddedBroker:
         if self._parts > 1:
             target = f"part.{{{{partition({self._parts},1)}}}}.vitals.{{{{wildcard(1)}}}}"
             divided["mappings"] = {"vitals.*": target}
-        return json.dumps(
+        kept = {"store_dir": str(self.folder / "jetstream")}
+        if self._key is not None:
+            kept |= {"cipher": "aes", "key": f"${_KEY_VARIABLE}"}
+        text = json.dumps(
             {
                 **divided,
                 "server_name": f"monitor-{os.getpid()}",
                 "listen": "127.0.0.1:-1",
                 "max_payload": 65_536,
-                "jetstream": {"store_dir": str(self.folder / "jetstream")},
+                "jetstream": kept,
                 "mqtt": {"listen": f"{self.host}:{self.port}", "ack_wait": _AGAIN},
                 "authorization": {"users": users},
             },
             indent=1,
         )
+        return text.replace(
+            f'"${_KEY_VARIABLE}"', f"${_KEY_VARIABLE}"
+        )  # in quotes it would be the key itself
 
     def _subjects(self, device: str) -> list[str]:
         """Return where a device may publish: the server checks before and after the mapping."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from digital_twins.monitoring._vitals import COLUMN, VITALS, vital
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 _MOST = 2_000_000
 """Readings that wait for a disk that cannot be written."""
+_NAME_STEP_S = 0.001
+"""The names of the files hold times in whole milliseconds, cut off."""
 
 
 class History:
@@ -35,12 +39,23 @@ class History:
         Files whose last reading is older than that are removed at each roll.
     tag
         Begins the last part of each file's name: parts of a ward write into one folder.
+    key
+        Of 32 bytes: each file is then a stream of Tink's AES256_GCM_HKDF_1MB, with the file's name as the
+        associated data, and ends in ``.sealed``; None: Parquet in clear.
     """
 
     def __init__(
-        self, folder: Path, *, roll_s: float = 60.0, keep_s: float = 30 * 86_400.0, tag: str = ""
+        self,
+        folder: Path,
+        *,
+        roll_s: float = 60.0,
+        keep_s: float = 30 * 86_400.0,
+        tag: str = "",
+        key: bytes | None = None,
     ) -> None:
         self.folder = folder
+        self._key = key
+        self._ending = ".parquet" if key is None else ".sealed"
         self._roll_s, self._keep_s, self._tag = roll_s, keep_s, tag
         self._patients: list[str] = []
         self._times: list[Floats] = []
@@ -76,10 +91,13 @@ class History:
         columns: dict[str, Any] = {"patient": pa.array(self._patients).dictionary_encode(), "time_s": times}
         columns |= {each.code: pa.array(values[:, n], from_pandas=True) for n, each in enumerate(VITALS)}
         first, last = int(times.min() * 1000), int(times.max() * 1000)
-        path = self.folder / f"{first}-{last}-{self._tag}{os.getpid()}-{self._number}.parquet"
+        path = self.folder / f"{first}-{last}-{self._tag}{os.getpid()}-{self._number}{self._ending}"
         part = path.with_suffix(".part")
         try:
-            pq.write_table(pa.table(columns), part, compression="zstd")
+            if self._key is None:
+                pq.write_table(pa.table(columns), part, compression="zstd")
+            else:
+                _write_sealed(pa.table(columns), part, key=self._key, name=path.name)
             part.replace(path)
         except (OSError, pa.ArrowException) as error:
             part.unlink(missing_ok=True)
@@ -113,6 +131,8 @@ class History:
         import duckdb
 
         vital(code)
+        if self._key is not None:
+            return self._read_sealed(patient, code, since_s, until_s)
         if not list(self.folder.glob("*.parquet")):
             return np.empty(0), np.empty(0)
         with duckdb.connect() as connection:
@@ -123,7 +143,49 @@ class History:
             ).fetchnumpy()
         return np.asarray(found["time_s"], dtype=np.float64), np.asarray(found["value"], dtype=np.float64)
 
+    def _read_sealed(self, patient: str, name: str, since_s: float, until_s: float) -> tuple[Floats, Floats]:
+        """Open, in memory, only the files whose names say that they reach into the time asked for."""
+        import pyarrow.parquet as pq
+
+        assert self._key is not None  # the caller has looked
+        wanted = [("patient", "=", patient), ("time_s", ">=", since_s), ("time_s", "<=", until_s)]
+        times, values = [np.empty(0)], [np.empty(0)]
+        for path in self.folder.glob("*.sealed"):
+            first, last = (int(each) / 1000.0 for each in path.name.split("-")[:2])
+            if first > until_s or last + _NAME_STEP_S < since_s:
+                continue
+            file = _opened(path, key=self._key)
+            table = pq.read_table(file, columns=["time_s", name], filters=wanted).drop_null()
+            times.append(table["time_s"].to_numpy())
+            values.append(table[name].to_numpy())
+        time_s = np.concatenate(times)
+        order = np.argsort(time_s, kind="stable")
+        return time_s[order], np.concatenate(values).astype(np.float64)[order]
+
     def _forget(self, now_s: float) -> None:
-        for path in self.folder.glob("*.parquet"):
+        for path in self.folder.glob(f"*{self._ending}"):
             if int(path.name.split("-")[1]) / 1000.0 < now_s - self._keep_s:
                 path.unlink(missing_ok=True)
+
+
+def _write_sealed(table: pa.Table, part: Path, *, key: bytes, name: str) -> None:
+    """Write a table as an encrypted Parquet file; in clear it is only in memory."""
+    import pyarrow.parquet as pq
+
+    from digital_twins.crypto import encrypt_stream
+
+    plain = io.BytesIO()
+    pq.write_table(table, plain, compression="zstd")
+    plain.seek(0)
+    with part.open("wb") as target:
+        encrypt_stream(plain, target, key=key, associated_data=name.encode())
+
+
+def _opened(path: Path, *, key: bytes) -> io.BytesIO:
+    from digital_twins.crypto import decrypt_stream
+
+    plain = io.BytesIO()
+    with path.open("rb") as source:
+        decrypt_stream(source, plain, key=key, associated_data=path.name.encode())
+    plain.seek(0)
+    return plain

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from digital_twins._errors import ConflictError
 from digital_twins.monitoring._alert_store import MIGRATIONS
+from digital_twins.monitoring._keys import store_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +39,8 @@ class WardPart:
         Shown vital signs go to the channels that want them, each so many seconds; 0: never.
     epoch
         Of the lease under which a worker holds the part: nothing is written under an older one. 0: no lease.
+    key
+        Of 32 bytes, under which database and history are encrypted; None: they are in clear.
     """
 
     number: int = 0
@@ -48,9 +51,12 @@ class WardPart:
     outgoing: Mapping[str, frozenset[str]] = field(default_factory=dict)
     chart_s: float = 0.0
     epoch: int = 0
+    key: bytes | None = field(default=None, repr=False)
 
 
-def open_monitor_database(folder: Path, *, server: str = "", parts: int | None = 1) -> Database:
+def open_monitor_database(
+    folder: Path, *, server: str = "", parts: int | None = 1, key: bytes | None = None
+) -> Database:
     """Open the database of a ward: ``monitor.sqlite`` of a folder, or the schema ``monitor`` of a server.
 
     Parameters
@@ -61,20 +67,23 @@ def open_monitor_database(folder: Path, *, server: str = "", parts: int | None =
         ``postgresql://`` URL without a password; empty: SQLite.
     parts
         Into how many parts the ward is divided; None: as it is.
+    key
+        Of the monitor: encrypts the SQLite file with its log. A server encrypts its own disk or does not.
 
     Raises
     ------
     ConflictError
         The ward was divided into another number of parts before.
     StorageError
-        The database cannot be opened.
+        The database cannot be opened; it is in clear and a key is given, or the other way round.
     """
     from digital_twins.audit import OUTBOX_MIGRATIONS
     from digital_twins.storage import Database
 
     folder.mkdir(parents=True, exist_ok=True)
     migrations = (*MIGRATIONS, *OUTBOX_MIGRATIONS)
-    database = Database(folder / "monitor.sqlite", migrations=migrations, server=server)
+    own = store_key(key, "monitor.sqlite")
+    database = Database(folder / "monitor.sqlite", migrations=migrations, server=server, key=own)
 
     def settle(cursor: apsw.Cursor) -> int | None:
         if parts is None:

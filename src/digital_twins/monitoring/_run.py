@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from digital_twins._errors import InputError, StorageError
@@ -14,6 +14,7 @@ from digital_twins.monitoring._anomaly import AnomalyDetector
 from digital_twins.monitoring._broker import EmbeddedBroker
 from digital_twins.monitoring._delivery import Courier
 from digital_twins.monitoring._http import monitor_app
+from digital_twins.monitoring._keys import store_key
 from digital_twins.monitoring._mqtt import BrokerAddress, MqttSubscriber
 from digital_twins.monitoring._part import WardPart
 from digital_twins.monitoring._people import StaffMember
@@ -48,6 +49,9 @@ class MonitorPorts:
         ``postgresql://`` URL of the server for database and audit trail; empty: SQLite in the folder.
     chart_s
         Vital signs go to a FHIR server each so many seconds; 0: only what raised an alert.
+    key
+        Of 32 bytes, under which database, history and the messages in the embedded broker are encrypted;
+        None: they are in clear.
     """
 
     http: int = 0
@@ -56,6 +60,7 @@ class MonitorPorts:
     broker: str | None = None
     database: str = ""
     chart_s: float = 0.0
+    key: bytes | None = field(default=None, repr=False)
 
 
 async def run_monitor(
@@ -104,6 +109,7 @@ async def run_monitor(
         auditor=ward_auditor(folder),
         outgoing={each.name: each.steps for each in channels},
         chart_s=ports.chart_s,
+        key=ports.key,
     )
     async with contextlib.AsyncExitStack() as stack:
         service = await stack.enter_async_context(
@@ -122,7 +128,13 @@ async def run_monitor(
         opened: dict[str, int] = {}
         address = None
         if ports.broker is None:
-            broker = EmbeddedBroker(folder / "broker", devices=devices, host=_HOST, port=ports.mqtt)
+            broker = EmbeddedBroker(
+                folder / "broker",
+                devices=devices,
+                host=_HOST,
+                port=ports.mqtt,
+                key=store_key(ports.key, "broker"),
+            )
             address = (await stack.enter_async_context(broker)).address
             opened["mqtt"] = broker.port
         else:

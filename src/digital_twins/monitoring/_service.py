@@ -18,6 +18,7 @@ from digital_twins.monitoring._division import Division
 from digital_twins.monitoring._history import History
 from digital_twins.monitoring._intake import SETTLE_S, Intake
 from digital_twins.monitoring._keeper import Keeper
+from digital_twins.monitoring._keys import store_key
 from digital_twins.monitoring._lease import PartLostError
 from digital_twins.monitoring._message import decode_reading
 from digital_twins.monitoring._monitor import PatientMonitor
@@ -83,9 +84,12 @@ class MonitorService:
     ) -> None:
         self.part = part = part or WardPart()
         self._owns_database = part.database is None
-        self.database = part.database or open_monitor_database(folder, server=part.server, parts=part.count)
+        self.database = part.database or open_monitor_database(
+            folder, server=part.server, parts=part.count, key=part.key
+        )
         self.store = AlertStore(self.database, auditor=part.auditor, outgoing=part.outgoing)
-        self.history = History(folder / "history", tag=f"{part.number}-" if part.count > 1 else "")
+        tag = f"{part.number}-" if part.count > 1 else ""
+        self.history = History(folder / "history", tag=tag, key=store_key(part.key, "history"))
         self._clock = clock
         self.associations = AssociationLog()
         self.intake = Intake(self.associations, devices=devices)

@@ -16,6 +16,7 @@ from digital_twins.monitoring._broker import EmbeddedBroker
 from digital_twins.monitoring._delivery import Courier
 from digital_twins.monitoring._entrance import doors_app
 from digital_twins.monitoring._front import FrontDoors
+from digital_twins.monitoring._keys import store_key
 from digital_twins.monitoring._lease import LEASE_S
 from digital_twins.monitoring._mqtt import BrokerAddress, MqttSubscriber
 from digital_twins.monitoring._part import open_monitor_database
@@ -62,6 +63,8 @@ class WardSize:
         As for `Leases`.
     capacity
         Patients of the whole ward at a time.
+    config
+        Configuration file for the workers; they open the keys of an encrypted folder themselves.
     """
 
     workers: int
@@ -69,6 +72,7 @@ class WardSize:
     topic: str | None = None
     lease_s: float = LEASE_S
     capacity: int = 1000
+    config: Path | None = None
 
     @property
     def count(self) -> int:
@@ -118,7 +122,7 @@ async def run_ward(
     may_acknowledge = parse_thresholds(rules).may_acknowledge
     auditor = ward_auditor(folder)
     async with contextlib.AsyncExitStack() as stack:
-        database = open_monitor_database(folder, server=ports.database, parts=size.count)
+        database = open_monitor_database(folder, server=ports.database, parts=size.count, key=ports.key)
         stack.callback(database.close)
         outgoing = {each.name: tuple(sorted(each.steps)) for each in channels}
         plan = WardPlan(size.count, tuple(devices), rules, size.capacity, outgoing, ports.chart_s)
@@ -137,7 +141,13 @@ async def run_ward(
         )
         opened: dict[str, int] = {}
         if ports.broker is None:
-            broker = EmbeddedBroker(folder / "broker", devices=devices, port=ports.mqtt, parts=size.count)
+            broker = EmbeddedBroker(
+                folder / "broker",
+                devices=devices,
+                port=ports.mqtt,
+                parts=size.count,
+                key=store_key(ports.key, "broker"),
+            )
             url = (await stack.enter_async_context(broker)).url
             await _open_sessions(broker.address, size.count)
             opened["mqtt"] = broker.port
@@ -158,7 +168,9 @@ async def run_ward(
         await asyncio.wait([task], timeout=exit_after_s)
 
 
-async def run_worker(folder: Path, *, database: str, broker: str, size: WardSize) -> None:
+async def run_worker(
+    folder: Path, *, database: str, broker: str, size: WardSize, key: bytes | None = None
+) -> None:
     """Work for a ward until its front ends, or until cancelled.
 
     Parameters
@@ -171,6 +183,8 @@ async def run_worker(folder: Path, *, database: str, broker: str, size: WardSize
         URL of the broker.
     size
         Its topic and lease, and as ``workers`` how many start together.
+    key
+        Of an encrypted folder, as for `WardPart`.
 
     Raises
     ------
@@ -181,7 +195,7 @@ async def run_worker(folder: Path, *, database: str, broker: str, size: WardSize
     """
     address = BrokerAddress.parse(broker)
     context = ssl.create_default_context() if address.tls else None
-    opened = await asyncio.to_thread(open_monitor_database, folder, server=database, parts=None)
+    opened = await asyncio.to_thread(open_monitor_database, folder, server=database, parts=None, key=key)
     ending = asyncio.Event()
     watch: asyncio.Task[None] | None = None
     try:
@@ -189,6 +203,7 @@ async def run_worker(folder: Path, *, database: str, broker: str, size: WardSize
             WardWorker,
             folder,
             database=opened,
+            key=key,
             broker=WardBroker(address, size.topic or PLAIN, context),
             expected=size.workers,
             lease_s=size.lease_s,
@@ -334,6 +349,8 @@ async def _hl7(
 
 def _command(folder: Path, size: WardSize, topic: str | None) -> list[str]:
     words = ["--data", str(folder), "--together", str(size.workers), "--lease", str(size.lease_s)]
+    if size.config is not None:
+        words += ["--config", str(size.config)]
     if topic is not None:
         words += ["--topic", topic]
     return [sys.executable, "-m", "digital_twins.cli", "monitor", "worker", *words]

@@ -39,6 +39,8 @@ class Waveform:
     ----------
     code
         Reference identifier of IEEE 11073-10101, such as ``"MDC_ECG_ELEC_POTL_II"``.
+    mdc
+        Its number; 0: none is known.
     name
         What a person reads.
     unit
@@ -48,23 +50,24 @@ class Waveform:
     """
 
     code: str
+    mdc: int
     name: str
     unit: str
     low: float
     high: float
 
 
-_ECG = {"I": "I", "II": "II", "III": "III", "V": "V"}
+# MDC numbers: those marked were written from memory and not read in their source.
 WAVEFORMS: dict[str, Waveform] = {
     each.code: each
     for each in (
-        *(
-            Waveform(f"MDC_ECG_ELEC_POTL_{code}", f"ECG {name}", "mV", -0.5, 1.5)
-            for code, name in _ECG.items()
-        ),
-        Waveform("MDC_PRESS_BLD_ART_ABP", "Arterial pressure", "mm[Hg]", 40.0, 140.0),
-        Waveform("MDC_PULS_OXIM_PLETH", "Plethysmogram", "1", 0.0, 1.0),
-        Waveform("MDC_IMPED_TTHOR", "Respiration (impedance)", "Ohm", -1.0, 1.0),
+        Waveform("MDC_ECG_ELEC_POTL_I", 131329, "ECG I", "mV", -0.5, 1.5),
+        Waveform("MDC_ECG_ELEC_POTL_II", 131330, "ECG II", "mV", -0.5, 1.5),
+        Waveform("MDC_ECG_ELEC_POTL_III", 131389, "ECG III", "mV", -0.5, 1.5),  # [verify]
+        Waveform("MDC_ECG_ELEC_POTL_V", 0, "ECG V", "mV", -0.5, 1.5),
+        Waveform("MDC_PRESS_BLD_ART_ABP", 150036, "Arterial pressure", "mm[Hg]", 40.0, 140.0),  # [verify]
+        Waveform("MDC_PULS_OXIM_PLETH", 150452, "Plethysmogram", "1", 0.0, 1.0),
+        Waveform("MDC_IMPED_TTHOR", 151780, "Respiration (impedance)", "Ohm", -1.0, 1.0),
     )
 }
 """Waveforms by code, in the order in which a page shows them. Ranges are a choice of this project."""

@@ -174,6 +174,8 @@ class WardWorker:
         Workers that start together, as for `Leases`.
     lease_s
         As for `Leases`.
+    key
+        Of an encrypted folder, as for `WardPart`.
     """
 
     def __init__(
@@ -184,7 +186,9 @@ class WardWorker:
         broker: WardBroker,
         expected: int = 1,
         lease_s: float = LEASE_S,
+        key: bytes | None = None,
     ) -> None:
+        self._key = key
         self._folder, self._database, self.broker = folder, database, broker
         self._plan = read_plan(database)
         self._thresholds = parse_thresholds(self._plan.thresholds)
@@ -208,6 +212,7 @@ class WardWorker:
             outgoing={name: frozenset(steps) for name, steps in plan.outgoing.items()},
             chart_s=plan.chart_s,
             epoch=epoch,
+            key=self._key,
         )
         return MonitorService(
             self._folder,

@@ -72,13 +72,17 @@ def _reference(resource: Json) -> str:
 
 
 def _device(report: TwinReport) -> Json:
-    """Return the software as a Device; one resource for each version, shared by its reports."""
-    name, version = report.software_name, report.software_version
+    """Return the software and its model as a Device, one resource for each version, shared by reports."""
+    name, version, model = report.software_name, report.software_version, report.twin.model
     return {
         "resourceType": "Device",
-        "id": str(uuid.uuid5(NAMESPACE, f"device/{name}/{version}")),
+        "id": str(uuid.uuid5(NAMESPACE, f"device/{name}/{version}/{model}")),
         "status": "active",
-        "deviceName": [{"name": name, "type": "user-friendly-name"}],
+        "deviceName": [
+            {"name": name, "type": "user-friendly-name"},
+            {"name": model, "type": "model-name"},
+        ],
+        "modelNumber": f"{model} {version}",
         "type": {"text": "software"},
         "version": [{"value": version}],
         "note": parts.note(),

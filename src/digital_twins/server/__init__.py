@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from digital_twins.server._encrypt_folder import Encrypted as Encrypted, encrypt_folder as encrypt_folder
     from digital_twins.server._encryption import (
         database_key as database_key,
+        monitor_key as monitor_key,
         open_keys as open_keys,
         opened_keys as opened_keys,
     )
@@ -31,7 +32,9 @@ _WHERE = {
     "DataFolder": "digital_twins.server._datadir",
     **dict.fromkeys(("Encrypted", "encrypt_folder"), "digital_twins.server._encrypt_folder"),
     **dict.fromkeys(("Erasure", "erase_patient", "finish_erasures"), "digital_twins.server._erase"),
-    **dict.fromkeys(("database_key", "open_keys", "opened_keys"), "digital_twins.server._encryption"),
+    **dict.fromkeys(
+        ("database_key", "monitor_key", "open_keys", "opened_keys"), "digital_twins.server._encryption"
+    ),
     **dict.fromkeys(("merge_patient", "undo_merge"), "digital_twins.server._operations_api"),
     **dict.fromkeys(("Services", "open_services"), "digital_twins.server._services"),
     **dict.fromkeys(("Node", "run_node"), "digital_twins.server._node"),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 KEYS_FILE = "keys.sqlite"
 DATABASE_FILE = "twin.sqlite"
+MONITOR_FILE = "monitor.sqlite"
 
 
 def open_keys(settings: Settings, *, migrating: bool = False) -> KeyRegister | None:
@@ -82,6 +83,46 @@ def holds_data(folder: Path) -> bool:
 def database_key(keys: KeyRegister | None, server: str) -> bytes | None:
     """Return the key of the node's SQLite file; None when it is not encrypted, or a server keeps the data."""
     return None if keys is None or server else keys.database_key(DATABASE_FILE)
+
+
+def monitor_key(settings: Settings) -> bytes | None:
+    """Return the key of 32 bytes of a monitor's folder; None when it is not encrypted.
+
+    Parameters
+    ----------
+    settings
+        Those of the monitor: its `data_dir` is the monitor's folder.
+
+    Raises
+    ------
+    StorageError
+        Setting and folder contradict each other, or the provider does not hold its key.
+    KeyServiceError, InputError, MissingExtraError
+        As for `open_keys`.
+    """
+    folder = settings.data_dir
+    encrypted = (folder / KEYS_FILE).exists()
+    if not settings.encryption_at_rest:
+        if encrypted:
+            raise StorageError(
+                f"The monitor's folder '{folder}' is not opened.",
+                "It is encrypted, and encryption_at_rest is off.",
+                "Set encryption_at_rest = true and encryption_keys as they were.",
+            )
+        return None
+    in_clear = (folder / MONITOR_FILE).exists() or any((folder / "history").glob("*.parquet"))
+    if not encrypted and in_clear:
+        raise StorageError(
+            f"The monitor's folder '{folder}' is not opened.",
+            "encryption_at_rest is on, but what the folder holds is in clear.",
+            "Start with a new folder; keep or wipe this one as your rules say.",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    keys = open_register(folder, settings.encryption_keys, settings.encryption_vault_token_file)
+    try:
+        return keys.database_key(MONITOR_FILE)
+    finally:
+        keys.close()
 
 
 def open_register(

@@ -29,6 +29,7 @@ _HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
 _RAW = tuple((name.encode(), value.encode()) for name, value in _HEADERS.items())
+_NAMES = frozenset(name for name, _ in _RAW)
 _DOORS = frozenset({"api", "auth", "fhir", "dicom-web", "static", "web", "health", "metrics"})
 _LOCAL = frozenset({"localhost"})
 _NOT_STORED = (b"cache-control", b"no-store")
@@ -66,9 +67,9 @@ class Guard:
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = list(message["headers"])
-                given = {name for name, _ in headers}
-                headers.extend(pair for pair in _RAW if pair[0] not in given)
+                given = {name for name, _ in message["headers"]}
+                ours = _RAW if given.isdisjoint(_NAMES) else [p for p in _RAW if p[0] not in given]
+                headers = [*message["headers"], *ours]
                 if door != "static" and b"cache-control" not in given:
                     headers.append(_NOT_STORED)
                 message["headers"] = headers

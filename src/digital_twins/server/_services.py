@@ -147,6 +147,10 @@ def open_services(
     )
 
 
+LOG_BYTES = 8 * 1024 * 1024
+"""Kept size of the database's log: the commit of an object then overwrites what is there (see `Database`)."""
+
+
 def open_database(data_dir: Path, *, server: str, key: bytes | None) -> Database:
     """Open the database with the tables of every room; parameters as for `open_services` and `Database`."""
     from digital_twins import audit, auth, dicom, fhir, patient_modeling, records, storage
@@ -173,4 +177,5 @@ def open_database(data_dir: Path, *, server: str, key: bytes | None) -> Database
         ),
         server=server,
         key=key,
+        log_bytes=LOG_BYTES,
     )

@@ -24,6 +24,10 @@ class Engine(Protocol):
         """Run units in one transaction and return an outcome for each; raise when all of it was lost."""
         ...
 
+    def execute(self, sql: str, values: Sequence[Any]) -> None:
+        """Run one statement as a transaction of its own."""
+        ...
+
     def may_repeat(self, error: BaseException) -> bool:
         """Tell whether a transaction that raised certainly left nothing, so that it may be run again."""
         ...

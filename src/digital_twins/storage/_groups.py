@@ -129,22 +129,31 @@ class GroupCommit:
         if self._leader == me:
             raise RuntimeError("write() inside a unit of work would wait for itself: use the cursor you have")
         unit = _Awaited(work)
-        with self._mutex:
-            alone = (
-                self._alarm == 1 and self._recent == 1 and self._leader is None and not self._closed
-            ) and not self._waiting
-            if alone:
-                self._leader = me
-        if not alone:
+        if not self.lead():
             self.queue(unit)
             return unit.result()
         try:
             self._run([unit])
         finally:
-            with self._mutex:
-                self._leader = None
-                self._ring()
+            self.follow()
         return unit.result()
+
+    def lead(self) -> bool:
+        """Take the lead if nobody else is there: until `follow` no unit runs but what the caller runs."""
+        with self._mutex:
+            alone = (
+                self._alarm == 1 and self._recent == 1 and self._leader is None and not self._closed
+            ) and not self._waiting
+            if alone:
+                self._leader = threading.get_ident()
+        return alone
+
+    def follow(self) -> None:
+        """Give the lead back."""
+        with self._mutex:
+            self._leader = None
+            if self._waiting or self._closed:
+                self._ring()
 
     @property
     def closed(self) -> bool:

@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from digital_twins.storage._failures import from_os_error
 
@@ -37,14 +37,12 @@ class Landing:
 
     __slots__ = (
         "_error",
-        "_file",
-        "_folder",
         "_name",
         "_parent",
         "_root",
         "_settling",
         "_spool",
-        "_started",
+        "_syncs",
         "digest",
     )
 
@@ -53,9 +51,8 @@ class Landing:
     ) -> None:
         self.digest = digest
         self._root, self._parent, self._name, self._spool = root, folder, f"{folder}/{name}", spool
-        self._file, self._folder = _Sync(folder=""), _Sync(folder=folder)
         self._settling = threading.Lock()
-        self._started = False
+        self._syncs: _Syncs | None = None
         self._error: OSError | None = None
 
     def start(self, run: Callable[[Callable[[], None]], None]) -> None:
@@ -68,10 +65,10 @@ class Landing:
         """
         if self._spool is None:
             return
-        self._started = True
+        self._syncs = syncs = _Syncs(2)
         descriptor = self._spool.descriptor
-        run(lambda: self._file.run(descriptor))
-        run(self._folder.run)
+        run(lambda: syncs.run(os.fsync, descriptor))
+        run(lambda: syncs.run(sync_path, self._parent))
 
     def wait(self) -> None:
         """Return when the blob is on disk; further calls do nothing.
@@ -94,12 +91,12 @@ class Landing:
             raise from_os_error(self._error, WHAT) from self._error
 
     def _settle(self, spool: Spool) -> None:
-        if not self._started:
-            self._file.run(spool.descriptor)
-            self._folder.run()
         try:
-            for each in (self._file, self._folder):
-                each.wait()
+            if self._syncs is not None:
+                self._syncs.wait()
+            else:
+                os.fsync(spool.descriptor)
+                sync_path(self._parent)
         except OSError:
             _unlink_own(self._root, self._name, spool.descriptor)
             raise
@@ -110,27 +107,29 @@ class Landing:
                 sync_path(path)
 
 
-class _Sync:
-    """One sync in whatever thread."""
+class _Syncs:
+    """Syncs in other threads; the last of them wakes who waits for all."""
 
-    __slots__ = ("_done", "_error", "_path")
+    __slots__ = ("_done", "_error", "_left", "_mutex")
 
-    def __init__(self, *, folder: str) -> None:
-        self._path = folder
+    def __init__(self, count: int) -> None:
         self._error: OSError | None = None
+        self._left = count
+        self._mutex = threading.Lock()
         self._done = threading.Lock()
         self._done.acquire()
 
-    def run(self, descriptor: int = -1) -> None:
+    def run(self, sync: Callable[[Any], None], what: str | int) -> None:
         try:
-            if self._path:
-                sync_path(self._path)
-            else:
-                os.fsync(descriptor)
+            sync(what)
         except OSError as error:
             self._error = error
         finally:
-            self._done.release()
+            with self._mutex:
+                self._left -= 1
+                last = self._left == 0
+            if last:
+                self._done.release()
 
     def wait(self) -> None:
         self._done.acquire()

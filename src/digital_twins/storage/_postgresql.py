@@ -65,6 +65,16 @@ class PostgresEngine:
             raise
         return outcomes
 
+    def execute(self, sql: str, values: Sequence[Any]) -> None:
+        """Run one statement as a transaction of its own."""
+        connection = self._begin()
+        try:
+            connection.cursor().execute(sql, values)
+            connection.commit()
+        except BaseException:
+            connection.rollback()
+            raise
+
     def may_repeat(self, error: BaseException) -> bool:
         """Not after a lost connection: the COMMIT may have arrived."""
         del error

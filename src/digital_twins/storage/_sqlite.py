@@ -68,6 +68,13 @@ class SqliteEngine:
         with self._transaction() as connection:
             return [_in_savepoint(connection, unit) for unit in units]
 
+    def execute(self, sql: str, values: Sequence[Any]) -> None:
+        """Run one statement as a transaction of its own, which spares BEGIN and COMMIT."""
+        connection = self._writer
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        connection.execute(sql, values)
+
     def may_repeat(self, error: BaseException) -> bool:
         """SQLite leaves nothing of a transaction that failed, also when its COMMIT did."""
         del error

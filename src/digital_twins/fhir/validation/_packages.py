@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from digital_twins._errors import InputError
 from digital_twins.fhir._package_search import extra_parameters
-from digital_twins.fhir.validation._definitions import DefinitionSet, package_resources
+from digital_twins.fhir.validation._definitions import DefinitionSet, bounded_members, package_resources
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,7 +91,8 @@ def packages_in(folder: Path) -> list[FhirPackage]:
 def _manifest(path: Path) -> dict[str, Any]:
     try:
         with tarfile.open(path, mode="r:gz") as archive:
-            file = archive.extractfile("package/package.json")
+            member = next((m for m in bounded_members(archive) if m.name == "package/package.json"), None)
+            file = archive.extractfile(member) if member is not None else None
             found = json.loads(file.read(2**20)) if file is not None else {}
     except (OSError, tarfile.TarError, EOFError, KeyError, ValueError) as error:
         raise _refused(f"It is missing or no package ({type(error).__name__}).") from None

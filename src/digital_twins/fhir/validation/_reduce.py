@@ -49,7 +49,7 @@ def _element(element: Mapping[str, Any]) -> dict[str, Any]:
         made["type"] = [_type(each) for each in element["type"]]
     binding = element.get("binding")
     if binding is not None and "valueSet" in binding:
-        made["binding"] = [binding["strength"], binding["valueSet"].partition("|")[0]]
+        made["binding"] = [binding["strength"], binding["valueSet"]]
     rules = [
         [c["key"], c["severity"], c["expression"]]
         for c in element.get("constraint", ())
@@ -76,10 +76,15 @@ def reduced_code_system(resource: Mapping[str, Any]) -> dict[str, Any]:
     extra = {"supplement": True} if resource.get("content") == "supplement" else {}
     return {
         **extra,
+        **_version(resource),
         "complete": resource.get("content") == "complete",
         "caseless": resource.get("caseSensitive") is False,
         "codes": codes,
     }
+
+
+def _version(resource: Mapping[str, Any]) -> dict[str, Any]:
+    return {"version": resource["version"]} if isinstance(resource.get("version"), str) else {}
 
 
 def _concepts(concepts: Any, parent: str | None) -> Iterator[tuple[str, str | None, str | None]]:
@@ -91,19 +96,19 @@ def _concepts(concepts: Any, parent: str | None) -> Iterator[tuple[str, str | No
 def reduced_value_set(resource: Mapping[str, Any]) -> dict[str, Any]:
     """Reduce a ValueSet to its composition, or to the codes of its expansion where it has only that."""
     compose = resource.get("compose", {})
-    made: dict[str, Any] = {}
+    made: dict[str, Any] = _version(resource)
     for name in ("include", "exclude"):
         parts = [_part(part) for part in compose.get(name, ())]
         if parts:
             made[name] = parts
     expansion = resource.get("expansion", {}).get("contains")
-    if expansion and not made:
+    if expansion and not made.keys() - {"version"}:
         made["include"] = _expanded(expansion)
     return made
 
 
 def _part(part: Mapping[str, Any]) -> dict[str, Any]:
-    made = {name: part[name] for name in ("system", "valueSet") if name in part}
+    made = {name: part[name] for name in ("system", "version", "valueSet") if name in part}
     if "concept" in part:
         made["codes"] = [concept["code"] for concept in part["concept"]]
     if "filter" in part:

@@ -41,7 +41,7 @@ class Terminology:
 
     def known(self, system: str, code: str) -> bool | None:
         """Whether a code system has a code; None where it is not at hand or not complete."""
-        grammar = _GRAMMARS.get(system)
+        grammar = _GRAMMARS.get(system.partition("|")[0])
         if grammar is not None:
             return grammar.fullmatch(code) is not None
         found = self._definitions.code_system(system)
@@ -85,7 +85,7 @@ class Terminology:
 
     def _in_part(self, part: dict[str, Any], system: str | None, code: str, depth: int) -> bool | None:
         answers: list[bool | None] = [
-            self._cached(url.partition("|")[0], system, code, depth + 1) for url in part.get("valueSet", ())
+            self._cached(url, system, code, depth + 1) for url in part.get("valueSet", ())
         ]
         if "system" in part:
             if system is not None and system != part["system"]:
@@ -96,10 +96,11 @@ class Terminology:
     def _in_system(self, part: dict[str, Any], code: str) -> bool | None:
         if "codes" in part:
             return code in part["codes"]
-        known = self.known(part["system"], code)
+        system = f"{part['system']}|{part['version']}" if "version" in part else part["system"]
+        known = self.known(system, code)
         if known is not True or "filter" not in part:
             return known
-        return _all([self._passes(part["system"], code, *rule) for rule in part["filter"]])
+        return _all([self._passes(system, code, *rule) for rule in part["filter"]])
 
     def _passes(self, system: str, code: str, name: str, operator: str, value: str | None) -> bool | None:
         if (

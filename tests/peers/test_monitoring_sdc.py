@@ -1,0 +1,164 @@
+"""The SDC door against the provider of the library ``sdc11073``: values, alarm and waveform reach the bed."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from digital_twins import InputError, NotFoundError
+from digital_twins.crypto import create_authority, issue_certificate
+from digital_twins.monitoring import Association, MonitorService, Reading, SdcDevice, SdcFeed, SdcTls
+from sdc_provider import SimulatedSdcDevice
+
+pytestmark = [
+    pytest.mark.peers,
+    pytest.mark.timeout(240),
+    pytest.mark.filterwarnings("ignore:commlog module is deprecated:DeprecationWarning"),
+]
+
+
+async def until(condition, seconds: float = 90.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+def placed(service: MonitorService, device: str) -> None:
+    service.associate(Association("device", device, "B1", 0.0))
+    service.associate(Association("bed", "B1", "P1", 0.0))
+
+
+def shown(service: MonitorService, code: str) -> float | None:
+    if "P1" not in service.monitor.patients:
+        return None
+    return service.monitor.view("P1", now_s=time.time())["vitals"][code]
+
+
+def feed(service: MonitorService, devices: list[SdcDevice], tls: SdcTls | None = None) -> SdcFeed:
+    return SdcFeed(
+        devices,
+        take=lambda reading: service.intake.offer(reading, received_s=service.clock()),
+        wave=lambda name, piece: service.waveforms.offer(name, piece, received_s=service.clock()),
+        tls=tls,
+    )
+
+
+def test_values_alarm_and_waveform_of_a_device_reach_the_bed_and_it_is_found_again(tmp_path: Path) -> None:
+    ecg = [round(0.01 * n, 2) for n in range(50)]
+
+    async def run() -> tuple[dict[str, float | None], list[str], list[float | None], float]:
+        with ExitStack() as stack:
+            device = stack.enter_context(SimulatedSdcDevice())
+            device.measure({"hr": 71.0, "unknown": 5.0})  # known before anybody asks
+            async with MonitorService(tmp_path, capacity=1) as service:
+                placed(service, "SDC-1")
+                async with feed(service, [SdcDevice("SDC-1", address=device.address)]) as following:
+                    await until(lambda: "SDC-1" in following.connected)
+                    await until(lambda: shown(service, "HR") == 71.0)
+                    await asyncio.to_thread(device.measure, {"hr": 72.0, "spo2": 97.0})
+                    await asyncio.to_thread(device.measure, {"art": 80.0})
+                    await asyncio.to_thread(device.alarm, time.time())
+                    await until(service.monitor.alerts.open_alerts)
+                    while not service.waveforms.counts["taken"]:  # a lost session misses a piece
+                        await asyncio.to_thread(device.wave, time.time(), ecg)
+                        await asyncio.sleep(0.5)
+                    await until(lambda: shown(service, "SPO2") == 97.0)
+                    view = service.monitor.view("P1", now_s=time.time())
+                    waves = service.waveforms.fresh("P1", {}, now_s=time.time())
+                    device.end()
+                    await until(lambda: not following.connected)
+                return (
+                    view["vitals"],
+                    [each["key"] for each in view["alerts"]],
+                    waves[0]["v"][-50:],
+                    waves[0]["hz"],
+                )
+
+    vitals, alerts, samples, hz = asyncio.run(run())
+    assert (vitals["HR"], vitals["SPO2"], vitals["ART_MEAN"]) == (72.0, 97.0, None)
+    assert alerts == ["event:mdc-196674"]
+    assert (samples, hz) == (ecg, 250.0)
+
+
+def test_a_value_that_the_device_does_not_vouch_for_is_missing() -> None:
+    told: list[Reading] = []
+
+    async def run() -> None:
+        with SimulatedSdcDevice() as device:
+            here = SdcDevice("SDC-1", address=device.address)
+            async with SdcFeed([here], take=told.append, wave=lambda *_: None) as following:
+                await until(lambda: following.connected)
+                await asyncio.to_thread(device.measure, {"hr": 72.0}, valid=False)
+                await until(lambda: told)
+                await asyncio.to_thread(device.measure, {"hr": 73.0})
+                await until(lambda: told[-1].values["HR"] == 73.0)
+
+    asyncio.run(run())
+    assert len(told) > 1
+    assert all(math.isnan(each.values["HR"]) for each in told[:-1])
+    assert told[0].device_time_s < told[-1].device_time_s
+    assert told[0].sequence < told[-1].sequence
+
+
+def test_a_device_over_tls_shows_a_certificate_of_the_authority_or_is_not_followed(tmp_path: Path) -> None:
+    told: list[Reading] = []
+    ours, other = create_authority(tmp_path / "ours"), create_authority(tmp_path / "other")
+    monitor, device_file, foreign = (
+        issue_certificate(authority.parent, name, hosts=("127.0.0.1",), purpose="both")
+        for authority, name in ((ours, "monitor"), (ours, "device"), (other, "foreign"))
+    )
+
+    async def run() -> set[str]:
+        with ExitStack() as stack:
+            devices = [
+                stack.enter_context(SimulatedSdcDevice(tls=(own, own.with_suffix(".key"), root)))
+                for own, root in ((device_file, ours), (foreign, other))
+            ]
+            named = [SdcDevice(f"SDC-{n}", address=each.address) for n, each in enumerate(devices)]
+            assert all(each.address.startswith("https://") for each in named)
+            tls = SdcTls(monitor, monitor.with_suffix(".key"), ours)
+            async with SdcFeed(named, take=told.append, wave=lambda *_: None, tls=tls) as following:
+                await until(lambda: following.connected)
+                await asyncio.to_thread(devices[0].measure, {"hr": 72.0})
+                await until(lambda: told)
+                return {each.device for each in told} | (following.connected - {"SDC-0"})
+
+    assert asyncio.run(run()) == {"SDC-0"}
+
+
+def test_what_cannot_be_followed_is_refused_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="is not https"):
+        SdcDevice("D", address="http://10.0.0.7:6464/x")
+    with pytest.raises(InputError, match="neither epr nor address"):
+        SdcDevice("D")
+    away = SdcDevice("D", address="https://10.0.0.7:6464/x")
+    with pytest.raises(InputError, match="no certificates"):
+        SdcFeed([away], take=lambda _: None, wave=lambda *_: None)
+    with pytest.raises(InputError, match="no certificates"):
+        SdcFeed([SdcDevice("D", "urn:uuid:1")], take=print, wave=print, interface="10.0.0.1")
+    monkeypatch.setitem(sys.modules, "sdc11073", None)
+    with pytest.raises(NotFoundError, match="sdc11073"):
+        SdcFeed([], take=lambda _: None, wave=lambda *_: None)
+
+
+def test_a_device_is_found_by_its_endpoint_reference(full: bool) -> None:
+    if not full:
+        pytest.skip("multicast on the loopback interface: only in the full run")
+    told: list[Reading] = []
+
+    async def run() -> None:
+        with SimulatedSdcDevice(discoverable=True) as device:
+            named = [SdcDevice("SDC-1", epr=device.epr)]
+            async with SdcFeed(named, take=told.append, wave=lambda *_: None) as following:
+                await until(lambda: following.connected)
+                await asyncio.to_thread(device.measure, {"hr": 72.0})
+                await until(lambda: told)
+
+    asyncio.run(run())
+    assert told[0].values == {"HR": 72.0}
