@@ -9,11 +9,23 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import pytest
 
 from digital_twins import InputError, NotFoundError
 from digital_twins.crypto import create_authority, issue_certificate
-from digital_twins.monitoring import Association, MonitorService, Reading, SdcDevice, SdcFeed, SdcTls
+from digital_twins.monitoring import (
+    Association,
+    MonitorPorts,
+    MonitorService,
+    Reading,
+    SdcDevice,
+    SdcFeed,
+    SdcPlan,
+    SdcTls,
+    read_sdc,
+    run_monitor,
+)
 from sdc_provider import SimulatedSdcDevice
 
 pytestmark = [
@@ -145,6 +157,58 @@ def test_what_cannot_be_followed_is_refused_before_anything_is_sent(monkeypatch:
     monkeypatch.setitem(sys.modules, "sdc11073", None)
     with pytest.raises(NotFoundError, match="sdc11073"):
         SdcFeed([], take=lambda _: None, wave=lambda *_: None)
+
+
+def test_a_file_names_the_devices(tmp_path: Path) -> None:
+    file = tmp_path / "sdc.yaml"
+    file.write_text(
+        "interface: 10.1.2.3\n"
+        "tls: {certificate: node.pem, key: node.key, authority: ca.pem, tls_1_2: true}\n"
+        "devices:\n"
+        "  MON-7: {epr: 'urn:uuid:1'}\n"
+        "  MON-8: {address: 'https://10.1.2.9:6464/monitor'}\n",
+        encoding="utf-8",
+    )
+    plan = read_sdc(file)
+    assert plan.interface == "10.1.2.3"
+    assert plan.tls == SdcTls(tmp_path / "node.pem", tmp_path / "node.key", tmp_path / "ca.pem", tls_1_2=True)
+    assert plan.devices[0] == SdcDevice("MON-7", epr="urn:uuid:1")
+    for text in ("", "devices: 7", "devices: {A: {port: 7}}", "devices: {}\nother: 1", "{"):
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(InputError, match="file of SDC devices"):
+            read_sdc(file)
+
+
+@pytest.mark.timeout(300)
+def test_the_command_follows_a_device_of_its_file(tmp_path: Path) -> None:
+    (tmp_path / "devices.yaml").write_text("D1: one\n", encoding="utf-8")
+    (tmp_path / "staff.yaml").write_text("n: {name: N. N., role: nurse}\n", encoding="utf-8")
+    nurse = {"Authorization": "Bearer n"}
+
+    async def run(device: SimulatedSdcDevice) -> float:
+        opened: asyncio.Future[dict[str, int]] = asyncio.get_running_loop().create_future()
+        plan = SdcPlan((SdcDevice("SDC-1", address=device.address),))
+        files = tmp_path / "devices.yaml", tmp_path / "staff.yaml"
+        running = asyncio.create_task(
+            run_monitor(tmp_path / "data", files=files, ports=MonitorPorts(sdc=plan), ready=opened.set_result)
+        )
+        try:
+            base = f"http://127.0.0.1:{(await asyncio.wait_for(opened, 90))['http']}"
+            async with httpx.AsyncClient(base_url=base, headers=nurse) as client:
+                for kind, subject, target in (("device", "SDC-1", "B1"), ("bed", "B1", "P1")):
+                    entry = {"kind": kind, "subject": subject, "target": target, "since_s": 0}
+                    (await client.post("/associations", json=entry)).raise_for_status()
+                await asyncio.to_thread(device.measure, {"hr": 72.0})
+                async with asyncio.timeout(120):
+                    while not (tiles := (await client.get("/patients")).json()["patients"]):
+                        await asyncio.sleep(0.1)
+                return float(tiles[0]["vitals"]["HR"])
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    with SimulatedSdcDevice() as device:
+        assert asyncio.run(run(device)) == 72.0
 
 
 def test_a_device_is_found_by_its_endpoint_reference(full: bool) -> None:

@@ -8,7 +8,7 @@ import typer
 from digital_twins.cli._options import ConfigFile, Json
 
 if TYPE_CHECKING:
-    from digital_twins.monitoring import Channel, Thresholds
+    from digital_twins.monitoring import Channel, SdcPlan, Thresholds
 
 
 def register(monitor: typer.Typer) -> None:
@@ -28,6 +28,9 @@ def serve(  # noqa: PLR0913  (options)
     ] = None,
     hl7_port: Annotated[
         int | None, typer.Option(help="MLLP port for ORU; default: none.", show_default=False)
+    ] = None,
+    sdc: Annotated[
+        Path | None, typer.Option(help="YAML file of IEEE 11073 SDC devices to follow.", show_default=False)
     ] = None,
     capacity: Annotated[int, typer.Option(min=1, help="Patients at a time.")] = 1000,
     thresholds: Annotated[
@@ -98,6 +101,7 @@ def serve(  # noqa: PLR0913  (options)
         "ports": MonitorPorts(
             *(http_port, mqtt_port, hl7_port, broker, settings.database, fhir_every),
             key=monitor_key(settings),
+            sdc=_sdc_plan(sdc, divided=bool(workers or parts)),
         ),
         "channels": _channels((nurse_call, nurse_call_hl7, fhir), nurse_call_apprise, rules),
         "exit_after_s": exit_after,
@@ -108,6 +112,19 @@ def serve(  # noqa: PLR0913  (options)
         asyncio.run(run_ward(data, size=size, thresholds=thresholds, **common))
     else:
         asyncio.run(run_monitor(data, capacity=capacity, thresholds=rules, **common))
+
+
+def _sdc_plan(file: Path | None, *, divided: bool) -> "SdcPlan | None":
+    from digital_twins._errors import InputError
+    from digital_twins.monitoring import read_sdc
+
+    if file is not None and divided:
+        raise InputError(
+            "The monitor was not started.",
+            "A ward in parts cannot follow SDC devices.",
+            "Leave out --sdc, or --workers and --parts.",
+        )
+    return None if file is None else read_sdc(file)
 
 
 def _channels(

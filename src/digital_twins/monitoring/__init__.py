@@ -113,7 +113,13 @@ if TYPE_CHECKING:
         Scenario as Scenario,
         SyntheticPatients as SyntheticPatients,
     )
-    from digital_twins.monitoring._sdc import SdcDevice as SdcDevice, SdcFeed as SdcFeed, SdcTls as SdcTls
+    from digital_twins.monitoring._sdc import (
+        SdcDevice as SdcDevice,
+        SdcFeed as SdcFeed,
+        SdcPlan as SdcPlan,
+        SdcTls as SdcTls,
+        read_sdc as read_sdc,
+    )
     from digital_twins.monitoring._service import MonitorService as MonitorService
     from digital_twins.monitoring._simulated_waveforms import SimulatedWaveforms as SimulatedWaveforms
     from digital_twins.monitoring._technical import TechnicalAlarms as TechnicalAlarms
@@ -199,7 +205,9 @@ _WHERE = {
     ),
     **dict.fromkeys(("Arrival", "Intake"), "digital_twins.monitoring._intake"),
     "PatientMonitor": "digital_twins.monitoring._monitor",
-    **dict.fromkeys(("SdcDevice", "SdcFeed", "SdcTls"), "digital_twins.monitoring._sdc"),
+    **dict.fromkeys(
+        ("SdcDevice", "SdcFeed", "SdcPlan", "SdcTls", "read_sdc"), "digital_twins.monitoring._sdc"
+    ),
     "SimulatedWaveforms": "digital_twins.monitoring._simulated_waveforms",
     **dict.fromkeys(
         ("WAVEFORMS", "Waveform", "WaveformPiece", "Waveforms", "decode_waveform"),

@@ -18,6 +18,7 @@ from digital_twins.monitoring._keys import store_key
 from digital_twins.monitoring._mqtt import BrokerAddress, MqttSubscriber
 from digital_twins.monitoring._part import WardPart
 from digital_twins.monitoring._people import StaffMember
+from digital_twins.monitoring._sdc import SdcFeed
 from digital_twins.monitoring._service import MonitorService
 from digital_twins.monitoring._trail import ward_auditor, writing_trail
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from digital_twins.monitoring._delivery import Channel
     from digital_twins.monitoring._demo import VirtualWard
+    from digital_twins.monitoring._sdc import SdcDevice, SdcPlan
     from digital_twins.monitoring._thresholds import Thresholds
 
 _HOST = "127.0.0.1"
@@ -52,6 +54,8 @@ class MonitorPorts:
     key
         Of 32 bytes, under which database, history and the messages in the embedded broker are encrypted;
         None: they are in clear.
+    sdc
+        IEEE 11073 SDC devices to follow.
     """
 
     http: int = 0
@@ -61,6 +65,12 @@ class MonitorPorts:
     database: str = ""
     chart_s: float = 0.0
     key: bytes | None = field(default=None, repr=False)
+    sdc: SdcPlan | None = None
+
+    @property
+    def followed(self) -> tuple[SdcDevice, ...]:
+        """The devices that are followed by SDC."""
+        return self.sdc.devices if self.sdc is not None else ()
 
 
 async def run_monitor(
@@ -118,52 +128,73 @@ async def run_monitor(
                 capacity=capacity,
                 thresholds=thresholds,
                 detectors=detectors,
-                devices=frozenset(devices),
+                devices=frozenset(devices).union(each.name for each in ports.followed),
                 part=part,
             )
         )
         await stack.enter_async_context(writing_trail(folder, service.database, server=ports.database))
         if channels:
             stack.enter_context(Courier(service.database, channels, auditor=part.auditor))
-        opened: dict[str, int] = {}
-        address = None
-        if ports.broker is None:
-            broker = EmbeddedBroker(
-                folder / "broker",
-                devices=devices,
-                host=_HOST,
-                port=ports.mqtt,
-                key=store_key(ports.key, "broker"),
-            )
-            address = (await stack.enter_async_context(broker)).address
-            opened["mqtt"] = broker.port
-        else:
-            address = BrokerAddress.parse(ports.broker)
-        context = ssl.create_default_context() if address.tls else None
-        await stack.enter_async_context(
-            MqttSubscriber(
-                address, topic="vitals/+", take=service.take_message, durable=service.durable, tls=context
-            )
-        )
-        await stack.enter_async_context(
-            MqttSubscriber(
-                address,
-                topic="waveforms/+",
-                take=service.take_waveform,
-                client_id="digital-twins-waveforms",
-                tls=context,
-            )
-        )
-        if ports.hl7 is not None:
-            from digital_twins.hl7v2 import start_mllp
-
-            mllp = await start_mllp(service.take_hl7, host=_HOST, port=ports.hl7)
-            stack.push_async_callback(mllp.close)
-            opened["hl7"] = mllp.port
+        opened = await _open_doors(stack, service, folder, (devices, ports))
         app = monitor_app(service, devices=devices, staff=staff)
         opened["http"], task = await stack.enter_async_context(serving(app, ports.http))
         ready(opened)
         await asyncio.wait([task], timeout=exit_after_s)
+
+
+async def _open_doors(
+    stack: contextlib.AsyncExitStack,
+    service: MonitorService,
+    folder: Path,
+    asked: tuple[dict[str, str], MonitorPorts],
+) -> dict[str, int]:
+    """Open what readings come in by: broker, MLLP, SDC; return the ports."""
+    devices, ports = asked
+    opened: dict[str, int] = {}
+    if ports.broker is None:
+        broker = EmbeddedBroker(
+            folder / "broker",
+            devices=devices,
+            host=_HOST,
+            port=ports.mqtt,
+            key=store_key(ports.key, "broker"),
+        )
+        address = (await stack.enter_async_context(broker)).address
+        opened["mqtt"] = broker.port
+    else:
+        address = BrokerAddress.parse(ports.broker)
+    context = ssl.create_default_context() if address.tls else None
+    await stack.enter_async_context(
+        MqttSubscriber(
+            address, topic="vitals/+", take=service.take_message, durable=service.durable, tls=context
+        )
+    )
+    await stack.enter_async_context(
+        MqttSubscriber(
+            address,
+            topic="waveforms/+",
+            take=service.take_waveform,
+            client_id="digital-twins-waveforms",
+            tls=context,
+        )
+    )
+    if ports.hl7 is not None:
+        from digital_twins.hl7v2 import start_mllp
+
+        mllp = await start_mllp(service.take_hl7, host=_HOST, port=ports.hl7)
+        stack.push_async_callback(mllp.close)
+        opened["hl7"] = mllp.port
+    if ports.sdc is not None:
+        await stack.enter_async_context(
+            SdcFeed(
+                ports.sdc.devices,
+                take=lambda reading: service.intake.offer(reading, received_s=service.clock()),
+                wave=lambda name, piece: service.waveforms.offer(name, piece, received_s=service.clock()),
+                tls=ports.sdc.tls,
+                interface=ports.sdc.interface,
+            )
+        )
+    return opened
 
 
 @contextlib.asynccontextmanager

@@ -79,6 +79,52 @@ class SdcTls:
     tls_1_2: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class SdcPlan:
+    """What a monitor follows by SDC, as `SdcFeed` takes it.
+
+    Attributes
+    ----------
+    devices
+        Which.
+    tls
+        Certificates.
+    interface
+        Where devices are searched.
+    """
+
+    devices: tuple[SdcDevice, ...]
+    tls: SdcTls | None = None
+    interface: str = "127.0.0.1"
+
+
+def read_sdc(path: Path) -> SdcPlan:
+    """Return the plan of a YAML file: ``devices`` (name to epr, address), ``tls``, ``interface``.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, has an unknown key, or a device that cannot be followed.
+    """
+    import yaml
+
+    try:
+        data = dict(yaml.safe_load(path.read_text("utf-8")))
+        named, files = data.pop("devices"), data.pop("tls", None)
+        devices = tuple(SdcDevice(str(name), **(each or {})) for name, each in named.items())
+        tls = None
+        if files is not None:
+            old = bool(files.pop("tls_1_2", False))
+            tls = SdcTls(**{name: path.parent / each for name, each in files.items()}, tls_1_2=old)
+        return SdcPlan(devices, tls, **data)
+    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            "The file of SDC devices cannot be used.",
+            f"Reading it raised {type(error).__name__}: it is missing or not of the documented form.",
+            "See docs/reference/monitor.md for its keys.",
+        ) from None
+
+
 class SdcFeed:
     """Follows SDC devices, each again after it was lost: ``async with SdcFeed(devices, take=..., wave=...)``.
 
