@@ -9,7 +9,7 @@ import json
 import pytest
 
 from digital_twins.fhir import FhirError
-from digital_twins.fhir.validation import ResourceValidation
+from digital_twins.fhir.validation import DefinitionSet, ResourceValidation, Validator
 from digital_twins.reports import RESEARCH_USE, render_fhir
 from report_samples import sample_report
 
@@ -168,3 +168,24 @@ def test_what_is_written_back_breaks_no_rule_of_the_base(bundle):
     broken["entry"][0]["resource"]["status"] = 7
     with pytest.raises(FhirError):
         ResourceValidation().check(broken)
+
+
+def test_what_is_written_back_conforms_to_its_us_core_profiles(bundle, shared_data):
+    package = shared_data / "fhir" / "us-core" / "us_core_700.tgz"
+    validator = Validator(DefinitionSet.from_packages([package]))
+
+    def errors(resource):
+        return [each.location for each in validator.validate(resource) if each.severity == "error"]
+
+    profiled = [e["resource"] for e in bundle["entry"] if "profile" in e["resource"].get("meta", {})]
+    assert {each["resourceType"] for each in profiled} == {"DiagnosticReport", "Observation", "Provenance"}
+    assert len(profiled) == 1 + 8 + 1
+    for each in profiled:
+        assert errors(each) == []
+    for kind, place in (
+        ("Observation", "category"),
+        ("DiagnosticReport", "category"),
+        ("Provenance", "target"),
+    ):
+        broken = {name: part for name, part in _all(bundle, kind)[0].items() if name != place}
+        assert f"{kind}.{place}" in errors(broken)

@@ -97,7 +97,7 @@ def _observation(
     resource: Json = {
         "resourceType": "Observation",
         "id": report.id_of(f"observation/{kind}"),
-        "meta": parts.meta(report),
+        "meta": parts.meta(report, "Observation"),
         "status": _STATUS,
         "code": code,
         "subject": parts.subject(report),
@@ -107,9 +107,9 @@ def _observation(
         "derivedFrom": [parts.imaging_study(report)],
         "note": parts.note(),
     }
-    if measured:
-        system = "http://terminology.hl7.org/CodeSystem/observation-category"
-        resource["category"] = [{"coding": [{"system": system, "code": "imaging", "display": "Imaging"}]}]
+    system = "http://terminology.hl7.org/CodeSystem/observation-category"
+    imaging = {"system": system, "code": "imaging", "display": "Imaging"}
+    resource["category"] = [{"coding": [imaging if measured else parts.own_coding("model-result")]}]
     components = parts.interval_components(quantity)
     if components:
         resource["component"] = components
@@ -162,7 +162,7 @@ def _risk(report: TwinReport, index: int, option: OptionSummary, device: Json) -
     return {
         "resourceType": "RiskAssessment",
         "id": report.id_of(f"risk/{index}"),
-        "meta": parts.meta(report),
+        "meta": parts.meta(report, "RiskAssessment"),
         "status": _STATUS,
         "method": {"coding": [parts.own_coding("digital-twin-analysis")], "text": _method(report)},
         "code": {"text": f"Predicted response ({option.criteria}): {option.label}"},
@@ -207,7 +207,7 @@ def _diagnostic_report(
     resource: Json = {
         "resourceType": "DiagnosticReport",
         "id": report.report_id,
-        "meta": parts.meta(report),
+        "meta": parts.meta(report, "DiagnosticReport"),
         "text": {"status": "generated", "div": _narrative(report, conclusion)},
         "identifier": identifiers,
         "status": _STATUS,
@@ -273,7 +273,7 @@ def _provenance(report: TwinReport, targets: Sequence[Json], device: Json) -> Js
     return {
         "resourceType": "Provenance",
         "id": report.id_of("provenance"),
-        "meta": parts.meta(report),
+        "meta": parts.meta(report, "Provenance"),
         "target": [{"reference": _reference(target)} for target in targets],
         "recorded": report.created.isoformat(timespec="seconds"),
         "activity": {"text": _method(report)},

@@ -24,6 +24,7 @@ _DISPLAY = {
     "modelled-volume": "Current tumour volume by the model (not measured)",
     "predicted-volume": "Predicted tumour volume (not measured)",
     "predicted-volume-change": "Predicted change of tumour volume",
+    "model-result": "Result of a model, not measured",
     "interval-low": "Lower limit of the interval",
     "interval-high": "Upper limit of the interval",
     "prediction-day": "Day of the prediction after the twin's baseline",
@@ -68,8 +69,19 @@ def interval_components(quantity: Quantity) -> list[Json]:
     return found
 
 
-def meta(report: TwinReport) -> Json:
+_US_CORE = "http://hl7.org/fhir/us/core/StructureDefinition/"
+PROFILES = {
+    "DiagnosticReport": f"{_US_CORE}us-core-diagnosticreport-note",
+    "Observation": f"{_US_CORE}us-core-simple-observation",
+    "Provenance": f"{_US_CORE}us-core-provenance",
+}
+"""Profiles of US Core 7.0.0 to which what is written back conforms; there is none for the other kinds."""
+
+
+def meta(report: TwinReport, kind: str) -> Json:
     """Return ``meta`` with the label "asserted by artificial intelligence", and HTEST where it applies.
+
+    Kinds of resources in `PROFILES` name their profile.
 
     AIAST is of v3-ObservationValue, HTEST of v3-ActReason.
     """
@@ -88,7 +100,7 @@ def meta(report: TwinReport) -> Json:
                 "display": "test health data",
             }
         )
-    return {"security": security}
+    return ({"profile": [PROFILES[kind]]} if kind in PROFILES else {}) | {"security": security}
 
 
 def subject(report: TwinReport) -> Json:
