@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
+from digital_twins.cli import main
+from digital_twins.config import load_settings
 from digital_twins.fhir import FhirError, FhirStore, PackageParameters
 from digital_twins.fhir.validation import add_package
+from digital_twins.server import open_keys, open_services
 from fhir_package_support import WARD, on_ward, package, parameter
 from fhir_support import observation, open_store, patient, post, serve, transaction
 
@@ -192,3 +196,20 @@ def test_search_parameters_of_us_core(tmp_path: Path, shared_data: Path, version
             "Patient": ["ethnicity", "gender-identity", "race"],
         }
         assert ids(store, "Patient", race="2028-9") == {one.id}
+
+
+def test_the_command_indexes_an_encrypted_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (
+        ("DATA_DIR", tmp_path / "data"),
+        ("ENCRYPTION_AT_REST", "true"),
+        ("ENCRYPTION_KEYS", f"local:{tmp_path / 'keys.json'}"),
+    ):
+        monkeypatch.setenv(f"TWIN_{name}", str(value))
+    settings = load_settings()
+    services = open_services(settings.data_dir, boot_id="", node="TWIN", keys=open_keys(settings))
+    with closing(services):
+        services.fhir.create(on_ward("east"))
+    assert main(["fhir", "package", "add", str(package(tmp_path / "a.tgz", WARDS)), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["indexed"] == 1

@@ -44,15 +44,14 @@ def open_tables(config_file: Path | None, data: Path | None) -> "Iterator[Author
     from digital_twins import audit, auth, storage
     from digital_twins.config import load_settings
     from digital_twins.governance import SIGNATURE_MIGRATIONS
-    from digital_twins.server import database_key, opened_keys
+    from digital_twins.server import DATABASE_FILE, database_key, opened_keys
 
     settings = load_settings(config_file=config_file, data_dir=data)
     migrations = (*storage.MIGRATIONS, *audit.OUTBOX_MIGRATIONS, *auth.MIGRATIONS, *SIGNATURE_MIGRATIONS)
-    file = settings.data_dir / "twin.sqlite"
     with (
         opened_keys(settings) as keys,
         storage.Database(
-            file,
+            settings.data_dir / DATABASE_FILE,
             migrations=migrations,
             server=settings.database,
             key=database_key(keys, settings.database),

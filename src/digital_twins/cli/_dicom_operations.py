@@ -178,26 +178,11 @@ def _looked(services: "Services", kind: str) -> None:
 @contextmanager
 def _services(data: Path | None, config_file: Path | None) -> "Iterator[tuple[Services, Settings]]":
     """Open the rooms of a node that may be running: the database is shared."""
-    from digital_twins._errors import NotFoundError
+    from digital_twins.cli._node_folder import open_node
     from digital_twins.config import load_settings
-    from digital_twins.server import follow_settings, open_keys, open_services
+    from digital_twins.server import follow_settings
 
     settings = load_settings(config_file=config_file, data_dir=data)
-    if not settings.database and not (settings.data_dir / "twin.sqlite").exists():
-        raise NotFoundError(
-            "There are no stored objects.",
-            f"No node has run on the data folder '{settings.data_dir}'.",
-            "Name the node's folder with --data or data_dir.",
-        )
-    services = open_services(
-        settings.data_dir,
-        boot_id="",
-        node=settings.ae_title,
-        server=settings.database,
-        keys=open_keys(settings),
-    )
-    try:
+    with open_node(settings, "There are no stored objects.") as services:
         follow_settings(settings, services)
         yield services, settings
-    finally:
-        services.close()

@@ -72,25 +72,19 @@ def replay(
 @contextmanager
 def _queues(data: Path | None, config_file: Path | None) -> "Iterator[SendQueues]":
     """Open the queues of a node that may be running: the database is shared."""
-    from digital_twins._errors import NotFoundError
     from digital_twins.audit import OUTBOX_MIGRATIONS
+    from digital_twins.cli._node_folder import need_node
     from digital_twins.config import load_settings
     from digital_twins.dicom import MIGRATIONS, SendQueues
-    from digital_twins.server import database_key, opened_keys
+    from digital_twins.server import DATABASE_FILE, database_key, opened_keys
     from digital_twins.storage import Database
 
     settings = load_settings(config_file=config_file, data_dir=data)
-    file = settings.data_dir / "twin.sqlite"
-    if not settings.database and not file.exists():
-        raise NotFoundError(
-            "There are no queues.",
-            f"No node has run on the data folder '{file.parent}'.",
-            "Name the node's folder with --data or data_dir.",
-        )
+    need_node(settings, "There are no queues.")
     with (
         opened_keys(settings) as keys,
         Database(
-            file,
+            settings.data_dir / DATABASE_FILE,
             migrations=(*OUTBOX_MIGRATIONS, *MIGRATIONS),
             server=settings.database,
             key=database_key(keys, settings.database),

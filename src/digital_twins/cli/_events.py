@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
     import typer
 
-    from digital_twins.config import Settings
     from digital_twins.server import Services
 
 NODE = "node"
@@ -109,13 +108,14 @@ def command_event(
     NotFoundError
         Events are wanted, but no node has run on the data folder.
     """
+    from digital_twins.cli._node_folder import open_node
     from digital_twins.config import load_settings
 
     settings = load_settings(config_file=config_file, data_dir=data)
     if not settings.audit_commands:
         yield
         return
-    with _opened(settings) as services:
+    with open_node(settings, "The command was not run: audit_commands is set.") as services:
         outcome = "failure"
         try:
             yield
@@ -153,13 +153,14 @@ def _write_failure(
     from digital_twins._errors import DigitalTwinError
     from digital_twins._logging import get_logger
     from digital_twins.audit import any_recorded, any_waits
+    from digital_twins.cli._node_folder import has_run, open_node
     from digital_twins.config import load_settings
 
     try:
         settings = load_settings(config_file=config_file, data_dir=data)
-        if not settings.database and not (settings.data_dir / "twin.sqlite").exists():
+        if not has_run(settings):
             return
-        with _opened(settings) as services:
+        with open_node(settings, "The event was not written.") as services:
             known = bool(noted) and (
                 any_waits(services.database, noted)
                 or (settings.audit_file.exists() and any_recorded(settings.audit_file, noted))
@@ -190,27 +191,3 @@ def _user() -> str:
         return f"{getpass.getuser()}@cli"
     except (KeyError, OSError):  # no such user in the system's list, as in some containers
         return "cli"
-
-
-@contextmanager
-def _opened(settings: "Settings") -> "Iterator[Services]":
-    from digital_twins._errors import NotFoundError
-    from digital_twins.server import open_keys, open_services
-
-    if not settings.database and not (settings.data_dir / "twin.sqlite").exists():
-        raise NotFoundError(
-            "The command was not run.",
-            f"audit_commands is set, but no node has run on the data folder '{settings.data_dir}'.",
-            "Name the node's folder by data_dir, or switch audit_commands off.",
-        )
-    services = open_services(
-        settings.data_dir,
-        boot_id="",
-        node=settings.ae_title,
-        server=settings.database,
-        keys=open_keys(settings),
-    )
-    try:
-        yield services
-    finally:
-        services.close()

@@ -190,15 +190,22 @@ def package_add(
 def _reindex(settings: "Settings") -> int:
     """Index the resources that the node holds, if it holds any; return how many were read."""
     from digital_twins.cli import _output
+    from digital_twins.cli._node_folder import has_run
     from digital_twins.fhir import MIGRATIONS, PackageParameters
     from digital_twins.fhir.validation import PACKAGES_FOLDER
+    from digital_twins.server import DATABASE_FILE, database_key, opened_keys
     from digital_twins.storage import Database
 
-    file = settings.data_dir / "twin.sqlite"
-    if not settings.database and not file.exists():
+    if not has_run(settings):
         return 0
     with (
-        Database(file, migrations=MIGRATIONS, server=settings.database) as database,
+        opened_keys(settings) as keys,
+        Database(
+            settings.data_dir / DATABASE_FILE,
+            migrations=MIGRATIONS,
+            server=settings.database,
+            key=database_key(keys, settings.database),
+        ) as database,
         _output.steps() as steps,
         steps("index the stored resources") as step,
     ):

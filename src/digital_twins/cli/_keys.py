@@ -164,21 +164,17 @@ def erase(
 @contextmanager
 def _services(data: Path | None, config_file: Path | None) -> "Iterator[tuple[Services, Settings]]":
     from digital_twins._errors import InputError
+    from digital_twins.cli._node_folder import open_node
     from digital_twins.config import load_settings
-    from digital_twins.server import open_keys, open_services
 
     settings = load_settings(config_file=config_file, data_dir=data)
-    keys = open_keys(settings)
-    if keys is None:
+    if not settings.encryption_at_rest:
         raise InputError(
             "There are no keys.",
             "This data folder is not encrypted: encryption_at_rest is off.",
             "Set encryption_at_rest = true and encryption_keys, then run 'twin keys encrypt'.",
         )
-    services = open_services(
-        settings.data_dir, boot_id="", node=settings.ae_title, server=settings.database, keys=keys
-    )
-    with closing(services):
+    with open_node(settings, "There are no keys.") as services:
         yield services, settings
 
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from digital_twins.server._datadir import DataFolder as DataFolder
     from digital_twins.server._encrypt_folder import Encrypted as Encrypted, encrypt_folder as encrypt_folder
     from digital_twins.server._encryption import (
+        DATABASE_FILE as DATABASE_FILE,
         database_key as database_key,
         monitor_key as monitor_key,
         open_keys as open_keys,
@@ -33,7 +34,8 @@ _WHERE = {
     **dict.fromkeys(("Encrypted", "encrypt_folder"), "digital_twins.server._encrypt_folder"),
     **dict.fromkeys(("Erasure", "erase_patient", "finish_erasures"), "digital_twins.server._erase"),
     **dict.fromkeys(
-        ("database_key", "monitor_key", "open_keys", "opened_keys"), "digital_twins.server._encryption"
+        ("DATABASE_FILE", "database_key", "monitor_key", "open_keys", "opened_keys"),
+        "digital_twins.server._encryption",
     ),
     **dict.fromkeys(("merge_patient", "undo_merge"), "digital_twins.server._operations_api"),
     **dict.fromkeys(("Services", "open_services"), "digital_twins.server._services"),
