@@ -26,7 +26,6 @@ _ALWAYS = {
     "test_twin_registry": "",
     "test_fhir_store": "synthea",
     "test_fhir_search_everywhere": "",
-    "test_fhir_filter": "",
     "test_dicom_query": "",
     "test_monitoring_state": "",
     "test_monitoring_parts": "",
@@ -34,8 +33,9 @@ _ALWAYS = {
 _IN_FULL = {
     "test_fhir_store": "",
     "test_fhir_search_depth": "",
+    "test_fhir_filter": "",
     "test_fhir_compartments": "",
-    "test_fhir_packages": "us_core",
+    "test_fhir_packages": "us_core|encrypted",
     "test_server_parts": "",
     "test_server_versions": "",
     "test_twin_life": "kill|process|crash",

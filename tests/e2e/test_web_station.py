@@ -176,7 +176,7 @@ def _task_s(session: Any) -> float:
     return float(next(each["value"] for each in metrics if each["name"] == "TaskDuration"))
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 1440), ("light", 480)])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 480)])
 def test_station_and_bed_page_have_no_violation(
     chromium: Browser, ward: Ward, scheme: str, width: int
 ) -> None:

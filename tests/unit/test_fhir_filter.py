@@ -263,7 +263,8 @@ BRUTE = [
     (
         "Patient",
         "family sw s or given co an",
-        "name.family.exists(lower().startsWith('s')) or name.given.exists(lower().contains('an'))",
+        "name.family.exists(lower().startsWith('s')) or "
+        "name.given.exists(lower().contains('an') or lower().contains('án'))",  # accents do not count
     ),
     (
         "Patient",
