@@ -33,7 +33,7 @@ _FORMATS = {
 _FORMATS |= {"url": _FORMATS["uri"], "canonical": _FORMATS["uri"]}
 _DATE_LENGTHS = {"date": {4, 7, 10}, "dateTime": {4, 7, 10}}
 _ZONED = re.compile(r".*T\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
-_INTEGER_LOW = {"integer": -(2**31), "unsignedInt": 0, "positiveInt": 1}
+INTEGER_LOW = {"integer": -(2**31), "unsignedInt": 0, "positiveInt": 1}
 _STRINGS = {"string", "markdown", *_FORMATS}
 
 
@@ -51,8 +51,8 @@ def primitive_ok(kind: str, value: Any) -> bool:
     """Whether a JSON value is a valid literal of a primitive R4 type (data types, section 2.24.0.1)."""
     if kind == "boolean":
         return isinstance(value, bool)
-    if kind in _INTEGER_LOW:
-        return isinstance(value, int) and not isinstance(value, bool) and _INTEGER_LOW[kind] <= value < 2**31
+    if kind in INTEGER_LOW:
+        return isinstance(value, int) and not isinstance(value, bool) and INTEGER_LOW[kind] <= value < 2**31
     if kind == "decimal":
         return isinstance(value, int | float) and not isinstance(value, bool)
     if not isinstance(value, str) or not value or value.isspace():

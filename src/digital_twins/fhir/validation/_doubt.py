@@ -21,14 +21,18 @@ class Doubt(Exception):  # noqa: N818  (no error: a quick answer is not possible
 
 
 class Pass:
-    """One run of a plan: the resource, the one around it, and what there is to say."""
+    """One run of a plan: the resource, the one around it, and what there is to say.
 
-    __slots__ = ("issues", "now", "plans", "resolve", "resource", "root")
+    ``inside`` are the references to contained resources that were met.
+    """
+
+    __slots__ = ("inside", "issues", "now", "plans", "resolve", "resource", "root")
 
     def __init__(self, resource: Any, root: Any, resolve: Any, now: Environment, plans: Plans) -> None:
         self.resource, self.root, self.resolve = resource, root, resolve
         self.now, self.plans = now, plans
         self.issues: list[Issue] = []
+        self.inside: set[str] = set()
 
     def say(self, code: str, text: str, at: At, severity: str) -> None:
         """Report what is no error; an error is for the full walk to find."""
@@ -39,6 +43,8 @@ class Pass:
 
 def path_of(at: At) -> str:
     """Write a place as a path, e.g. ``Patient.name[0].given``."""
+    if at[0] is None and at[2] is None:
+        return at[1]
     steps = []
     here: Any = at
     while here is not None:

@@ -5,37 +5,50 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from digital_twins.fhir.fhirpath import Environment, FhirPathError
+from digital_twins.fhir.fhirpath._types import PRIMITIVES
 from digital_twins.fhir.fhirpath._values import Node
-from digital_twins.fhir.validation._doubt import Doubt
-from digital_twins.fhir.validation._presence import BY_HAND, certain_test, presence_test, silent_without
+from digital_twins.fhir.validation._doubt import Check, Doubt
+from digital_twins.fhir.validation._presence import (
+    BY_HAND,
+    Test,
+    certain_test,
+    presence_test,
+    silent_without,
+)
 
 if TYPE_CHECKING:
-    from digital_twins.fhir.validation._doubt import At, Check, Pass
+    from collections.abc import Iterable
+
+    from digital_twins.fhir.validation._doubt import At, Pass
     from digital_twins.fhir.validation._rules import Constraint
+
+Guarded = tuple[Test, Check]
+"""A test of a JSON object that shows that a rule holds, and the check for objects that fail it."""
 
 _ELSEWHERE = ("resolve(", "conformsTo(", "%context")
 
 
-def invariant_check(constraint: Constraint, kind: str) -> Check:
-    """Return the check of an invariant on elements of a type; it never passes what FHIRPath would refuse."""
+def is_local(constraints: Iterable[Constraint]) -> bool:
+    """Whether all of the invariants look at nothing but the value and what is in it."""
+    return not any(word in each.expression.text for each in constraints for word in ("%", *_ELSEWHERE))
+
+
+def invariant_check(constraint: Constraint, kind: str) -> Check | Guarded:
+    """Return the check of an invariant on elements of a type; it never passes what FHIRPath would refuse.
+
+    Where a test of the JSON object alone shows that it holds, test and check are a pair: the check is for
+    objects that fail the test.
+    """
     severity = "error" if constraint.severity == "error" else "warning"
     said = ("invariant", f"The rule {constraint.key} does not hold.")
-    exact = presence_test(constraint.expression.text, kind)
+    text = constraint.expression.text
+    exact = presence_test(text, kind)
     if exact is not None:
-        known = exact
-
-        def check(value: Any, at: At, run: Pass) -> None:
-            if not known(value):
-                run.say(*said, at, severity)
-
-        return check
-    certain = BY_HAND.get(constraint.expression.text) or certain_test(constraint.expression.text, kind)
-    names = silent_without(constraint.expression, kind)
-    elsewhere = any(word in constraint.expression.text for word in _ELSEWHERE)
+        return exact, lambda _value, at, run: run.say(*said, at, severity)
+    certain = BY_HAND.get(text) or certain_test(text, kind)
+    elsewhere = any(word in text for word in _ELSEWHERE)
 
     def evaluate(value: Any, at: At, run: Pass) -> None:
-        if names is not None and type(value) is dict and names.isdisjoint(value):
-            return
         if certain is not None and certain(value, run):
             return
         if elsewhere:
@@ -43,7 +56,8 @@ def invariant_check(constraint: Constraint, kind: str) -> Check:
         if not _holds(constraint, Node(value, kind), run):
             run.say(*said, at, severity)
 
-    return evaluate
+    names = None if kind in PRIMITIVES else silent_without(constraint.expression, kind)
+    return evaluate if names is None else (names.isdisjoint, evaluate)
 
 
 def _holds(constraint: Constraint, node: Node, run: Pass) -> bool:

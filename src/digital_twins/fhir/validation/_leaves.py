@@ -6,13 +6,19 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from digital_twins.fhir._validate import INTEGER_LOW
 from digital_twins.fhir.validation._values import primitive_problem
 
 if TYPE_CHECKING:
     from digital_twins.fhir.validation._validator import Validator
 
 Test = Callable[[Any], bool]
-_DAY = r"(?!0000)\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])"
+LONG = 1000
+"""Strings from this length on are looked at by all rules."""
+_DAY = (
+    r"(?!0000)\d{4}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])"
+    r"|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
+)
 _CLOCK = r"T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,9})?(?:Z|[+-](?:0\d|1[0-3]):[0-5]\d)"
 _PATTERNS = {
     "date": re.compile(_DAY),
@@ -35,9 +41,12 @@ def leaf_check(validator: Validator, kind: str, value_set: str | None) -> Test:
         return lambda value: value is True or value is False
     if kind == "decimal":
         return lambda value: isinstance(value, float | int) and type(value) is not bool
+    if kind in INTEGER_LOW:
+        low = INTEGER_LOW[kind]
+        return lambda value: type(value) is int and low <= value < 2**31
     if kind in {"string", "markdown"}:
         return lambda value: (
-            (type(value) is str and 0 < len(value) < 1000 and not value.isspace())
+            (type(value) is str and 0 < len(value) < LONG and not value.isspace())
             or primitive_problem(kind, value) is None
         )
     pattern = _PATTERNS.get(kind)

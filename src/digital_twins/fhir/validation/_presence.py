@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from digital_twins.fhir.fhirpath import FhirPathError
 from digital_twins.fhir.fhirpath._fhir_functions import narrative_ok
 from digital_twins.fhir.fhirpath._parse import parse
-from digital_twins.fhir.fhirpath._types import children_of
+from digital_twins.fhir.fhirpath._types import ancestors, children_of
 from digital_twins.fhir.fhirpath._values import Node
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ _LOGIC: dict[str, Callable[[Test, Test], Test]] = {
 _FOCUSED = frozenset(
     {"exists", "empty", "not", "hasValue", "all", "where", "select", "count", "first", "last"}
 )
+_OF_ITEMS = frozenset({"where", "select", "all", "exists", "empty", "not", "trace"})
 _PURE = _FOCUSED | {
     "startsWith",
     "substring",
@@ -114,8 +115,8 @@ def silent_without(expression: Expression, kind: str) -> frozenset[str] | None:
     None where that cannot be told: then the rule is evaluated on every object.
     """
     named: set[str] = set()
-    if not _collect(parse(expression.text), named):
-        return None
+    if not _collect(parse(expression.text), named) or not named.isdisjoint(ancestors(kind)):
+        return None  # a path may begin with the type itself: then it is not about one element
     try:
         holds = expression.holds(Node({}, kind), root=Node({}, kind))
     except FhirPathError:
@@ -124,7 +125,15 @@ def silent_without(expression: Expression, kind: str) -> frozenset[str] | None:
 
 
 def _collect(tree: Ast, named: set[str]) -> bool:
-    """Gather the names in an expression; False when it looks at more than the elements it names."""
+    """Gather the elements with which paths begin; False when an expression looks at more than these.
+
+    Where the first element of a path is missing, nothing behind it is asked: neither its parts nor the
+    conditions of ``where`` and its like, which are asked of each item.
+    """
+    if tree.kind == "dot":
+        behind = tree.parts[1]
+        if behind.kind == "name" or (behind.kind == "call" and behind.value in _OF_ITEMS):
+            return _collect(tree.parts[0], named)
     if tree.kind in {"special", "index"} or (tree.kind == "call" and tree.value not in _PURE):
         return tree.kind == "special" and tree.value == "$this" and bool(named)
     if tree.kind == "name":
@@ -155,21 +164,11 @@ def _contained_unlabelled(value: Any, _run: Pass) -> bool:
     return not any("security" in inner.get("meta", {}) for inner in value.get("contained", ()))
 
 
-def _contained_used(value: Any, _run: Pass) -> bool:
-    inner = value.get("contained")
-    if not inner:
-        return True
-    used: set[str] = set()
-    _gather(value, used)
-    return all(isinstance(each.get("id"), str) and f"#{each['id']}" in used for each in inner)
-
-
-def _gather(value: Any, found: set[str]) -> None:
-    for name, inner in value.items() if isinstance(value, dict) else (("", item) for item in value):
-        if isinstance(inner, dict | list):
-            _gather(inner, found)
-        elif name == "reference" and isinstance(inner, str) and inner[:1] == "#":
-            found.add(inner)
+def _contained_used(value: Any, run: Pass) -> bool:
+    """dom-3, asked after the elements: their references were met, those of contained resources too."""
+    return all(
+        isinstance(each.get("id"), str) and f"#{each['id']}" in run.inside for each in value["contained"]
+    )
 
 
 def _reference_inside(value: Any, run: Pass) -> bool:

@@ -8,6 +8,7 @@ from digital_twins.fhir.fhirpath._types import resource_types
 from digital_twins.fhir.fhirpath._values import Node
 from digital_twins.fhir.validation._context import allowed_at
 from digital_twins.fhir.validation._doubt import Doubt, path_of
+from digital_twins.fhir.validation._leaves import LONG
 from digital_twins.fhir.validation._references import TARGET, local_id, reference_issue
 
 if TYPE_CHECKING:
@@ -65,52 +66,62 @@ def coding_check(validator: Validator) -> Check:
     return check
 
 
-def kept_codings(steps: list[Check]) -> Check:
-    """Return a check that remembers the plain codings of which it had nothing to say."""
-    kept: set[tuple[Any, ...]] = set()
-
-    def check(value: Any, at: At, run: Pass) -> None:
-        key = (value.get("system"), value.get("code"), value.get("display"))
-        plain = len(value) == 3 - key.count(None)
-        if plain and key in kept:
-            return
-        before = len(run.issues)
-        for step in steps:
-            step(value, at, run)
-        if plain and len(run.issues) == before and len(kept) < _MOST_KEPT:
-            kept.add(key)
-
-    return check
+def _heads(targets: list[str]) -> frozenset[str]:
+    """Return the resource types that a reference may name; all of them where that is not limited."""
+    allowed = {url.removeprefix(TARGET) for url in targets}
+    bases = {name for name in allowed if name in resource_types() or name == "Resource"}
+    if not targets or len(bases) < len(allowed) or "Resource" in bases:
+        return resource_types()
+    return frozenset(bases)
 
 
 def reference_check(targets: list[str]) -> Check:
     """Return the check of a Reference with the profiles that its target may have."""
-    allowed = {url.removeprefix(TARGET) for url in targets}
-    bases = {name for name in allowed if name in resource_types() or name == "Resource"}
-    anything = not targets or len(bases) < len(allowed) or "Resource" in bases
+    heads = _heads(targets)
 
     def check(value: Any, _at: At, run: Pass) -> None:
         text = value.get("reference")
         if text is None:
             return
         head, _, tail = text.partition("/")
-        if (
-            local_id(tail)
-            and (anything or head in bases)
-            and "type" not in value
-            and head in resource_types()
-        ):
+        if head in heads and local_id(tail) and "type" not in value:
             return
         if run.resolve is None and text[:9] == "urn:uuid:":
             return
         if text[0] == "#":
             if text != "#" and text[1:] not in contained_ids(run):
                 raise Doubt
+            run.inside.add(text)
             return
         if reference_issue(Node(value, "Reference"), targets, run.resolve) is not None:
             raise Doubt
 
     return check
+
+
+def plain_reference(targets: list[str], general: Check) -> Check:
+    """Return a check that lets the References pass which are most common, and holds others against all rules.
+
+    Most are ``Type/id`` or ``urn:uuid:``, alone or with a display; ref-1 speaks of none of them.
+    """
+    heads = _heads(targets)
+
+    def check(value: Any, at: At, run: Pass) -> None:
+        text, size = value.get("reference"), len(value)
+        if type(text) is str and len(text) < LONG and (size == 1 or (size == 2 and _displayed(value))):
+            if text[:9] == "urn:uuid:" and run.resolve is None:
+                return
+            head, _, tail = text.partition("/")
+            if head in heads and local_id(tail):
+                return
+        general(value, at, run)
+
+    return check
+
+
+def _displayed(value: dict[str, Any]) -> bool:
+    text = value.get("display")
+    return type(text) is str and 0 < len(text) < LONG and not text.isspace()
 
 
 def contained_ids(run: Pass) -> list[Any]:

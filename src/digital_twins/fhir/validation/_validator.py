@@ -149,7 +149,9 @@ class Validator:
         answers = [
             self.terminology.contains(value_set, coding.get("system"), str(coding["code"]))
             for coding in (codings if isinstance(codings, list) else ())
-            if isinstance(coding, dict) and "code" in coding
+            if isinstance(coding, dict)
+            and "code" in coding
+            and isinstance(coding.get("system"), str | None)  # of another shape: said by its type
         ]
         return True if True in answers else None if None in answers else False
 
