@@ -20,7 +20,17 @@ from digital_twins.fhir._outcome import FhirError, Issue, bad_request, outcome_o
 from digital_twins.fhir._query import parse_query
 from digital_twins.fhir._search import run_query
 from digital_twins.fhir._validate import ID
-from digital_twins.fhir._write import Saved, SeenCodings, insert, load, new_id, put, remove, version_of
+from digital_twins.fhir._write import (
+    PendingRows,
+    Saved,
+    SeenCodings,
+    insert,
+    load,
+    new_id,
+    put,
+    remove,
+    version_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -126,7 +136,7 @@ def _parse_entry(number: int, entry: Mapping[str, Any]) -> Entry:
         method=method,
         type=kind,
         name=name,
-        query=parse_qsl(query, keep_blank_values=True),
+        query=parse_qsl(query, keep_blank_values=True) if query else [],
         full_url=entry.get("fullUrl", ""),
         resource=resource,
         if_match=version_of(if_match) if if_match else None,
@@ -202,7 +212,9 @@ class _Transaction:
         self.validate = validate
         self.codings = codings
         self.entries = entries
+        self.pending = PendingRows(codings or SeenCodings())
         self.targets: dict[str, str] = {}
+        self.only_urns = True  # of the addresses of entries: then only texts with urn: can mean one
         self.matched: dict[int, str] = {}
 
     def assign(self) -> None:
@@ -218,6 +230,7 @@ class _Transaction:
                 reference = f"{entry.type}/{name}"
                 if self.targets.setdefault(entry.full_url, reference) != reference:
                     raise bad_request("Two entries have the same fullUrl.", location=entry.where)
+        self.only_urns = all(url.startswith("urn:") for url in self.targets)
 
     def named(self, entry: Entry) -> str:
         """Return the id of the resource that an entry speaks of, conditions resolved; empty for none."""
@@ -242,6 +255,7 @@ class _Transaction:
         return remove(self.cursor, entry.type, entry.name, if_match=entry.if_match, codings=self.codings)
 
     def match(self, kind: str, query: str, where: str) -> str | None:
+        self.pending.flush(self.cursor)  # what the transaction has made so far may match
         served = self.codings.served if self.codings is not None else {}
         return match_one(self.cursor, kind, query, where, served)
 
@@ -267,6 +281,7 @@ class _Transaction:
     def run(self, entry: Entry) -> EntryAnswer:
         cursor = self.cursor
         if entry.method == "GET":
+            self.pending.flush(cursor)
             return _get(cursor, entry, self.codings.served if self.codings is not None else {})
         if entry.method == "DELETE" and not entry.name:
             return EntryAnswer(status=204)
@@ -279,15 +294,23 @@ class _Transaction:
             return EntryAnswer(saved)
         resource = self.resolved(entry)
         if entry.method == "POST":
-            return EntryAnswer(insert(cursor, resource, entry.name, codings=self.codings), status=201)
-        saved = put(cursor, resource, entry.name, if_match=entry.if_match, codings=self.codings)
+            saved = insert(cursor, resource, entry.name, codings=self.codings, pending=self.pending)
+            return EntryAnswer(saved, status=201)
+        saved = put(
+            cursor,
+            resource,
+            entry.name,
+            if_match=entry.if_match,
+            codings=self.codings,
+            pending=self.pending,
+        )
         return EntryAnswer(saved, status=201 if saved.created else 200)
 
     def resolved(self, entry: Entry) -> dict[str, Any]:
         """Return the resource with its references resolved; most have nothing that could need it."""
         resource = entry.resource or {}
         raw = dumps(resource)
-        if b'"urn:' not in raw and b"?" not in raw and all(url.startswith("urn:") for url in self.targets):
+        if b'"urn:' not in raw and b"?" not in raw and self.only_urns:
             return resource
         found: dict[str, Any] = _rewrite(resource, self.resolve(entry))
         return found
@@ -363,6 +386,7 @@ def run_transaction(
             answers[entry.number] = work.run(entry)
         except FhirError as error:
             raise _located(error, entry.where) from error
+    work.pending.flush(cursor)
     return [answers[entry.number] for entry in entries]
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
+from digital_twins.fhir._coded import concept_key
 from digital_twins.fhir._dates import date_ranges
 from digital_twins.fhir._definitions import Part, SearchParameter, definitions
 from digital_twins.fhir._paths import Step, values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
+    from digital_twins.fhir._coded import Key
     from digital_twins.fhir._definitions import Piece
     from digital_twins.fhir._paths import Path
 
@@ -276,29 +279,79 @@ def _pieces(kind: str) -> dict[str, list[Piece]]:
     return {name: list(pieces.values()) for name, pieces in found.items()}
 
 
+_Add = Callable[[IndexRows, Any], None]
+
+
+@lru_cache(maxsize=16_384)
+def _coded_rows(number: int, key: Key) -> tuple[list[Any], list[Any]]:
+    """Return the rows of a plain concept as `concept_key` names it: the same codes come again and again."""
+    system, code, display, text = key
+    rows = IndexRows()
+    _concept(rows, number, {"coding": [{"system": system, "code": code, "display": display}], "text": text})
+    return list(rows.token), list(rows.coding)
+
+
+def _adder(parameter: SearchParameter, path: Path) -> _Add:
+    """Return what adds the rows of a value: the usual shapes in few steps, any other as `extract` does."""
+    number, general = parameter.number, _EXTRACT[parameter.kind]
+
+    def concept(rows: IndexRows, value: Any) -> None:
+        key = concept_key(value) if type(value) is dict else None
+        try:
+            token, coding = ((), ()) if key is None else _coded_rows(number, key)
+        except TypeError:  # a part of the coding is no text
+            key = None
+        if key is None:
+            general(rows, parameter, value, path)
+            return
+        rows.token.update(token)
+        rows.coding.update(coding)
+
+    def reference(rows: IndexRows, value: Any) -> None:
+        text = value.get("reference") if type(value) is dict and "identifier" not in value else None
+        if type(text) is str and text[:1] != "#":
+            rows.reference.add((number, relative_reference(text)))
+        else:
+            general(rows, parameter, value, path)
+
+    if parameter.kind == "token" and path.leaf == "CodeableConcept":
+        return concept
+    if parameter.kind == "reference" and path.leaf == "Reference" and path.target is None:
+        return reference
+    return lambda rows, value: general(rows, parameter, value, path)
+
+
 @cache
-def _plan(kind: str) -> dict[str, list[tuple[Callable[..., None], SearchParameter, Path, bool]]]:
-    """Return first element name -> what to index from it, and whether that element is the whole path."""
-    plan: dict[str, list[tuple[Callable[..., None], SearchParameter, Path, bool]]] = {}
+def _plan(kind: str) -> dict[str, list[tuple[_Add, tuple[Step, ...] | None]]]:
+    """Return first element name -> what adds rows, and the steps to its values; None: the element itself."""
+    plan: dict[str, list[tuple[_Add, tuple[Step, ...] | None]]] = {}
     for parameter in definitions().parameters[kind].values():
         for path in parameter.paths if parameter.stored else ():
             if path.leaf != "exists":
                 first = path.steps[0]
                 plain = path.steps == (Step(first.name),)
-                plan.setdefault(first.name, []).append((_EXTRACT[parameter.kind], parameter, path, plain))
+                plan.setdefault(first.name, []).append(
+                    (_adder(parameter, path), None if plain else path.steps)
+                )
     return plan
 
 
 def index_rows(resource: Mapping[str, Any]) -> IndexRows:
     """Return the search-index rows of one resource; values of the wrong shape are passed over."""
     rows = IndexRows()
-    plan = _plan(resource["resourceType"])
+    kind = resource["resourceType"]
+    plan = _plan(kind)
     for name, child in resource.items():
-        given = child if isinstance(child, list) else (child,)
-        for add, parameter, path, plain in plan.get(name, ()):
-            for value in given if plain else values(resource, path.steps):
-                add(rows, parameter, value, path)
-    for name, pieces in _pieces(resource["resourceType"]).items():
+        for add, steps in plan.get(name, ()):
+            if steps is not None:
+                for value in values(resource, steps):
+                    add(rows, value)
+            elif type(child) is list:
+                for value in child:
+                    add(rows, value)
+            else:
+                add(rows, child)
+    for name, pieces in _pieces(kind).items():
         if name in resource:
             for piece in pieces:
                 _composite_rows(rows, resource, piece)

@@ -20,6 +20,7 @@ from digital_twins.fhir._outcome import FhirError, Issue, gone, not_found
 from digital_twins.fhir._package_search import add_rows
 from digital_twins.fhir._schema import INDEX_TABLES
 from digital_twins.fhir._words import mark_stale
+from digital_twins.storage import insert_row
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,9 +41,13 @@ _DELETE = {
     table: f"DELETE FROM {table} WHERE {' AND '.join(f'{c}=?' for c in columns)}"  # noqa: S608  (names of ours)  # nosec B608
     for table, columns in INDEX_TABLES.items()
 }
+_INSERT_RESOURCE = (
+    "INSERT INTO fhir_resource(type, id, version, updated, deleted, method, index_version, body) "
+    "VALUES(?,?,1,?,0,?,?,?)"
+)
 _INSERT_CODING = "INSERT OR IGNORE INTO fhir_coding(param, code, system, uri, words) VALUES(?,?,?,?,?)"
 _HELD_CODING = "SELECT 1 FROM fhir_coding WHERE param=? AND code=? AND system=? AND uri=? AND words=?"
-_CONFIRMED_AT_ONCE, _MOST_HELD = 32, 200_000
+_WRITES_CONFIRMED_AT_ONCE, _MOST_HELD = 32, 200_000
 _ETAG = re.compile(r'(?:W/)?"?(\d{1,18})"?')
 
 
@@ -200,6 +205,7 @@ class SeenCodings:
         self._parameters = parameters
         self._held: set[tuple[Any, ...]] = set()
         self._written: set[tuple[Any, ...]] = set()
+        self._writes = 0  # since codings were last confirmed
 
     @property
     def served(self) -> Extra:
@@ -220,16 +226,53 @@ class SeenCodings:
         if fresh:
             cursor.executemany(_INSERT_CODING, fresh)
             self._written |= fresh
+            self._writes += 1
 
     def confirm(self, database: Database) -> None:
         """Look up what units of work have written since, and keep what is committed."""
-        if len(self._written) < _CONFIRMED_AT_ONCE:
+        if self._writes < _WRITES_CONFIRMED_AT_ONCE:
             return
-        waiting, self._written = self._written, set()
+        waiting, self._written, self._writes = self._written, set(), 0
         if len(self._held) > _MOST_HELD:
             self._held = set()
         with database.read() as connection:
             self._held |= {row for row in waiting if connection.execute(_HELD_CODING, row).fetchone()}
+
+
+class PendingRows:
+    """Index rows of the resources that a transaction makes: written together, with one statement a table.
+
+    Sorted, so that rows which lie beside each other in the index are written after each other.
+
+    Parameters
+    ----------
+    codings
+        Takes the codings of the rows.
+    """
+
+    def __init__(self, codings: SeenCodings) -> None:
+        self._codings = codings
+        self._rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in INDEX_TABLES}
+        self._coding: set[tuple[int, str, int, str, str]] = set()
+
+    def add(self, rid: int, rows: IndexRows) -> None:
+        """Take the rows of a new resource."""
+        for table, name in _NAMES.items():
+            found = getattr(rows, name)
+            if found:
+                self._rows[table] += _key_rows(table, found, rid)
+        self._coding |= rows.coding
+
+    def flush(self, cursor: Executes) -> None:
+        """Write what waits; before a search of the same transaction, and at its end."""
+        for table, rows in self._rows.items():
+            if rows:
+                rows.sort()
+                cursor.executemany(_INSERT[table], rows)
+                self._rows[table] = []
+        if self._coding:
+            self._codings.write(cursor, self._coding)
+            self._coding = set()
 
 
 @guarded_write("c")
@@ -240,19 +283,18 @@ def insert(
     *,
     method: str = "POST",
     codings: SeenCodings | None = None,
+    pending: PendingRows | None = None,
 ) -> Saved:
-    """Store version 1 of a new resource."""
+    """Store version 1 of a new resource; with ``pending`` its index rows are left to the caller to flush."""
     kind, updated = resource["resourceType"], now_us()
     body = _seal(resource, name, 1, updated)
-    (rid,) = cursor.execute(
-        "INSERT INTO fhir_resource(type, id, version, updated, deleted, method, index_version, body) "
-        "VALUES(?,?,1,?,0,?,?,?) RETURNING rid",
-        (kind, name, updated, method, definitions().index_version, body),
-    ).fetchone()
+    values = (kind, name, updated, method, definitions().index_version, body)
+    rid = insert_row(cursor, _INSERT_RESOURCE, values, key="rid")
     codings = codings or SeenCodings()
-    rows = codings.rows(resource)
-    _reindex(cursor, rid, _EMPTY, rows)
-    codings.write(cursor, rows.coding)
+    waiting = pending or PendingRows(codings)
+    waiting.add(rid, codings.rows(resource))
+    if pending is None:
+        waiting.flush(cursor)
     return Saved(kind, name, 1, updated, body, method, created=True)
 
 
@@ -285,13 +327,14 @@ def put(
     *,
     if_match: int | None = None,
     codings: SeenCodings | None = None,
+    pending: PendingRows | None = None,
 ) -> Saved:
-    """Store the next version of a resource, or version 1 under the caller's id."""
+    """Store the next version of a resource, or version 1 under the caller's id; see `insert`."""
     kind = resource["resourceType"]
     current = _find(cursor, kind, name)
     _check_version(current, if_match, kind)
     if current is None:
-        return insert(cursor, resource, name, method="PUT", codings=codings)
+        return insert(cursor, resource, name, method="PUT", codings=codings, pending=pending)
     updated = max(now_us(), current.updated)
     body = _seal(resource, name, current.version + 1, updated)
     codings = codings or SeenCodings()

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from digital_twins.storage._blob_file import BlobFile as BlobFile, BlobReader as BlobReader
     from digital_twins.storage._blobs import BlobStore as BlobStore
     from digital_twins.storage._database import Database as Database, WriteCounts as WriteCounts
+    from digital_twins.storage._inserted import insert_row as insert_row
     from digital_twins.storage._jobs import (
         MIGRATIONS as MIGRATIONS,
         Job as Job,
@@ -45,6 +46,7 @@ _WHERE = {
     ),
     "BlobStore": "digital_twins.storage._blobs",
     **dict.fromkeys(("Database", "WriteCounts"), "digital_twins.storage._database"),
+    "insert_row": "digital_twins.storage._inserted",
     **dict.fromkeys(("MIGRATIONS", "Job", "JobQueue", "JobState"), "digital_twins.storage._jobs"),
     "Landing": "digital_twins.storage._landing",
     "Migration": "digital_twins.storage._migrations",

@@ -4,32 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from digital_twins.fhir._coded import coding_key, concept_key
 from digital_twins.fhir._outcome import Issue
 from digital_twins.fhir.validation._doubt import path_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from digital_twins.fhir._coded import Key
     from digital_twins.fhir.validation._doubt import At, Check, Pass
 
-Key = tuple[Any, ...]
 _MOST_KEPT = 8192
-_LONGEST_TEXT = 200
-
-
-def coding_key(value: dict[str, Any]) -> Key | None:
-    """Return system, code and display of a coding that has nothing else, else None."""
-    key = (value.get("system"), value.get("code"), value.get("display"))
-    return key if len(value) == 3 - key.count(None) else None
-
-
-def concept_key(value: dict[str, Any]) -> Key | None:
-    """Return what identifies a concept of one such coding with or without a text, else None."""
-    text, codings = value.get("text"), value.get("coding")
-    if type(codings) is not list or len(codings) != 1 or len(value) != 2 - (text is None):
-        return None
-    key = coding_key(codings[0])
-    return None if key is None or (text is not None and len(text) > _LONGEST_TEXT) else (*key, text)
 
 
 KEYS: dict[str, Callable[[dict[str, Any]], Key | None]] = {
