@@ -25,8 +25,11 @@ _DATE = re.compile(
 )
 
 
+@lru_cache(maxsize=8192)
 def date_range(text: str) -> tuple[int, int]:
     """Return ``[low, high)`` in microseconds since 1970-01-01 UTC of a FHIR date, dateTime or instant.
+
+    The last ones are kept: what was found in one encounter carries one date.
 
     Raises
     ------
@@ -107,6 +110,7 @@ def date_ranges(value: Any, kind: str) -> Iterator[tuple[int, int]]:
         return
 
 
+@lru_cache(maxsize=256)
 def to_instant(microseconds: int) -> str:
     """Return a FHIR instant with milliseconds, UTC."""
     seconds, rest = divmod(microseconds, 1_000_000)

@@ -32,14 +32,17 @@ if TYPE_CHECKING:
 
 _EMPTY = IndexRows()
 _NAMES = {table: table.removeprefix("fhir_") for table in INDEX_TABLES}
-_PLACES = {table: columns.index("rid") for table, columns in INDEX_TABLES.items()}
+_COLUMNS = {
+    table: (*(name for name in columns if name != "rid"), "rid") for table, columns in INDEX_TABLES.items()
+}
+"""The columns in the order of the index rows, which have no resource number, and then that number."""
 _INSERT = {
     table: f"INSERT OR IGNORE INTO {table}({','.join(columns)}) VALUES({','.join('?' * len(columns))})"
-    for table, columns in INDEX_TABLES.items()
+    for table, columns in _COLUMNS.items()
 }
 _DELETE = {
     table: f"DELETE FROM {table} WHERE {' AND '.join(f'{c}=?' for c in columns)}"  # noqa: S608  (names of ours)  # nosec B608
-    for table, columns in INDEX_TABLES.items()
+    for table, columns in _COLUMNS.items()
 }
 _INSERT_RESOURCE = (
     "INSERT INTO fhir_resource(type, id, version, updated, deleted, method, index_version, body) "
@@ -146,18 +149,13 @@ def _seal(resource: Mapping[str, Any], name: str, version: int, updated: int) ->
     return dumps({**head, **rest})
 
 
-def _key_rows(table: str, rows: set[tuple[Any, ...]], rid: int) -> list[tuple[Any, ...]]:
-    place = _PLACES[table]
-    return [(*row[:place], rid, *row[place:]) for row in rows]
-
-
 def _reindex(cursor: Executes, rid: int, old: IndexRows, new: IndexRows) -> None:
     for table, name in _NAMES.items():
         before, after = getattr(old, name), getattr(new, name)
         if before and (gone_rows := before - after):
-            cursor.executemany(_DELETE[table], _key_rows(table, gone_rows, rid))
+            cursor.executemany(_DELETE[table], [(*row, rid) for row in gone_rows])
         if fresh := after - before if before else after:
-            cursor.executemany(_INSERT[table], _key_rows(table, fresh, rid))
+            cursor.executemany(_INSERT[table], [(*row, rid) for row in fresh])
 
 
 def add_index_rows(cursor: Executes, rid: int, rows: IndexRows) -> None:
@@ -260,7 +258,7 @@ class PendingRows:
         for table, name in _NAMES.items():
             found = getattr(rows, name)
             if found:
-                self._rows[table] += _key_rows(table, found, rid)
+                self._rows[table] += [(*row, rid) for row in found]
         self._coding |= rows.coding
 
     def flush(self, cursor: Executes) -> None:
