@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Rows = NDArray[np.intp]
 
 # per vital sign: standard deviation of a reading, of a level step in sqrt(s), of a slope step in s^(-3/2);
-# choices of this project, near what served best on one real record; temperature's level on a quarter of the stays
+# choices of this project, near what served best on one real record; temperature's level on a quarter of stays
 _NOISE = {
     "HR": (2.0, 0.12, 1e-4),
     "PULSE": (2.0, 0.12, 1e-4),
