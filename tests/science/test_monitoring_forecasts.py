@@ -178,10 +178,8 @@ def test_forecasts_of_charted_stays_beat_persistence(shared_data: Path, full: bo
         for ahead in aheads:
             figures = told(found, code, ahead)
             keep(f"{code} {ahead}", figures)
-            if (
-                code == "TEMP"
-            ):  # level with persistence, and surer than it should be: docs/science/monitoring.md
-                assert figures["ratio"] < 1.02
+            assert figures["inside"] > 0.85
+            if code == "TEMP":  # level with persistence: a fever is not known to end
+                assert figures["ratio"] < 1.01
             else:
                 assert figures["high"] < 1.0
-                assert figures["inside"] > 0.85
