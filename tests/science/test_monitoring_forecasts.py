@@ -20,7 +20,7 @@ from digital_twins.monitoring import (
     read_stays,
     replay_numerics,
 )
-from digital_twins.monitoring._predict_parameters import NUMBER
+from digital_twins.monitoring.prediction._parameters import NUMBER
 
 Floats = NDArray[np.floating[Any]]
 RECORD = "monitor/wfdb/multi-segment/s00001/s00001-2896-10-10-00-31n.hea"
