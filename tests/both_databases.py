@@ -25,6 +25,7 @@ _ALWAYS = {
     ),
     "test_twin_registry": "",
     "test_fhir_store": "synthea",
+    "test_fhir_writing": "shapes|shallow|brackets|bundle",
     "test_fhir_search_everywhere": "",
     "test_dicom_query": "",
     "test_monitoring_state": "",

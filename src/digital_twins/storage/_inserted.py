@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def insert_row(cursor: Any, sql: str, values: Sequence[object], *, key: str) -> int:
+def insert_row(cursor: Any, sql: str, values: Sequence[Any], *, key: str) -> int:
     """Run an INSERT of one row, within a unit of work, and return the key that the database gave it.
 
     SQLite is asked for the last key: its RETURNING goes through a table of its own and costs a quarter of
@@ -28,6 +28,6 @@ def insert_row(cursor: Any, sql: str, values: Sequence[object], *, key: str) -> 
         Name of the key column, an INTEGER PRIMARY KEY.
     """
     if isinstance(cursor, apsw.Cursor):
-        cursor.execute(sql, values)  # type: ignore[arg-type]  (bound values are typed more narrowly there)
+        cursor.execute(sql, tuple(values))
         return cursor.connection.last_insert_rowid()
     return int(cursor.execute(f"{sql} RETURNING {key}", values).fetchone()[0])
