@@ -449,3 +449,27 @@ def test_a_cursor_held_half_read_does_not_keep_an_old_snapshot_for_the_next_read
     database.write(insert(3))
     assert len(numbers(database)) == 3
     kept.close(force=True)
+
+
+def test_a_statement_keeps_its_plan_whatever_is_bound(tmp_path):
+    tables = Migration("t.1", "CREATE TABLE t(a INT, b INT, PRIMARY KEY (a, b)) WITHOUT ROWID")
+    sql = "SELECT b FROM t WHERE a=? AND EXISTS (SELECT 1 FROM t x WHERE x.a=? AND x.b=t.b) ORDER BY b"
+    prepared = []
+    with Database(tmp_path / "plans.db", migrations=[tables]) as database:
+        if database.location is not None:
+            pytest.skip("a setting of SQLite")
+        database.write(lambda cursor: cursor.executemany("INSERT INTO t VALUES (?, 1)", [(1,), (2,)]))
+
+        def ask(connection):
+            connection.authorizer = lambda *what: prepared.append(what) or apsw.SQLITE_OK  # also forgets plans
+            counts = []
+            for values in ((1, 1), (2, 1), (1, 2)):
+                assert connection.execute(sql, values).fetchall() == [(1,)]
+                counts.append(len(prepared))
+            connection.authorizer = None
+            assert counts[0] == counts[1] == counts[2] > 0
+
+        with database.read() as connection:
+            ask(connection)
+        prepared.clear()
+        database.write(lambda cursor: ask(cursor.connection))
