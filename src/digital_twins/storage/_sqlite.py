@@ -257,8 +257,8 @@ def _in_savepoint(connection: apsw.Connection, unit: Unit) -> Any:
 def _keep_plans(connection: apsw.Connection) -> None:
     """Let a prepared statement keep its plan whatever values are bound (SQLite's stability guarantee).
 
-    Otherwise SQLite prepares every statement with a join, an order or EXISTS anew for each set of values: that
-    is more work than most of our searches are, and there are no statistics that could change the plan.
+    Otherwise SQLite prepares a statement with a join, an order or EXISTS anew for each set of values. That is
+    more work than most of our searches are, and there are no statistics that could change the plan.
     """
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
 
