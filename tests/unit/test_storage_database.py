@@ -459,7 +459,7 @@ def test_a_statement_keeps_its_plan_whatever_is_bound(tmp_path):
         database.write(lambda cursor: cursor.executemany("INSERT INTO t VALUES (?, 1)", [(1,), (2,)]))
 
         def ask(connection):
-            # The authorizer is asked whenever a statement is prepared; setting it makes SQLite forget all plans.
+            # Asked whenever a statement is prepared; setting it makes SQLite forget all plans.
             connection.authorizer = lambda *what: prepared.append(what) or apsw.SQLITE_OK
             counts = []
             for values in ((1, 1), (2, 1), (1, 2)):
