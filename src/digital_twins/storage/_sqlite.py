@@ -84,16 +84,18 @@ class SqliteEngine:
         """Return the error to raise for one of SQLite's."""
         return from_sqlite(error, what)
 
-    def reading(self) -> AbstractContextManager[apsw.Connection]:
+    def reading(self, *, one_statement: bool = False) -> AbstractContextManager[apsw.Connection]:
         """Lend a read-only connection."""
-        return _Reading(self)
+        return _Reading(self, one_statement)
 
-    def lend(self) -> apsw.Connection:
-        """Return a reader that is free, or a new one, within a transaction."""
+    def lend(self, *, one_statement: bool) -> apsw.Connection:
+        """Return a reader that is free, or a new one, within a transaction unless it is for one statement."""
         try:
             connection = self._idle.pop()
         except IndexError:
             connection = self._open_reader()
+        if one_statement:  # SQLite gives it a snapshot of its own
+            return connection
         try:
             connection.execute("BEGIN")
         except BaseException:
@@ -201,14 +203,15 @@ class SqliteEngine:
 class _Reading:
     """A reader on loan; a generator in its place would cost each read more than its SQL."""
 
-    __slots__ = ("_connection", "_engine")
+    __slots__ = ("_connection", "_engine", "_one_statement")
 
-    def __init__(self, engine: SqliteEngine) -> None:
+    def __init__(self, engine: SqliteEngine, one_statement: bool) -> None:
         self._engine = engine
+        self._one_statement = one_statement
 
     def __enter__(self) -> apsw.Connection:
         try:
-            self._connection = self._engine.lend()
+            self._connection = self._engine.lend(one_statement=self._one_statement)
         except apsw.Error as error:
             raise self._explained(error) from error
         return self._connection
