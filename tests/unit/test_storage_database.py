@@ -472,3 +472,15 @@ def test_a_statement_keeps_its_plan_whatever_is_bound(tmp_path):
             ask(connection)
         prepared.clear()
         database.write(lambda cursor: ask(cursor.connection))
+
+
+def test_a_reader_for_one_statement_cannot_write_and_holds_no_snapshot(database):
+    database.write(insert(1))
+    with database.read(one_statement=True) as connection:
+        assert connection.execute("SELECT count(*) FROM item").fetchone() == (1,)
+        database.write(insert(2))
+        assert connection.execute("SELECT count(*) FROM item").fetchone() in {(1,), (2,)}
+        with pytest.raises(Exception, match=r"(?i)read-?only"):
+            connection.execute("DELETE FROM item")
+    with database.read(one_statement=True) as connection:
+        assert connection.execute("SELECT count(*) FROM item").fetchone() == (2,)
