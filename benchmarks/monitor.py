@@ -96,7 +96,7 @@ async def _stream(folder: Path, count: int) -> list[Figure]:
     async with (
         LoadBroker(folder / "broker", devices={"load": "secret"}) as broker,
         service,
-        MqttSubscriber(broker.address, topic="vitals/+", take=service.take_message) as subscriber,
+        MqttSubscriber(broker.address, topic="vitals/+", take_many=service.take_messages) as subscriber,
     ):
         await asyncio.wait_for(subscriber.connected.wait(), 30)
         begin, broker_begin = time.process_time(), cpu_s(broker.pid)

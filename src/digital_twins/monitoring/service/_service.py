@@ -13,7 +13,7 @@ from digital_twins._errors import DigitalTwinError, InputError
 from digital_twins._logging import get_logger
 from digital_twins.monitoring.alerts import AlertBook, AlertStore
 from digital_twins.monitoring.engine import PatientMonitor
-from digital_twins.monitoring.ingest import SETTLE_S, Intake, decode_reading
+from digital_twins.monitoring.ingest import SETTLE_S, BatchDecoder, Intake, decode_reading
 from digital_twins.monitoring.parts import PartLostError, WardPart, open_monitor_database
 from digital_twins.monitoring.service._division import Division
 from digital_twins.monitoring.service._keeper import Keeper
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from digital_twins.hl7v2 import Message
     from digital_twins.monitoring.alerts import Alert, AlertStep, Notice, Thresholds
     from digital_twins.monitoring.detection import AnomalyDetector
+    from digital_twins.monitoring.ingest import Payloads
     from digital_twins.monitoring.signals import Association, Reading
 
 _log = get_logger(__name__)
@@ -107,6 +108,7 @@ class MonitorService:
         self._charted_s = self.clock()
         self._kick = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
+        self._decoder = BatchDecoder()
         self._homeless: dict[str, float] = {}
         self._looked = (-1, 0, 0)
 
@@ -177,6 +179,15 @@ class MonitorService:
             self.intake.counts["malformed"] += 1
             return True
         return self.intake.offer(reading, received_s=self.clock())
+
+    async def take_messages(self, payloads: Payloads) -> None:
+        """Take messages of MQTT as `take_message` does each; returns once there was room for all."""
+        batch, unreadable = self._decoder.decode(payloads)
+        if unreadable:
+            self.intake.counts["malformed"] += unreadable
+        while (taken := self.intake.offer_batch(batch, received_s=self.clock())) < len(batch):
+            batch = batch.rows(np.arange(taken, len(batch)))
+            await asyncio.sleep(_PASS_S / 2)
 
     def take_waveform(self, topic: str, payload: bytes) -> bool:
         """Take a piece of a waveform from MQTT; it is shown and not kept."""

@@ -1,0 +1,93 @@
+"""Many readings as columns: what the hot path carries instead of an object a message."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import repeat
+from math import isfinite
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from digital_twins.monitoring.signals._sample import Reading
+from digital_twins.monitoring.signals._vitals import COLUMN, VITALS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+_CODES = tuple(COLUMN)
+
+
+@dataclass(eq=False, slots=True)
+class Batch:
+    """Readings in the order in which they came, one a row.
+
+    Attributes
+    ----------
+    devices
+        Who speaks; the transport has made sure of it.
+    device_time_s
+        Seconds since 1970 UTC by the device's clock, [row].
+    sequence
+        Counter of the device; -1: it has none, [row].
+    values
+        In the units of `VITALS`, [row, vital]; NaN where the device said nothing.
+    events
+        Alarms of the device itself, by row; most rows have none.
+    """
+
+    devices: list[str]
+    device_time_s: Floats
+    sequence: NDArray[np.int64]
+    values: Floats
+    events: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Return how many readings it holds."""
+        return len(self.devices)
+
+    def reading(self, row: int) -> Reading:
+        """Return one row as a `Reading`."""
+        return Reading(
+            self.devices[row],
+            float(self.device_time_s[row]),
+            values_of(self.values[row]),
+            self.events.get(row, ()),
+            int(self.sequence[row]),
+        )
+
+    def rows(self, chosen: NDArray[np.intp]) -> Batch:
+        """Return some rows, in the order asked for."""
+        places = chosen.tolist()
+        events = {n: self.events[row] for n, row in enumerate(places) if row in self.events}
+        return Batch(
+            [self.devices[row] for row in places],
+            self.device_time_s[chosen],
+            self.sequence[chosen],
+            self.values[chosen],
+            events if self.events else {},
+        )
+
+
+def values_of(row: Floats) -> dict[str, float]:
+    """Return what one row of a table holds, by code."""
+    return {code: value for code, value in zip(_CODES, row.tolist(), strict=True) if isfinite(value)}
+
+
+def table_of(readings: Sequence[Mapping[str, float]]) -> Floats:
+    """Return the values of readings, [row, vital]; unknown codes are left out."""
+    codes: list[str] = []
+    values: list[float] = []
+    sizes: list[int] = []
+    for each in readings:
+        codes.extend(each)
+        values.extend(each.values())
+        sizes.append(len(each))
+    table = np.full((len(readings), len(VITALS) + 1), np.nan)
+    columns = np.fromiter(map(COLUMN.get, codes, repeat(len(VITALS))), np.intp, len(codes))
+    table[np.repeat(np.arange(len(sizes)), sizes), columns] = values
+    return table[:, : len(VITALS)]
