@@ -99,6 +99,8 @@ class PatientMonitor:
         self.gone: dict[str, float] = {}
         self._stopped = np.zeros((capacity, 2), dtype=np.bool_)
         self.scored_s = -np.inf
+        nobody = np.zeros(0, dtype=np.intp)
+        self._use(nobody, np.zeros(0), np.zeros((0, len(VITALS))))  # compiled before anything comes
 
     @property
     def patients(self) -> Mapping[str, int]:

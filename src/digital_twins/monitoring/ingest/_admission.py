@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from digital_twins.monitoring.ingest._packets import _jit
+from digital_twins.monitoring.signals import jit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -124,7 +124,7 @@ class DeviceTable:
             getattr(self, name)[rows] = whole
 
 
-@_jit
+@jit
 def _admit(device, time_s, sequence, received_s, clock, marks, code, believed):  # type: ignore[no-untyped-def]
     """Take readings in their order, each after its device's bucket, marks and clock."""
     mark_time_s, mark_number, marked = marks

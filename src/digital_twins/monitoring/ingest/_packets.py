@@ -6,15 +6,9 @@ what a message costs and never what it means.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import numba
 import numpy as np
 
-from digital_twins.monitoring.signals import VITALS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from digital_twins.monitoring.signals import VITALS, jit
 
 _PUBLISH = 3
 WHOLE, CUT, NO_MQTT = 0, 1, 2
@@ -29,17 +23,7 @@ for _place, _each in enumerate(VITALS):
     _CODES[_place, : len(_each.code)] = np.frombuffer(_each.code.encode(), np.uint8)
 
 
-def _jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile on first use; keep the machine code on disk where any cache folder can be written."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    try:
-        compiled = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # numba found no writable cache folder: compile anew in each process
-        compiled = numba.njit(**options)(function)
-    return compiled  # type: ignore[no-any-return]
-
-
-@_jit
+@jit
 def _varint(data, at, end):  # type: ignore[no-untyped-def]
     """Return value and the place behind it; -1 as the value: not whole, -2: too long."""
     value, shift = np.int64(0), 0
@@ -55,7 +39,7 @@ def _varint(data, at, end):  # type: ignore[no-untyped-def]
     return -1, at
 
 
-@_jit
+@jit
 def packets(data, version, found):  # type: ignore[no-untyped-def]
     """Find packets; found[row] is set to head, start and end of topic, start and end of the rest, identifier.
 
@@ -96,14 +80,14 @@ def packets(data, version, found):  # type: ignore[no-untyped-def]
     return count, place, WHOLE
 
 
-@_jit
+@jit
 def _blank(data, at, end):  # type: ignore[no-untyped-def]
     while at < end and (data[at] == 32 or data[at] == 10 or data[at] == 13 or data[at] == 9):
         at += 1
     return at
 
 
-@_jit
+@jit
 def _number(data, at, end):  # type: ignore[no-untyped-def]
     """Return a JSON number rounded as IEEE 754 asks, whether it is an integer, and the place behind; -1: left.
 
@@ -143,7 +127,7 @@ def _number(data, at, end):  # type: ignore[no-untyped-def]
     return (-value if negative else value), integer, at
 
 
-@_jit
+@jit
 def _name(data, at, end):  # type: ignore[no-untyped-def]
     """Return start and end of a plain text in quotes; -1: left."""
     if at >= end or data[at] != 34:
@@ -157,7 +141,7 @@ def _name(data, at, end):  # type: ignore[no-untyped-def]
     return (first, at) if at < end else (-1, -1)
 
 
-@_jit
+@jit
 def _column(data, first, last):  # type: ignore[no-untyped-def]
     for column in range(len(_LENGTHS)):
         if _LENGTHS[column] == last - first:
@@ -171,7 +155,7 @@ def _column(data, first, last):  # type: ignore[no-untyped-def]
     return -1
 
 
-@_jit
+@jit
 def _values(data, at, end, row):  # type: ignore[no-untyped-def]
     """Read ``{"HR": 72, ...}`` into a row; return the place behind, -1: left."""
     if at >= end or data[at] != 123:
@@ -202,7 +186,7 @@ def _values(data, at, end, row):  # type: ignore[no-untyped-def]
         at = _blank(data, at + 1, end)
 
 
-@_jit
+@jit
 def _message(data, at, end, row):  # type: ignore[no-untyped-def]
     """Read one message; return its time, its number and whether it was taken."""
     time_s, number, seen = 0.0, np.int64(-1), 0
@@ -242,7 +226,7 @@ def _message(data, at, end, row):  # type: ignore[no-untyped-def]
             return time_s, number, False
 
 
-@_jit
+@jit
 def messages(data, starts, ends, time_s, sequence, values, taken):  # type: ignore[no-untyped-def]
     """Read messages of the documented form between starts and ends; all others are left: taken is False.
 

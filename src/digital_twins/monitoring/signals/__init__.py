@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         table_of as table_of,
         values_of as values_of,
     )
+    from digital_twins.monitoring.signals._compiled import columns as columns, jit as jit
     from digital_twins.monitoring.signals._named import Named as Named
     from digital_twins.monitoring.signals._per_patient import PerPatient as PerPatient
     from digital_twins.monitoring.signals._sample import (
@@ -43,6 +44,7 @@ _ROOM = "digital_twins.monitoring.signals"
 _WHERE = {
     **dict.fromkeys(("Association", "AssociationLog"), f"{_ROOM}._association"),
     **dict.fromkeys(("Batch", "table_of", "values_of"), f"{_ROOM}._batch"),
+    **dict.fromkeys(("columns", "jit"), f"{_ROOM}._compiled"),
     "Named": f"{_ROOM}._named",
     "PerPatient": f"{_ROOM}._per_patient",
     **dict.fromkeys(("Quality", "Reading", "Sample"), f"{_ROOM}._sample"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numba
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,3 +22,11 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     except RuntimeError:  # numba found no writable cache folder: compile anew in each process
         compiled = numba.njit(**options)(function)
     return compiled  # type: ignore[no-any-return]
+
+
+def columns(rows: Any, *tables: Any) -> tuple[Any, ...]:
+    """Return rows as places and tables as float64, each in one piece, as compiled loops want them."""
+    return (
+        np.ascontiguousarray(rows, dtype=np.intp),
+        *(np.ascontiguousarray(each, dtype=np.float64) for each in tables),
+    )
