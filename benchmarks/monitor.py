@@ -7,6 +7,7 @@ device's time stamp to the end of the pass that used the reading.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import sys
@@ -99,6 +100,7 @@ async def _stream(folder: Path, count: int) -> list[Figure]:
         MqttSubscriber(broker.address, topic="vitals/+", take_many=service.take_messages) as subscriber,
     ):
         await asyncio.wait_for(subscriber.connected.wait(), 30)
+        gc.freeze()  # as the monitor's command does once all is open
         begin, broker_begin = time.process_time(), cpu_s(broker.pid)
         words = (str(broker.port), "secret", str(count), str(SECONDS))
         load = await asyncio.create_subprocess_exec(

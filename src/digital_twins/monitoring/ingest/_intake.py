@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from dataclasses import dataclass
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -186,7 +187,7 @@ class Intake:
             batch = batch.rows(np.arange(max(room, 0)))
         taken = len(batch)
         if self.devices is not None:
-            allowed = np.fromiter((each in self.devices for each in batch.devices), np.bool_, taken)
+            allowed = np.fromiter(map(self.devices.__contains__, batch.devices), np.bool_, taken)
             if not allowed.all():
                 self.counts["unauthorised"] += taken - int(allowed.sum())
                 batch = batch.rows(np.flatnonzero(allowed))
@@ -197,7 +198,7 @@ class Intake:
     def _admit(self, batch: Batch, received_s: float) -> None:
         """Keep what is new, of devices that may speak."""
         table, known = self._table, self._table.numbers
-        device = np.array([known.get(each, -1) for each in batch.devices])
+        device = np.fromiter(map(known.get, batch.devices, repeat(-1)), np.int64, len(batch))
         for row in np.flatnonzero(device < 0).tolist():
             name = batch.devices[row]
             device[row] = known[name] if name in known else table.add(name)

@@ -133,12 +133,12 @@ class BatchDecoder:
         if len(known) > _MOST_NAMES:  # senders choose their topics where a broker lets them
             known.clear()
         try:
-            return [known[each] for each in topics]
+            return list(map(known.__getitem__, topics))
         except KeyError:
             for each in topics:
                 if each not in known:
                     known[each] = each.decode("utf-8", "replace").rpartition("/")[2]
-        return [known[each] for each in topics]
+        return list(map(known.__getitem__, topics))
 
 
 def whole(number: int) -> int:

@@ -38,7 +38,7 @@ _KEEP_ALIVE_S = 30
 _RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 _ANSWER_S = 10.0
 _WHOLE_BYTES = 1 << 18
-_GATHER_S = 0.05
+_GATHER_S, _GATHER_ASKED_S = 0.1, 0.02  # where somebody waits for an acknowledgement, the shorter
 _PACKETS = 4096
 
 
@@ -186,16 +186,16 @@ class MqttSubscriber:
                 if not data:
                     return
                 buffer += data
-                await self._packets(buffer, writer)
+                asked = await self._packets(buffer, writer)
                 if self.connected.is_set() and len(data) < _WHOLE_BYTES // 4:
-                    await _gather(writer.transport)
+                    await _gather(writer.transport, _GATHER_ASKED_S if asked else _GATHER_S)
         finally:
             if pinger is not None:
                 pinger.cancel()
             writer.close()
 
-    async def _packets(self, buffer: bytearray, writer: asyncio.StreamWriter) -> None:
-        """Use every whole packet of the buffer and cut it off."""
+    async def _packets(self, buffer: bytearray, writer: asyncio.StreamWriter) -> bool:
+        """Use every whole packet of the buffer and cut it off; return whether any had to be acknowledged."""
         data, place, identifiers = bytes(buffer), 0, b""
         table = np.frombuffer(data, np.uint8)
         while True:
@@ -216,6 +216,7 @@ class MqttSubscriber:
             writer.write(identifiers)
             await writer.drain()
         del buffer[:place]
+        return bool(identifiers)
 
     async def _taken(self, data: bytes, found: Packets) -> bytes:
         """Use whole packets; return the acknowledgements of those of QoS 1."""
@@ -251,11 +252,11 @@ class MqttSubscriber:
             self.connected.set()
 
 
-async def _gather(transport: asyncio.WriteTransport) -> None:
+async def _gather(transport: asyncio.WriteTransport, wait_s: float) -> None:
     """Let messages collect in the socket: waking up for each small piece costs more than reading it."""
     if isinstance(transport, asyncio.Transport) and not transport.is_closing():
         transport.pause_reading()
-        await asyncio.sleep(_GATHER_S)
+        await asyncio.sleep(wait_s)
         transport.resume_reading()
 
 

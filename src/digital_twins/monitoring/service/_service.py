@@ -1,4 +1,4 @@
-"""The running monitor: broker or MLLP or HTTP in, a pass ten times a second, storage behind it."""
+"""The running monitor: broker or MLLP or HTTP in, a pass five times a second, or when an answer waits, storage behind it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from digital_twins.monitoring.signals import Association, Reading
 
 _log = get_logger(__name__)
-_PASS_S = 0.1
+_PASS_S = 0.2
 _TICK_S = 1.0
 _LEFT_S, _LOOK_S = 120.0, 10.0
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numba
 import numpy as np
 
-from digital_twins.monitoring.twin._physiology import LONGEST_STEP_S, OBSERVED, SIZE, changes, shown
+from digital_twins.monitoring.twin._physiology import LONGEST_STEP_S, OBSERVED, SIZE, changes, shown, unmoved
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,11 +58,12 @@ def moved_and_slopes(states, bodies, inputs, dt_s, perturb, moved, slopes):  # t
             state[:] = states[row]
             if column:
                 state[column - 1] += perturb[column - 1]
+            fixed = unmoved(state, body)
             for _ in range(count):
-                changes(slope, state, body, given)
+                changes(slope, state, body, given, fixed)
                 for n in range(SIZE):
                     there[n] = state[n] + h * slope[n]
-                changes(end, there, body, given)
+                changes(end, there, body, given, fixed)
                 for n in range(SIZE):
                     state[n] += h / 2.0 * (slope[n] + end[n])
             if column == 0:
@@ -83,7 +84,7 @@ def seen_and_slopes(states, bodies, perturb, seen, slopes):  # type: ignore[no-u
             state[:] = states[row]
             if column:
                 state[column - 1] += perturb[column - 1]
-            each = shown(state, body)
+            each = shown(state, body, unmoved(state, body))
             if column == 0:
                 for n in range(_SEEN):
                     seen[row, n] = each[n]
