@@ -116,7 +116,7 @@ class QualityChecks(PerPatient):
 
 
 @jit
-def _step(rows, time_s, values, state, clean, flags, asystole, apnoea):  # type: ignore[no-untyped-def]
+def _step(rows, time_s, values, state, clean, flags, asystole, apnoea):  # type: ignore[no-untyped-def]  # noqa: C901  (one pass over bytes or rows)
     good, good_s, raw, raw_since_s = state
     for place in range(len(rows)):
         row, now_s, value, flag = rows[place], time_s[place], values[place], flags[place]

@@ -125,7 +125,7 @@ class DeviceTable:
 
 
 @jit
-def _admit(device, time_s, sequence, received_s, clock, marks, code, believed):  # type: ignore[no-untyped-def]
+def _admit(device, time_s, sequence, received_s, clock, marks, code, believed):  # type: ignore[no-untyped-def]  # noqa: C901  (one pass over bytes or rows)
     """Take readings in their order, each after its device's bucket, marks and clock."""
     mark_time_s, mark_number, marked = marks
     for row in range(len(device)):

@@ -20,8 +20,7 @@ from digital_twins.monitoring.ingest._admission import (
     SKEWED,
     DeviceTable,
 )
-from digital_twins.monitoring.ingest._message import whole
-from digital_twins.monitoring.signals import Batch, Reading, table_of, values_of
+from digital_twins.monitoring.signals import Batch, Reading, table_of, values_of, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Set as AbstractSet
@@ -170,17 +169,10 @@ class Intake:
 
     def offer(self, reading: Reading, *, received_s: float) -> bool:
         """Take a reading; False only when too many wait, so that the sender has to try again."""
-        batch = Batch(
-            [reading.device],
-            np.array([reading.device_time_s]),
-            np.array([whole(reading.sequence)]),
-            table_of([reading.values]),
-            {0: reading.events} if reading.events else {},
-        )
-        return self.offer_batch(batch, received_s=received_s) == 1
+        return self.offer_batch(Batch.of([reading]), received_s=received_s) == 1
 
     def offer_batch(self, batch: Batch, *, received_s: float) -> int:
-        """Take readings in their order; fewer than all only when too many wait. Return how many were taken."""
+        """Take readings in their order; return how many: fewer than all only when too many wait."""
         room = self._limit - self._size
         if room < len(batch):
             self.counts["refused"] += 1

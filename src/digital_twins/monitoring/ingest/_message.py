@@ -11,7 +11,7 @@ import numpy as np
 
 from digital_twins._errors import InputError
 from digital_twins.monitoring.ingest._packets import messages
-from digital_twins.monitoring.signals import VITALS, Batch, Reading, table_of
+from digital_twins.monitoring.signals import VITALS, Batch, Reading, table_of, whole
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,7 +21,6 @@ MAX_BYTES = 16_384
 
 
 _MOST_NAMES = 100_000
-_LARGEST = 2**63
 
 
 class _Wire(msgspec.Struct, gc=False):
@@ -56,7 +55,7 @@ def decode_reading(device: str, payload: bytes) -> Reading:
         raise _malformed(f"it has more than {MAX_BYTES} bytes")
     try:
         wire = _DECODER.decode(payload)
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise _malformed("it is not of the documented form") from None
     if not math.isfinite(wire.t):
         raise _malformed("its time is no number")
@@ -139,11 +138,6 @@ class BatchDecoder:
                 if each not in known:
                     known[each] = each.decode("utf-8", "replace").rpartition("/")[2]
         return list(map(known.__getitem__, topics))
-
-
-def whole(number: int) -> int:
-    """Return a counter that 64 bits hold; another one's hash, which is as good for finding duplicates."""
-    return number if -_LARGEST <= number < _LARGEST else hash(number)
 
 
 def _malformed(why: str) -> InputError:

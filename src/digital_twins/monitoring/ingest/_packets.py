@@ -40,7 +40,7 @@ def _varint(data, at, end):  # type: ignore[no-untyped-def]
 
 
 @jit
-def packets(data, version, found):  # type: ignore[no-untyped-def]
+def packets(data, version, found):  # type: ignore[no-untyped-def]  # noqa: C901  (one pass over bytes or rows)
     """Find packets; found[row] is set to head, start and end of topic, start and end of the rest, identifier.
 
     Packets other than PUBLISH have an empty topic; an identifier of 0 is that of QoS 0. Returns how many
@@ -89,7 +89,7 @@ def _blank(data, at, end):  # type: ignore[no-untyped-def]
 
 @jit
 def _number(data, at, end):  # type: ignore[no-untyped-def]
-    """Return a JSON number rounded as IEEE 754 asks, whether it is an integer, and the place behind; -1: left.
+    """Return a JSON number rounded as IEEE 754 asks, if it is an integer, and the place behind; -1: left.
 
     A mantissa under 2^53 over a power of ten up to 10^22 needs one division, which rounds once. Longer ones
     are taken when the whole part is at least 2^30 and there are at most nine decimals, as in times: such a
@@ -156,7 +156,7 @@ def _column(data, first, last):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _values(data, at, end, row):  # type: ignore[no-untyped-def]
+def _values(data, at, end, row):  # type: ignore[no-untyped-def]  # noqa: C901  (one pass over bytes or rows)
     """Read ``{"HR": 72, ...}`` into a row; return the place behind, -1: left."""
     if at >= end or data[at] != 123:
         return -1
@@ -187,7 +187,7 @@ def _values(data, at, end, row):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _message(data, at, end, row):  # type: ignore[no-untyped-def]
+def _message(data, at, end, row):  # type: ignore[no-untyped-def]  # noqa: C901, PLR0912  (one pass over bytes or rows)
     """Read one message; return its time, its number and whether it was taken."""
     time_s, number, seen = 0.0, np.int64(-1), 0
     at = _blank(data, at, end)

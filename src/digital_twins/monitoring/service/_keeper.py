@@ -1,4 +1,4 @@
-"""What a running monitor writes: readings at once, steps of alerts, a snapshot every ten seconds."""
+"""What a running monitor writes: readings at once, steps of alerts, a snapshot every twenty seconds."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from digital_twins.monitoring.service._service import MonitorService
-    from digital_twins.monitoring.signals import Batch, Reading
+    from digital_twins.monitoring.signals import Batch
     from digital_twins.monitoring.storage import Values
 
     Floats = NDArray[np.float64]
 
 _log = get_logger(__name__)
-_SNAPSHOT_S, _TICK_S = 10.0, 1.0
+_SNAPSHOT_S, _TICK_S = 20.0, 1.0
 _MOST = 500_000
 """Readings that wait for a database that cannot be written; older ones are given up and counted."""
 
@@ -201,19 +201,21 @@ class Keeper:
             self.want_snapshot()  # so that they are not found, and sent, again
         service.intake.journal = self.note
 
-    def _repeat(self, lines: list[tuple[Reading, float]]) -> None:
+    def _repeat(self, batches: list[tuple[Batch, float]]) -> None:
         """Work through readings again, with the timers as they ran then."""
         intake, monitor = self._service.intake, self._service.monitor
-        ticked_s = lines[0][1] if lines else 0.0
-        for reading, received_s in lines:
+        ticked_s = batches[0][1] if batches else 0.0
+        for batch, received_s in batches:
             if received_s - ticked_s >= _TICK_S:
                 intake.settled_s = received_s - SETTLE_S
                 monitor.step()
                 monitor.tick(ticked_s)
                 ticked_s = received_s
-            while not intake.offer(reading, received_s=received_s):
+            left = batch
+            while (taken := intake.offer_batch(left, received_s=received_s)) < len(left):
+                left = left.rows(np.arange(taken, len(left)))
                 monitor.step()
-        if lines:
+        if batches:
             monitor.step()
             monitor.tick(ticked_s)
 

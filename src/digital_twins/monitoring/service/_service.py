@@ -1,4 +1,4 @@
-"""The running monitor: broker or MLLP or HTTP in, a pass five times a second, or when an answer waits, storage behind it."""
+"""The running monitor: broker or MLLP or HTTP in, a pass five times a second or when one waits, storage."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class MonitorService:
     """A monitor with its storage; a restart, also after a kill, goes on where it stopped.
 
     What `durable` has answered for is in the database: readings, every step of the alerts, associations. A
-    snapshot of all filters and twins is written every ten seconds, and the readings since then are worked
+    snapshot of all filters and twins is written every twenty seconds, and the readings since then are worked
     through again at the start.
 
     Parameters

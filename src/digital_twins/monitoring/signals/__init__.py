@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         Batch as Batch,
         table_of as table_of,
         values_of as values_of,
+        whole as whole,
     )
     from digital_twins.monitoring.signals._compiled import columns as columns, jit as jit
     from digital_twins.monitoring.signals._named import Named as Named
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 _ROOM = "digital_twins.monitoring.signals"
 _WHERE = {
     **dict.fromkeys(("Association", "AssociationLog"), f"{_ROOM}._association"),
-    **dict.fromkeys(("Batch", "table_of", "values_of"), f"{_ROOM}._batch"),
+    **dict.fromkeys(("Batch", "table_of", "values_of", "whole"), f"{_ROOM}._batch"),
     **dict.fromkeys(("columns", "jit"), f"{_ROOM}._compiled"),
     "Named": f"{_ROOM}._named",
     "PerPatient": f"{_ROOM}._per_patient",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 _CODES = tuple(COLUMN)
+_LARGEST = 2**63
 
 
 @dataclass(eq=False, slots=True)
@@ -46,6 +47,17 @@ class Batch:
     values: Floats
     events: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, readings: Sequence[Reading]) -> Batch:
+        """Return readings in this form; unknown codes are left out."""
+        return cls(
+            [each.device for each in readings],
+            np.array([each.device_time_s for each in readings], dtype=np.float64),
+            np.array([whole(each.sequence) for each in readings], dtype=np.int64),
+            table_of([each.values for each in readings]),
+            {row: each.events for row, each in enumerate(readings) if each.events},
+        )
+
     def __len__(self) -> int:
         """Return how many readings it holds."""
         return len(self.devices)
@@ -71,6 +83,11 @@ class Batch:
             self.values[chosen],
             events if self.events else {},
         )
+
+
+def whole(number: int) -> int:
+    """Return a counter that 64 bits hold; another one's hash, which is as good for finding duplicates."""
+    return number if -_LARGEST <= number < _LARGEST else hash(number)
 
 
 def values_of(row: Floats) -> dict[str, float]:

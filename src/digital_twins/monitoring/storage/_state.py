@@ -106,13 +106,13 @@ class StateStore:
             ).fetchone()
         return None if row is None else bytes(row[0])
 
-    def journal(self) -> list[tuple[Reading, float]]:
+    def journal(self) -> list[tuple[Batch, float]]:
         """Return the readings since the snapshot and when they arrived, in their order."""
         with self._database.read() as connection:
             rows = connection.execute(
                 "SELECT data FROM monitor_journal WHERE part = ? ORDER BY number", (self.part,)
             ).fetchall()
-        return [line for (data,) in rows for line in _journalled(bytes(data))]  # type: ignore[arg-type]
+        return [each for (data,) in rows for each in _journalled(bytes(data))]  # type: ignore[arg-type]
 
     def values(self, *, most: float) -> list[Values]:
         """Return the latest clean values of the last hour, in their order, until there are `most`."""
@@ -159,27 +159,21 @@ def _columns_of(batch: Batch, received_s: float) -> _Columns:
     )
 
 
-def _journalled(data: bytes) -> list[tuple[Reading, float]]:
+def _journalled(data: bytes) -> list[tuple[Batch, float]]:
     """Return the readings of one row of the journal and when they arrived."""
     if data.startswith(_COLUMNS):
-        return [line for each in _JOURNAL.decode(data[1:]) for line in _lines_of(each)]
-    return [reading_of(line) for line in _LINES.decode(data)]
+        return [(_batch_of(each), each.received_s) for each in _JOURNAL.decode(data[1:])]
+    return [(Batch.of([reading]), at_s) for reading, at_s in map(reading_of, _LINES.decode(data))]
 
 
-def _lines_of(columns: _Columns) -> list[tuple[Reading, float]]:
+def _batch_of(columns: _Columns) -> Batch:
     count = len(columns.devices)
     bits = np.frombuffer(columns.known, np.uint8).reshape(count, -1)
     known = np.unpackbits(bits, axis=1, count=len(VITALS)).astype(np.bool_)
     values = np.full(known.shape, np.nan)
     values[known] = np.frombuffer(columns.values)
-    batch = Batch(
-        columns.devices,
-        np.frombuffer(columns.device_time_s),
-        np.frombuffer(columns.sequence, np.int64),
-        values,
-        columns.events,
-    )
-    return [(batch.reading(row), columns.received_s) for row in range(count)]
+    times, sequence = np.frombuffer(columns.device_time_s), np.frombuffer(columns.sequence, np.int64)
+    return Batch(columns.devices, times.copy(), sequence.copy(), values, columns.events)
 
 
 def line_of(reading: Reading, received_s: float) -> Line:

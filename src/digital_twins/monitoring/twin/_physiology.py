@@ -143,8 +143,7 @@ def derivative(state: Floats, body: Body, inputs: Inputs) -> Floats:
 
 @register_jitable
 def unmoved(state: Floats, body: Any) -> tuple[Floats, ...]:
-    """Return what stays as it is during a step, and is dear to compute: ratios of vascular tone, shunt, drive
-    and pacemaker, and the share of the ventricle that fills at rest."""
+    """Return what a step does not change: ratios of tone, shunt, drive, pacemaker; filling at rest."""
     return (
         np.exp(state[8]),
         np.exp(state[9]),
@@ -169,9 +168,7 @@ def changes(change: Floats, state: Floats, body: Any, inputs: Any, fixed: tuple[
     resistance = np.maximum(resistance, _LEAST_RUNOFF_S / (_ARTERIAL_COMPLIANCE * scale))
     change[0] = (flow - (pressure - venous) / resistance) / (_ARTERIAL_COMPLIANCE * scale)
     warm = heat - body.temperature_cel
-    interval = 60.0 / (fixed[3] * body.heart_rate_per_min) + _INTERVAL_S_PER_MMHG * (
-        error + sympathetic
-    )
+    interval = 60.0 / (fixed[3] * body.heart_rate_per_min) + _INTERVAL_S_PER_MMHG * (error + sympathetic)
     change[1] = (60.0 / np.maximum(interval, 0.27) + _FEVER_HEART * warm - heart) / _HEART_S
     change[2] = (error - sympathetic) / _SYMPATHETIC_S
     surplus = np.maximum(volume - _BLOOD_ML_PER_KG * body.weight_kg, 0.0)
