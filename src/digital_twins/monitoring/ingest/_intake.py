@@ -287,10 +287,10 @@ class Intake:
 
         Readings of `spread` patients that arrived after `settled_s` go on waiting.
         """
-        if not self._waiting:
+        waiting, self._waiting, self._size = self._waiting, [], 0
+        if not waiting:
             return None
-        found = _joined(self._waiting)
-        self._waiting, self._size = [], 0
+        found = _joined(waiting)
         if self.spread:
             spread = np.array([self._patient_number(each) for each in self.spread])
             held = np.isin(found.patient, spread) & (found.received_s > self.settled_s)

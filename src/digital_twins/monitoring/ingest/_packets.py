@@ -235,4 +235,5 @@ def messages(data, starts, ends, time_s, sequence, values, taken):  # type: igno
     for row in range(len(starts)):
         time_s[row], sequence[row], taken[row] = _message(data, starts[row], ends[row], values[row])
         if not taken[row]:
-            values[row] = np.nan
+            for column in range(values.shape[1]):  # an assignment to the whole row takes seconds to compile
+                values[row, column] = np.nan

@@ -55,7 +55,8 @@ def moved_and_slopes(states, bodies, inputs, dt_s, perturb, moved, slopes):  # t
         count = max(1, int(np.ceil(dt_s[row] / LONGEST_STEP_S - 1e-9)))
         h = dt_s[row] / count
         for column in range(SIZE + 1):
-            state[:] = states[row]
+            for n in range(SIZE):
+                state[n] = states[row, n]
             if column:
                 state[column - 1] += perturb[column - 1]
             fixed = unmoved(state, body)
@@ -67,7 +68,8 @@ def moved_and_slopes(states, bodies, inputs, dt_s, perturb, moved, slopes):  # t
                 for n in range(SIZE):
                     state[n] += h / 2.0 * (slope[n] + end[n])
             if column == 0:
-                moved[row] = state
+                for n in range(SIZE):
+                    moved[row, n] = state[n]
             else:
                 for n in range(SIZE):
                     slopes[row, n, column - 1] = (state[n] - moved[row, n]) / perturb[column - 1]
@@ -81,7 +83,8 @@ def seen_and_slopes(states, bodies, perturb, seen, slopes):  # type: ignore[no-u
         b = bodies[row]
         body = _OneBody(b[0], b[1], b[2], b[3], b[4], b[5])
         for column in range(SIZE + 1):
-            state[:] = states[row]
+            for n in range(SIZE):
+                state[n] = states[row, n]
             if column:
                 state[column - 1] += perturb[column - 1]
             each = shown(state, body, unmoved(state, body))
@@ -99,8 +102,9 @@ def carried(covariance, transition, noise):  # type: ignore[no-untyped-def]
     half = np.zeros((SIZE, SIZE))
     for row in range(len(covariance)):
         before, f = covariance[row], transition[row]
-        half[:] = 0.0
         for n in range(SIZE):
+            for m in range(SIZE):
+                half[n, m] = 0.0
             for k in range(SIZE):
                 for m in range(SIZE):
                     half[n, m] += f[n, k] * before[k, m]
@@ -123,15 +127,17 @@ def taken_in(mean, covariance, off, slopes, reading_variance, innovation, varian
     cross, moved = np.zeros(SIZE), np.zeros(SIZE)
     for row in range(len(mean)):
         p = covariance[row]
-        moved[:] = 0.0
         nis[row] = 0.0
+        for n in range(SIZE):
+            moved[n] = 0.0
         for place in range(off.shape[1]):
             innovation[row, place] = np.nan
             variance[row, place] = np.nan
             if not np.isfinite(off[row, place]):
                 continue
             h = slopes[row, place]
-            cross[:] = 0.0
+            for n in range(SIZE):
+                cross[n] = 0.0
             for k in range(SIZE):
                 for n in range(SIZE):
                     cross[n] += p[k, n] * h[k]
