@@ -64,7 +64,7 @@ class AnomalyDetector:
         self.method = method
         table = features(healthy_values(seed=seed) if normal is None else normal)
         self._middle, self._spread = table.mean(axis=0), np.maximum(table.std(axis=0), 1e-6)
-        self._model = _model(method, seed)
+        self._model = _model(method, len(table), seed)
         self._model.fit(self._scaled(table))
         scores = -self._model.score_samples(self._scaled(table))
         self._threshold = float(np.quantile(scores, 1.0 - false_rate))
@@ -84,11 +84,12 @@ class AnomalyDetector:
         return scaled
 
 
-def _model(method: Method, seed: int) -> Any:
+def _model(method: Method, rows: int, seed: int) -> Any:
     if method == "isolation_forest":
         from sklearn.ensemble import IsolationForest
 
-        return IsolationForest(n_estimators=100, random_state=seed, n_jobs=1)
+        # trees of the usual 256 rows stay so shallow that a crisis of one sign, hypoxia, passes for health
+        return IsolationForest(n_estimators=100, max_samples=min(1024, rows), random_state=seed, n_jobs=1)
     from sklearn.svm import OneClassSVM
 
     return OneClassSVM(kernel="rbf", gamma="scale", nu=0.01)
