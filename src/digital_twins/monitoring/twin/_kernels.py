@@ -43,7 +43,7 @@ def _jit(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_jit
-def moved_and_slopes(states, bodies, inputs, dt_s, perturb, moved, slopes):  # type: ignore[no-untyped-def]
+def moved_and_slopes(states, bodies, inputs, dt_s, perturb, moved, slopes):  # type: ignore[no-untyped-def]  # noqa: C901  (plain loops compile fast)
     """Set moved[row] to the state after dt_s, slopes[row] to its derivative by forward differences.
 
     Heun's method in equal steps of at most `LONGEST_STEP_S`.
@@ -119,7 +119,7 @@ def carried(covariance, transition, noise):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def taken_in(mean, covariance, off, slopes, reading_variance, innovation, variance, nis):  # type: ignore[no-untyped-def]
+def taken_in(mean, covariance, off, slopes, reading_variance, innovation, variance, nis):  # type: ignore[no-untyped-def]  # noqa: C901  (plain loops compile fast)
     """Take the readings in one after the other, all linearised at the same mean; all arrays are set in place.
 
     That equals the joint update, as the noise of the readings is independent, and lets each be missing.
