@@ -32,6 +32,7 @@ from digital_twins.audit import (
 )
 from digital_twins.audit._checkpoint import CheckpointFile
 from digital_twins.audit._merkle import Growing, consistency, inclusion, leaf_hash, root
+from digital_twins.audit._tiles import Helpers
 from digital_twins.cli import main
 from digital_twins.crypto import SigningKey, VerifierKey, open_note, sign_note
 
@@ -259,6 +260,54 @@ def test_a_changed_tree_is_found(tmp_path, long_trail, statement, row):
     changed = copied(long_trail, tmp_path / "changed")
     edit(changed, statement)
     assert verify_trail(changed).problems[0].seq == row
+
+
+@pytest.fixture
+def helped(monkeypatch):
+    """Verification with two helpers; the list tells how many tiles each gave."""
+    monkeypatch.setattr("digital_twins.audit._tiles._LEAST_TILES", 3)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2})
+    given: list[int] = []
+    collect = Helpers._collect
+
+    def counted(self, tile):
+        before = len(self._tiles)
+        collect(self, tile)
+        if len(self._tiles) > before:
+            given.append(len(self._tiles) - before)
+
+    monkeypatch.setattr(Helpers, "_collect", counted)
+    return given
+
+
+def test_helpers_find_what_one_process_finds(tmp_path, long_trail, helped, monkeypatch):
+    whole = verify_trail(long_trail)
+    tiles = whole.events // 256
+    assert whole.ok
+    assert helped == [tiles * 2 // 3 - tiles // 3, tiles - tiles * 2 // 3]
+    before, inside = tiles // 3 * 256, tiles * 2 // 3 * 256 + 300  # the last row before a helper's, one of it
+    statements = [
+        f"UPDATE audit_event SET chain = zeroblob(32) WHERE seq = {before}",
+        f"DELETE FROM audit_event WHERE seq = {inside}",
+    ]
+    for statement in statements:
+        changed = copied(long_trail, tmp_path / "helped")
+        edit(changed, statement)
+        report = verify_trail(changed)
+        with monkeypatch.context() as alone:
+            alone.setattr("sys.executable", "")
+            assert verify_trail(changed) == report
+            assert not report.ok
+        shutil.rmtree(changed.parent)
+    assert len(helped) > 2 + len(statements)
+
+
+@pytest.mark.parametrize("program", ["/bin/false", "/bin/true", "/no/such/program"])
+def test_rows_of_a_helper_that_fails_are_checked_here(long_trail, helped, monkeypatch, program):
+    monkeypatch.setattr("sys.executable", program)
+    report = verify_trail(long_trail)
+    assert report.ok
+    assert helped == []
 
 
 def test_a_node_of_the_tree_that_belongs_to_no_row_is_found(tmp_path, long_trail):

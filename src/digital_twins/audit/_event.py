@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import orjson
 
 from digital_twins._errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _ACTIONS = frozenset("CRUDE")
 _OUTCOMES = frozenset({"success", "refused", "failure"})
