@@ -163,7 +163,7 @@ def test_an_interrupt_of_the_thread_that_commits_is_not_an_acknowledgement_to_th
     assert held.groups == [["a"], ["c"], ["d"]]
 
 
-class Interrupt(Exception):
+class InterruptError(Exception):
     """What a signal handler raises in the thread that waits."""
 
 
@@ -174,7 +174,7 @@ def interrupted_while_waiting(before: list[str], after: list[str]):
 
     def handler(number, frame):
         del number, frame
-        raise Interrupt
+        raise InterruptError
 
     def others() -> list[int]:
         until_waiting(shared, len(before) + 1)
@@ -197,7 +197,7 @@ def interrupted_while_waiting(before: list[str], after: list[str]):
                 early.append(pool.submit(shared.append, [(name, "")]))
                 until_waiting(shared, count)
             rest = pool.submit(others)
-            with pytest.raises(Interrupt):
+            with pytest.raises(InterruptError):
                 shared.append([("mine", "")])
             told.set()
             assert [future.result(60) for future in early] == [1] * len(early)

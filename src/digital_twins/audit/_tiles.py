@@ -134,18 +134,18 @@ class Helpers:
 
     def _collect(self, tile: int) -> None:
         """Take up the answer of a helper that began at this tile or before it."""
-        for place, (first, process, answer) in enumerate(self._running):
-            if first <= tile:
-                process.wait()
-                answer.seek(0)
-                hashes = iter(lambda: answer.read(HASH_BYTES), b"")
-                self._before[first] = next(hashes, b"")
-                for node, chain in zip(hashes, hashes, strict=False):
-                    self._tiles[first] = node, chain
-                    self._before[first + 1] = chain
-                    first += 1
-                del self._running[place]
-                return
+        found = next((each for each in self._running if each[0] <= tile), None)
+        if found is None:
+            return
+        self._running.remove(found)
+        first, process, answer = found
+        process.wait()
+        answer.seek(0)
+        self._before[first] = answer.read(HASH_BYTES)
+        hashes = iter(lambda: answer.read(HASH_BYTES), b"")
+        for place, (node, chain) in enumerate(zip(hashes, hashes, strict=False), first):
+            self._tiles[place] = node, chain
+            self._before[place + 1] = chain
 
 
 def _answer(trail: Path, first: int, count: int) -> None:
