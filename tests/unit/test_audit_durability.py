@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import shutil
+import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -45,7 +47,7 @@ def sector(log: bytes, place: int) -> bytes:
 
 def test_a_power_cut_at_any_byte_of_the_log_loses_no_acknowledged_event(tmp_path, monkeypatch, full):
     """Several rounds of the log, so that frames of the round before lie behind the cut."""
-    monkeypatch.setattr("digital_twins.audit._trail._LOG_BYTES", 128 * 1024)
+    monkeypatch.setattr("digital_twins.audit._trail._LOG_BYTES", 80 * 1024)
     choice = random.Random(6)
     node, copy = tmp_path / "node", tmp_path / "copy"
     log = node / "audit.db-wal"
@@ -71,7 +73,7 @@ def test_a_power_cut_at_any_byte_of_the_log_loses_no_acknowledged_event(tmp_path
                         "1.2.-1",
                     ]
             shutil.rmtree(copy)
-        assert log.stat().st_size == 128 * 1024
+        assert log.stat().st_size == 80 * 1024
     assert len(cycles) > 3  # salts of the log's header: it was begun again that often
 
 
@@ -130,8 +132,7 @@ def outcomes(held: Held, names: list[str]):
         assert held.begun.wait(60)
         for count, name in enumerate(names[1:], 1):
             futures.append(pool.submit(call, name))
-            while len(shared._waiting) < count:
-                threading.Event().wait(0.001)
+            until_waiting(shared, count)
         held.free.set()
         return [future.result(60) for future in futures]
 
@@ -162,63 +163,67 @@ def test_an_interrupt_of_the_thread_that_commits_is_not_an_acknowledgement_to_th
     assert held.groups == [["a"], ["c"], ["d"]]
 
 
-@pytest.mark.parametrize("place", [1, 2, 3])
-def test_who_leaves_a_group_under_way_does_not_keep_the_others_asleep(place):
-    """The callers of a group wake each other: one whose wait a signal handler broke off is passed over."""
-    begun, free = threading.Event(), threading.Event()
-    shared = SharedAppend(lambda batches: _held(batches, begun, free))
-    with ThreadPoolExecutor(4) as pool:
-        futures = [pool.submit(shared.append, [("a", "")])]
-        assert begun.wait(60)
-        for count in range(1, 4):
-            futures.append(pool.submit(shared.append, [(str(count), "")]))
-            while len(shared._waiting) < count:
-                threading.Event().wait(0.001)
-        gone = type(shared._waiting[0])([("gone", "")])
-        shared._waiting.insert(place, gone)
-        begun.clear()
-        free.set()
-        assert begun.wait(60)  # the second group is under way
-        shared._leave(gone)
-        free.set()
-        assert [future.result(60) for future in futures] == [1] * 4
-    assert not shared._busy
-    left = type(gone)([("left", "")])  # one that was rung and left before it rang the next
-    left.next = type(gone)([("next", "")])
-    shared._ring(left)
-    shared._leave(left)
-    shared._ring(left.next)
-    assert left.next.rung
-    assert left.next.bell.acquire(blocking=False)
-    assert not left.next.bell.acquire(blocking=False)  # it was woken once
+class InterruptError(Exception):
+    """What a signal handler raises in the thread that waits."""
 
 
-def _held(batches, begun, free):
-    begun.set()
-    assert free.wait(60)
-    free.clear()
-    return [len(each) for each in batches]
-
-
-def test_who_leaves_while_waiting_passes_the_lead_on():
+def interrupted_while_waiting(before: list[str], after: list[str]):
+    """Wait for a group in the main thread, the only one that runs signal handlers, and break that off."""
     held = Held()
     shared = SharedAppend(held)
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(shared.append, [("a", "")])
-        assert held.begun.wait(60)
-        second = pool.submit(shared.append, [("b", "")])
-        while not shared._waiting:
-            threading.Event().wait(0.001)
-        gone = type(shared._waiting[0])([("gone", "")])  # a caller whose wait a signal handler broke off
-        shared._waiting.insert(0, gone)
-        shared._leave(gone)
+
+    def handler(number, frame):
+        del number, frame
+        raise InterruptError
+
+    def others() -> list[int]:
+        until_waiting(shared, len(before) + 1)
+        late = []
+        for count, name in enumerate(after, len(before) + 2):
+            late.append(pool.submit(shared.append, [(name, "")]))
+            until_waiting(shared, count)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+        assert told.wait(60) if before else True  # who does not lead is told at once
         held.free.set()
-        assert (first.result(60), second.result(60)) == (1, 1)
-    gone.leads = shared._busy = True  # it had just been told to lead
-    shared._waiting.append(gone)
-    shared._leave(gone)
-    assert shared.append([("c", "")]) == 1
-    assert held.groups == [["a"], ["b"], ["c"]]
+        return [future.result(60) for future in late]
+
+    told = threading.Event()
+    old = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            early = [pool.submit(shared.append, [("first", "")])]
+            assert held.begun.wait(60)
+            for count, name in enumerate(before, 1):
+                early.append(pool.submit(shared.append, [(name, "")]))
+                until_waiting(shared, count)
+            rest = pool.submit(others)
+            with pytest.raises(InterruptError):
+                shared.append([("mine", "")])
+            told.set()
+            assert [future.result(60) for future in early] == [1] * len(early)
+            assert rest.result(60) == [1] * len(after)
+    finally:
+        signal.signal(signal.SIGUSR1, old)
+    assert shared.append([("last", "")]) == 1
+    assert not shared._busy
+    return held.groups
+
+
+def until_waiting(shared: SharedAppend, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while (0 if shared._next is None else len(shared._next.calls)) < count:
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.001)
+
+
+def test_who_is_interrupted_while_waiting_does_not_keep_the_others_asleep():
+    groups = interrupted_while_waiting(["a", "b"], ["c", "d"])
+    assert groups == [["first"], ["a", "b", "mine", "c", "d"], ["last"]]
+
+
+def test_who_is_to_commit_for_others_and_is_interrupted_commits_first():
+    groups = interrupted_while_waiting([], ["c", "d"])
+    assert groups == [["first"], ["mine", "c", "d"], ["last"]]
 
 
 @pytest.mark.parametrize("log_bytes", [0, 1 << 20])

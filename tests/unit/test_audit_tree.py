@@ -21,6 +21,7 @@ from digital_twins import InputError, NotFoundError, StorageError
 from digital_twins.audit import (
     AuditEvent,
     AuditTrail,
+    any_recorded,
     export_trail,
     period_bounds,
     prove_consistency,
@@ -31,9 +32,13 @@ from digital_twins.audit import (
     verify_trail,
 )
 from digital_twins.audit._checkpoint import CheckpointFile
+from digital_twins.audit._head import START, Head, HeadFile
 from digital_twins.audit._merkle import Growing, consistency, inclusion, leaf_hash, root
+from digital_twins.audit._tiles import Helpers
+from digital_twins.audit._trail import _MIGRATIONS, _STATEMENTS, _chained
 from digital_twins.cli import main
 from digital_twins.crypto import SigningKey, VerifierKey, open_note, sign_note
+from digital_twins.storage import Database
 
 SRC = Path(__file__).parents[2] / "src"
 # Test vectors of Certificate Transparency (RFC 6962): transparency-dev/merkle, testonly
@@ -259,6 +264,100 @@ def test_a_changed_tree_is_found(tmp_path, long_trail, statement, row):
     changed = copied(long_trail, tmp_path / "changed")
     edit(changed, statement)
     assert verify_trail(changed).problems[0].seq == row
+
+
+def test_an_older_trail_is_copied_without_the_index_of_its_ids(tmp_path):
+    path = tmp_path / "audit.db"
+    events = [event(number) for number in range(600)]
+    values, head = _chained([(each.event_id, each.to_json()) for each in events], Head(0, START))
+    with Database(path, migrations=_MIGRATIONS[:2]) as old:
+        for place in range(0, len(values), 5):
+            old.execute(_STATEMENTS[1], values[place : place + 5])
+    HeadFile(path.with_suffix(".head")).advance(head)
+    assert any_recorded(path, ["unknown", events[7].event_id])  # read as it is
+    with AuditTrail(path) as trail:
+        assert trail.append([events[0], events[300], events[599], event(600)]) == 1
+        report = trail.verify()
+        assert report.ok, report.problems
+        assert report.events == 601
+    with sqlite3.connect(path) as connection:
+        rows = connection.execute("SELECT * FROM audit_event WHERE seq <= 600").fetchall()
+        assert [value for row in rows for value in row] == values
+        assert connection.execute("PRAGMA index_list(audit_event)").fetchall() == []
+        assert connection.execute("SELECT count(*) FROM audit_id").fetchall() == [(512,)]
+    connection.close()
+    edit(path, "DELETE FROM audit_id WHERE event_id < (SELECT event_id FROM audit_event WHERE seq = 400)")
+    with AuditTrail(path) as trail:
+        assert trail.append(events[:300]) == 0
+
+
+def test_a_known_event_is_found_wherever_it_lies_and_whoever_wrote_it(tmp_path):
+    events = [event(number) for number in range(700)]
+    path = tmp_path / "audit.db"
+    with AuditTrail(path) as one, AuditTrail(path) as two:
+        assert one.append(events[:255]) == 255
+        assert two.append([events[3]]) == two.append([events[254]]) == 0
+        assert two.append(events[250:258]) == 3  # completes a tile
+        assert [one.append([each]) for each in (events[257], events[255], events[5])] == [0, 0, 0]
+        early = AuditEvent("R", "test", "success", "SCU", event_id="0" * 32)  # its id is before all others
+        assert [one.append([early]), two.append([early]), one.append([early])] == [1, 0, 0]
+        twice = [events[258], events[259], events[258]]
+        assert one.append(twice) == 2
+        assert two.append(events) == 700 - 260
+        assert one.append([*events, early]) == 0
+        report = one.verify()
+        assert (report.ok, report.events) == (True, 701)
+    assert any_recorded(path, [events[0].event_id])
+    assert any_recorded(path, [events[699].event_id])
+    assert not any_recorded(path, ["f" * 32])
+
+
+@pytest.fixture
+def helped(monkeypatch):
+    """Verification with two helpers; the list tells how many tiles each gave."""
+    monkeypatch.setattr("digital_twins.audit._tiles._LEAST_TILES", 3)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2})
+    given: list[int] = []
+    collect = Helpers._collect
+
+    def counted(self, tile):
+        before = len(self._tiles)
+        collect(self, tile)
+        if len(self._tiles) > before:
+            given.append(len(self._tiles) - before)
+
+    monkeypatch.setattr(Helpers, "_collect", counted)
+    return given
+
+
+def test_helpers_find_what_one_process_finds(tmp_path, long_trail, helped, monkeypatch):
+    whole = verify_trail(long_trail)
+    tiles = whole.events // 256
+    assert whole.ok
+    assert helped == [tiles * 2 // 3 - tiles // 3, tiles - tiles * 2 // 3]
+    before, inside = tiles // 3 * 256, tiles * 2 // 3 * 256 + 300  # the last row before a helper's, one of it
+    statements = [
+        f"UPDATE audit_event SET chain = zeroblob(32) WHERE seq = {before}",
+        f"DELETE FROM audit_event WHERE seq = {inside}",
+    ]
+    for statement in statements:
+        changed = copied(long_trail, tmp_path / "helped")
+        edit(changed, statement)
+        report = verify_trail(changed)
+        with monkeypatch.context() as alone:
+            alone.setattr("sys.executable", "")
+            assert verify_trail(changed) == report
+            assert not report.ok
+        shutil.rmtree(changed.parent)
+    assert len(helped) > 2 + len(statements)
+
+
+@pytest.mark.parametrize("program", ["/bin/false", "/bin/true", "/no/such/program"])
+def test_rows_of_a_helper_that_fails_are_checked_here(long_trail, helped, monkeypatch, program):
+    monkeypatch.setattr("sys.executable", program)
+    report = verify_trail(long_trail)
+    assert report.ok
+    assert helped == []
 
 
 def test_a_node_of_the_tree_that_belongs_to_no_row_is_found(tmp_path, long_trail):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
 import orjson
 
 from digital_twins._errors import InputError
@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 
 _ACTIONS = frozenset("CRUDE")
 _OUTCOMES = frozenset({"success", "refused", "failure"})
-_VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
-"""Digit with the two bits of RFC 9562's variant for a random one."""
-_PSEUDONYM_LENGTH, _HEX = 64, "0123456789abcdef"
+_ID_RANDOM, _ID_FIXED = 0x0FFF_3FFF_FFFF_FFFF_FFFF, 0x7000_8000_0000_0000_0000
+"""Of the lower 80 bits of an id: those that are random, and RFC 9562's version 7 and variant."""
+_PSEUDONYM_LENGTH = 64
+_ENCODER = msgspec.json.Encoder(order="sorted")
 
 
 def _new_id() -> str:
     """Return a UUID of version 7 in hex (RFC 9562 section 5.7): new rows then go to the end of the index."""
-    random = os.urandom(10).hex()
-    return f"{time.time_ns() // 1_000_000:012x}7{random[:3]}{_VARIANT[random[3]]}{random[4:19]}"
+    random = int.from_bytes(os.urandom(10), "big") & _ID_RANDOM | _ID_FIXED
+    return f"{time.time_ns() // 1_000_000:012x}{random:020x}"
 
 
 def _now() -> str:
@@ -40,8 +41,7 @@ def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-@dataclass(frozen=True, slots=True)
-class AuditEvent:
+class AuditEvent(msgspec.Struct, frozen=True, gc=False):
     """Who did what to which object of which patient, with what outcome.
 
     The fields follow FHIR R4 AuditEvent; an event holds no patient data in clear.
@@ -81,10 +81,10 @@ class AuditEvent:
     agent: str
     entity: str | None = None
     patient: str | None = None
-    detail: Mapping[str, str | int] = field(default_factory=dict)
+    detail: Mapping[str, str | int] = msgspec.field(default_factory=dict)
     node: str = ""
-    event_id: str = field(default_factory=_new_id)
-    at_utc: str = field(default_factory=_now)
+    event_id: str = msgspec.field(default_factory=_new_id)
+    at_utc: str = msgspec.field(default_factory=_now)
 
     def __post_init__(self) -> None:
         if self.action not in _ACTIONS or self.outcome not in _OUTCOMES:
@@ -96,19 +96,11 @@ class AuditEvent:
 
     def to_json(self) -> str:
         """Return the canonical form: keys sorted, no spaces, UTF-8 (RFC 8785 for strings and integers)."""
-        fields = {
-            "action": self.action,
-            "agent": self.agent,
-            "at_utc": self.at_utc,
-            "detail": dict(self.detail) if self.detail else {},
-            "entity": self.entity,
-            "event_id": self.event_id,
-            "kind": self.kind,
-            "node": self.node,
-            "outcome": self.outcome,
-            "patient": self.patient,
-        }
-        return _canonical(fields)
+        try:
+            return _ENCODER.encode(self).decode()
+        except (TypeError, UnicodeEncodeError):  # a mapping that is no dict, or half of a surrogate pair
+            fields = {name: getattr(self, name) for name in self.__struct_fields__}
+            return _canonical({**fields, "detail": dict(self.detail)})
 
     @classmethod
     def from_json(cls, text: str) -> AuditEvent:
@@ -169,7 +161,10 @@ def _canonical(value: object) -> str:
 
 
 def _is_pseudonym(text: str) -> bool:
-    return len(text) == _PSEUDONYM_LENGTH and not text.strip(_HEX)
+    try:
+        return len(text) == _PSEUDONYM_LENGTH and bytes.fromhex(text).hex() == text
+    except ValueError:
+        return False
 
 
 def _check_detail(detail: Mapping[str, str | int]) -> None:

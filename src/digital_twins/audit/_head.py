@@ -6,9 +6,10 @@ import contextlib
 import fcntl
 import hashlib
 import os
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,8 +20,7 @@ START = bytes(32)
 """Chain hash before the first event."""
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True, gc=False):
     """Number of events, and the chain hash after the last of them."""
 
     size: int

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 TILE_LEVELS = 8
 TILE = 1 << TILE_LEVELS
 """Leaves, or stored nodes, below one stored node: a proof reads at most two runs of 256 hashes a level."""
+HASH_BYTES = 32
+_NODE = hashlib.sha256(b"\1")
 EMPTY_ROOT = hashlib.sha256().digest()
 
 
@@ -33,10 +35,16 @@ def parent(left: bytes, right: bytes) -> bytes:
 
 def complete(hashes: Sequence[bytes]) -> bytes:
     """Return the root above 2**k hashes."""
-    row = list(hashes)
-    sha256 = hashlib.sha256
+    row = hashes
+    begun = _NODE.copy  # a copy of a hash that was begun costs less than a new one
     while len(row) > 1:
-        row = [sha256(b"\1" + left + right).digest() for left, right in zip(row[::2], row[1::2], strict=True)]
+        above = []
+        pairs = iter(row)
+        for left, right in zip(pairs, pairs, strict=True):
+            node = begun()
+            node.update(left + right)
+            above.append(node.digest())
+        row = above
     return row[0]
 
 
@@ -164,9 +172,19 @@ class Growing:
         edge.extend(leaves)
         return self._fold() if len(edge) == TILE else ()
 
-    def _fold(self) -> list[tuple[int, int, bytes]]:
+    def extend_by_tile(self, node: bytes) -> Sequence[tuple[int, int, bytes]]:
+        """Add 256 leaves by the node above them, where the size is a multiple of 256; see `append`."""
+        position = self.size // TILE
+        self.size += TILE
+        self._starts[0] += TILE
+        if len(self.rows) == 1:
+            self.rows.append([])
+            self._starts.append(0)
+        self.rows[1].append(node)
+        return [(1, position, node), *self._fold(1)]
+
+    def _fold(self, level: int = 0) -> list[tuple[int, int, bytes]]:
         done = []
-        level = 0
         while len(self.rows[level]) == TILE:
             node = complete(self.rows[level])
             position = self._starts[level] // TILE

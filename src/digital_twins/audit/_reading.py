@@ -11,6 +11,7 @@ import apsw
 
 from digital_twins._errors import NotFoundError, StorageError
 from digital_twins.audit._event import AuditEvent
+from digital_twins.audit._known import holds
 from digital_twins.audit._period import period_bounds
 from digital_twins.audit._place import place
 from digital_twins.storage import read_schema, stream
@@ -57,10 +58,7 @@ def any_recorded(path: str | os.PathLike[str], event_ids: Sequence[str]) -> bool
         The file cannot be read as a trail.
     """
     with reading(Path(path)) as connection:
-        return any(
-            connection.execute("SELECT 1 FROM audit_event WHERE event_id = ?", (each,)).fetchall()
-            for each in event_ids
-        )
+        return any(holds(connection, each) for each in event_ids)
 
 
 def export_trail(path: str | os.PathLike[str], *, period: str | None = None, after: int = 0) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,17 +15,24 @@ Row = tuple[str, str]
 class _Call:
     """The rows of one caller and what became of them."""
 
-    __slots__ = ("bell", "count", "error", "gone", "leads", "next", "rows", "rung")
+    __slots__ = ("count", "error", "rows")
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self.rows = rows
         self.count = 0
         self.error: BaseException | None = None
-        self.leads = False
-        self.next: _Call | None = None  # who is woken after this one
-        self.rung = self.gone = False
-        self.bell = threading.Lock()
-        self.bell.acquire()
+
+
+class _Group:
+    """Callers of one commit: the first commits when it is their `turn`, the others wait for `done`."""
+
+    __slots__ = ("calls", "done", "turn")
+
+    def __init__(self) -> None:
+        self.calls: list[_Call] = []
+        self.turn, self.done = threading.Lock(), threading.Lock()
+        self.turn.acquire()
+        self.done.acquire()
 
 
 class SharedAppend:
@@ -48,28 +54,28 @@ class SharedAppend:
     def __init__(self, record: Callable[[Sequence[Sequence[Row]]], Sequence[int]]) -> None:
         self._record = record
         self._mutex = threading.Lock()
-        self._waiting: list[_Call] = []
+        self._next: _Group | None = None
         self._busy = False
 
     def append(self, rows: Sequence[Row]) -> int:
         """Record rows and return, once they are durable, how many were new; raises what `record` raises."""
+        group: _Group | None = None
+        call = _Call(rows)
         with self._mutex:
-            call = _Call(rows) if self._busy else None
-            if call is None:
+            if not self._busy:
                 self._busy = True
             else:
-                self._waiting.append(call)
-        if call is None:
+                group = self._next
+                if group is None:
+                    group = self._next = _Group()
+                group.calls.append(call)
+        if group is None:
             return self._alone(rows)
-        try:
-            call.bell.acquire()
-            if not call.leads:
-                self._ring(call.next)
-        except BaseException:  # a signal handler raised: nobody waits for this call any more
-            self._leave(call)
-            raise
-        if call.leads:
-            self._lead(call)
+        if group.calls[0] is call:
+            self._lead(group)
+        else:
+            with group.done:  # who gets it lets the next one have it, and so on
+                pass
         if call.error is not None:
             raise call.error
         return call.count
@@ -80,31 +86,31 @@ class SharedAppend:
         finally:
             self._pass_on()
 
-    def _lead(self, own: _Call) -> None:
+    def _lead(self, group: _Group) -> None:
+        interrupt = _patiently(group.turn)
         with self._mutex:
-            group, self._waiting = self._waiting, []
+            self._next = None
         try:
-            self._run(group, own)
+            self._run(group.calls)
         finally:
-            others = [call for call in group if call is not own]
-            for call, follower in pairwise(others):
-                call.next = follower
             self._pass_on()
-            self._ring(others[0] if others else None)
+            group.done.release()
+        if interrupt is not None:
+            raise interrupt
 
-    def _run(self, group: Sequence[_Call], own: _Call) -> None:
+    def _run(self, calls: Sequence[_Call]) -> None:
         try:
-            counts = self._record([call.rows for call in group])
+            counts = self._record([call.rows for call in calls])
         except BaseException as error:  # noqa: BLE001  (raised in the threads that it concerns)
-            self._one_by_one(group, own, failure=error)
+            self._one_by_one(calls, failure=error)
             return
-        for call, count in zip(group, counts, strict=True):
+        for call, count in zip(calls, counts, strict=True):
             call.count = count
 
-    def _one_by_one(self, group: Sequence[_Call], own: _Call, *, failure: BaseException) -> None:
-        """Record every caller's rows alone; an interrupt of this thread is its own caller's alone."""
-        for call in group:
-            if len(group) == 1 or (call is own and not isinstance(failure, Exception)):
+    def _one_by_one(self, calls: Sequence[_Call], *, failure: BaseException) -> None:
+        """Record every caller's rows alone; an interrupt of this thread, the first's, is its own alone."""
+        for call in calls:
+            if len(calls) == 1 or (call is calls[0] and not isinstance(failure, Exception)):
                 call.error = failure
                 continue
             try:
@@ -114,30 +120,19 @@ class SharedAppend:
 
     def _pass_on(self) -> None:
         with self._mutex:
-            if not self._waiting:
+            if self._next is None:
                 self._busy = False
-                return
-            self._waiting[0].leads = True
-            self._waiting[0].bell.release()
+            else:
+                self._next.turn.release()
 
-    def _ring(self, call: _Call | None) -> None:
-        """Wake a caller, or the first behind it that is still there."""
-        with self._mutex:
-            while call is not None and call.gone:
-                call.rung = True
-                call = call.next
-            if call is not None and not call.rung:
-                call.rung = True
-                call.bell.release()
 
-    def _leave(self, call: _Call) -> None:
-        with self._mutex:
-            waits = call in self._waiting
-            if waits:
-                self._waiting.remove(call)
-            call.gone = True
-            rung = call.rung
-        if waits and call.leads:
-            self._pass_on()
-        elif rung:
-            self._ring(call.next)
+def _patiently(lock: threading.Lock) -> BaseException | None:
+    """Acquire a lock whatever signal handlers raise; return that: others wait for this thread."""
+    interrupt: BaseException | None = None
+    while True:
+        try:
+            lock.acquire()
+        except BaseException as error:  # noqa: BLE001  (raised once the others have their answers)
+            interrupt = error
+        else:
+            return interrupt

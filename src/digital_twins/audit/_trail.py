@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from digital_twins._errors import ConflictError
 from digital_twins.audit import _outbox
 from digital_twins.audit._head import START, Head, HeadFile
+from digital_twins.audit._known import IDS_MIGRATION, complete_ids, index_ids, known_ids
 from digital_twins.audit._merkle import TILE
 from digital_twins.audit._place import settle
 from digital_twins.audit._reading import AuditRow, last_rows
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import apsw
 
     from digital_twins.audit._event import AuditEvent
+    from digital_twins.audit._known import Known
     from digital_twins.audit._shared import Row
 
 _DRAIN_ROWS = 1000
@@ -60,6 +62,7 @@ _MIGRATIONS = (
         """,
     ),
     TREE_MIGRATION,
+    IDS_MIGRATION,
 )
 
 
@@ -179,34 +182,38 @@ class AuditTrail:
 
     def _record(self, batches: Sequence[Sequence[Row]]) -> list[int]:
         """Record rows in one transaction and return how many of each batch were new."""
-        try:
-            head = self._add(batches[0] if len(batches) == 1 else list(chained.from_iterable(batches)))
-            counts = [len(rows) for rows in batches]
-        except ConflictError:  # an event is known already: rare, and looked for only then
-            head, counts = self._database.write(lambda cursor: _extend_by_new(cursor, batches))
-        self._end = self._wanted = head
+        rows = batches[0] if len(batches) == 1 else list(chained.from_iterable(batches))
+        if self._added(rows):
+            counts = list(map(len, batches))
+        else:
+            self._end, self._known, counts = self._database.write(lambda cursor: _extend(cursor, batches))
+        self._wanted = self._end
         if not self._resting:  # who rests looks again; waking it each time would cost more than the SQL
             with self._changed:
                 self._changed.notify()
         return counts
 
-    def _add(self, rows: Sequence[Row]) -> Head:
-        """Add new rows with one statement, unless they complete a tile or another process wrote meanwhile."""
+    def _added(self, rows: Sequence[Row]) -> bool:
+        """Add new rows with one statement, unless one may be known, they complete a tile, or others wrote."""
         start = self._end
         count = len(rows)
-        if 0 < count <= _MOST_AT_ONCE and start.size % TILE + count < TILE:
-            values, head = _chained(rows, start)
-            try:
-                self._database.execute(_STATEMENTS[count], values)
-            except ConflictError:  # ``start`` is not the end any more, or an event is known
-                pass
-            else:
-                return head
-        return self._database.write(lambda cursor: _extend(cursor, rows))
+        if not 0 < count <= _MOST_AT_ONCE or start.size % TILE + count >= TILE:
+            return False
+        ids = [row[0] for row in rows]
+        if not self._known.certainly_new(ids):
+            return False
+        values, head = _chained(rows, start)
+        try:
+            self._database.execute(_STATEMENTS[count], values)
+        except ConflictError:  # ``start`` is not the end any more
+            return False
+        self._end = head
+        self._known.recent.update(ids)
+        return True
 
     def _resume(self) -> None:
-        """Complete the tree of an older trail; keep a head that contradicts the rows as evidence."""
-        self._database.write(lambda cursor: grow(cursor, _last(cursor).size))
+        """Complete tree and ids of an older trail; keep a head that contradicts the rows as evidence."""
+        self._known = self._database.write(_completed)
         with self._database.read() as connection:
             present = _last(connection.cursor())
             known = self._head_file.read()
@@ -259,32 +266,34 @@ def _chained(rows: Sequence[Row], start: Head) -> tuple[list[int | str | bytes],
         leaf = sha256(b"\0" + body.encode()).digest()
         chain = sha256(chain + leaf).digest()
         size += 1
-        values += (size, event_id, body, leaf, chain)
+        values += size, event_id, body, leaf, chain
     return values, Head(size, chain)
 
 
-def _extend(cursor: apsw.Cursor, rows: Sequence[Row]) -> Head:
-    """Add new rows; ConflictError, and nothing is added, where one of them is known."""
+def _completed(cursor: apsw.Cursor) -> Known:
+    size = _last(cursor).size
+    grow(cursor, size)
+    complete_ids(cursor, size)
+    return known_ids(cursor, size)
+
+
+def _extend(cursor: apsw.Cursor, batches: Sequence[Sequence[Row]]) -> tuple[Head, Known, list[int]]:
+    """Add the rows that are new; return the end, the ids known there, and how many of each batch were new."""
     start = _last(cursor)
-    values, head = _chained(rows, start)
+    known = known_ids(cursor, start.size)
+    new: list[Row] = []
+    counts = []
+    for rows in batches:
+        before = len(new)
+        new.extend(row for row in rows if known.add(cursor, row[0]))
+        counts.append(len(new) - before)
+    values, head = _chained(new, start)
     width = _MOST_AT_ONCE * _ROW.count("?")
     for first in range(0, len(values), width):
         part = values[first : first + width]
         cursor.execute(_STATEMENTS[len(part) // _ROW.count("?")], part)
     if head.size // TILE > start.size // TILE:
         grow(cursor, head.size)
-    return head
-
-
-def _extend_by_new(cursor: apsw.Cursor, batches: Sequence[Sequence[Row]]) -> tuple[Head, list[int]]:
-    """Add the rows that are new and return how many of each batch were."""
-    known = "SELECT 1 FROM audit_event WHERE event_id = ?"
-    counts = []
-    head = _last(cursor)
-    for rows in batches:
-        before = head.size
-        for row in rows:
-            if cursor.execute(known, (row[0],)).fetchone() is None:
-                head = _extend(cursor, [row])
-        counts.append(head.size - before)
-    return head, counts
+        index_ids(cursor, start.size, head.size)
+        known = known_ids(cursor, head.size)
+    return head, known, counts

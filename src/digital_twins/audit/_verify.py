@@ -89,7 +89,7 @@ def verify_trail(
     with reading(file) as connection:
         # What states a size is read first: the trail may grow meanwhile, but never lie behind.
         head = head_file.read()
-        walk = Walk(connection, head, {each.size for each in signed.checkpoints})
+        walk = Walk(connection, head, {each.size for each in signed.checkpoints}, trail=file)
         problems.extend(walk.problems)
         problems.extend(_missing_guards(connection, walk.has_tree))
         problems.extend(walk.against_stored_tree(connection))

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import closing
 from itertools import islice
-from operator import contains
 from typing import TYPE_CHECKING, Any
 
 from digital_twins.audit._head import START, Head
 from digital_twins.audit._merkle import TILE, TILE_LEVELS, Growing
 from digital_twins.audit._problem import MOST_PROBLEMS, Problem
+from digital_twins.audit._tiles import BEFORE_ALL, ROWS, Helpers, good_tiles
 from digital_twins.audit._tree import StoredTree
 from digital_twins.storage import stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
+    from pathlib import Path
 
     import apsw
 
-_NEVER = -1
+_NEVER, _FOR_EVER = -1, 1 << 63
 
 
 class Walk:
@@ -32,9 +34,13 @@ class Walk:
         Content of the head file; `at_head` is then the recomputed chain hash at its row.
     sizes
         Numbers of rows whose tree roots are wanted, in `roots`.
+    trail
+        Where other processes find the rows, for a long trail.
     """
 
-    def __init__(self, connection: apsw.Connection, head: Head | None, sizes: set[int]) -> None:
+    def __init__(
+        self, connection: apsw.Connection, head: Head | None, sizes: set[int], *, trail: Path
+    ) -> None:
         self.problems: list[Problem] = []
         self.at_head: bytes | None = None
         self.roots: dict[int, bytes] = {}
@@ -44,7 +50,8 @@ class Walk:
         self._tree = Growing()
         self._stops = sorted(sizes | ({head.size} if head is not None else set()), reverse=True)
         self._head = head
-        self.end = self._rows(connection)
+        with Helpers(trail, StoredTree(connection).size()) as helpers:
+            self.end = self._rows(connection, helpers)
         self.root = self._tree.root()
 
     def first_bad_up_to(self, size: int) -> bool:
@@ -68,22 +75,41 @@ class Walk:
             if level < 1 or position < 0 or (position + 1) << (TILE_LEVELS * level) > now:
                 yield Problem(None, f"the Merkle tree holds a node at level {level} that belongs to no row")
 
-    def _rows(self, connection: apsw.Connection) -> Head:
+    def _rows(self, connection: apsw.Connection, helpers: Helpers) -> Head:
         """Recompute every row, 256 at a time; where something is wrong or wanted, one by one."""
-        end, expected = Head(0, START), 1
+        end, expected, last = Head(0, START), 1, BEFORE_ALL
         stop = self._stop(0, START)
-        rows = stream(connection, "SELECT seq, event_id, body, leaf, chain FROM audit_event ORDER BY seq")
-        while batch := list(islice(rows, TILE)):
-            reached = end.size + len(batch)
-            wanted = end.size < stop <= reached
-            good = None if wanted or expected != end.size + 1 else _unchanged(batch, end)
-            if good is None:
-                end, expected, stop = self._one_by_one(batch, end, expected=expected, stop=stop)
-                continue
-            leaves, end = good
-            expected += len(batch)
-            for level, position, value in self._tree.extend(leaves):
-                self.nodes[level, position] = value
+        while True:
+            if expected == end.size + 1 and end.size % TILE == 0:
+                end = self._tiles(connection, helpers, end, stop=stop)
+                expected, last = end.size + 1, end.size or BEFORE_ALL
+            batch = list(islice(stream(connection, ROWS, (last,)), TILE - end.size % TILE))
+            if not batch:
+                return end
+            last = batch[-1][0]
+            end, expected, stop = self._one_by_one(batch, end, expected=expected, stop=stop)
+
+    def _tiles(self, connection: apsw.Connection, helpers: Helpers, end: Head, *, stop: int) -> Head:
+        """Go on by whole tiles until one is wrong, incomplete, or holds what is wanted."""
+        last = stop - 1 if stop != _NEVER else _FOR_EVER
+        while True:
+            begun = end
+            end = self._taken(helpers.from_here(end), end, last)
+            if end is begun:
+                border = helpers.next_start(end.size // TILE)
+                end = self._taken(
+                    good_tiles(connection, end), end, last if border is None else min(last, border * TILE)
+                )
+            if end is begun:
+                return end
+
+    def _taken(self, tiles: Generator[tuple[bytes, bytes]], end: Head, last: int) -> Head:
+        """Take up tiles that are good, up to this number of rows."""
+        with closing(tiles):  # two streams of one connection are not open together
+            while end.size + TILE <= last and (found := next(tiles, None)) is not None:
+                end = Head(end.size + TILE, found[1])
+                for level, position, value in self._tree.extend_by_tile(found[0]):
+                    self.nodes[level, position] = value
         return end
 
     def _one_by_one(
@@ -128,24 +154,3 @@ class Walk:
     def _note(self, seq: int, what: str) -> None:
         if len(self.problems) < MOST_PROBLEMS:
             self.problems.append(Problem(seq, what))
-
-
-def _unchanged(batch: Sequence[tuple[Any, ...]], end: Head) -> tuple[list[bytes], Head] | None:
-    """Return the leaves and the new end if every row is as it was written; None if any is not."""
-    sha256 = hashlib.sha256
-    seqs, event_ids, bodies, stored, chains = zip(*batch, strict=True)
-    before = (end.chain, *chains[:-1])
-    try:
-        leaves = [sha256(b"\0" + body.encode()).digest() for body in bodies]
-        # Each link is recomputed from the stored one before it: together they are the chain.
-        links = [sha256(link + leaf).digest() for link, leaf in zip(before, leaves, strict=True)]
-    except (AttributeError, TypeError, UnicodeEncodeError):
-        return None
-    if (
-        tuple(leaves) != stored
-        or tuple(links) != chains
-        or seqs != tuple(range(end.size + 1, end.size + 1 + len(batch)))
-        or not all(map(contains, bodies, [f'"event_id":"{event_id}"' for event_id in event_ids]))
-    ):
-        return None
-    return leaves, Head(end.size + len(batch), chains[-1])
