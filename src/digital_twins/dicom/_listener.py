@@ -294,7 +294,7 @@ def _services(
         executor,
         keepers,
         syncers,
-        lanes=Keepers(_THREADS, "lane"),
+        lanes=Keepers(0 if access.tls is not None and access.tls_port else _THREADS, "lane"),
         loop=asyncio.get_running_loop(),
         table=table,
         tls=access.tls,
