@@ -16,8 +16,8 @@ from digital_twins import StorageError
 from digital_twins.config import Settings
 from digital_twins.crypto import DecryptionError
 from digital_twins.monitoring import EmbeddedBroker, History, open_monitor_database
-from digital_twins.monitoring._keys import store_key
-from digital_twins.monitoring._vitals import COLUMN, VITALS
+from digital_twins.monitoring.signals._vitals import COLUMN, VITALS
+from digital_twins.monitoring.storage._keys import store_key
 from digital_twins.server import monitor_key
 from monitor_process import NURSE, Served, until
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,8 @@ from digital_twins.fhir import AsyncFHIRClient, FHIRClient
 from digital_twins.samples import sample_patient
 from digital_twins.server import Node
 from fhir_support import observation, open_store, patient, post, serve, transaction
-from foreign import PEERS, missing_peer, node_package, program
+from foreign import PEERS, missing_peer
+from medplum_peer import medplum_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,17 +31,8 @@ pytestmark = pytest.mark.peers
 @pytest.fixture(scope="module")
 def medplum(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The base address of the foreign server."""
-    modules = node_package("@medplum/fhir-router").parents[1]
-    home = tmp_path_factory.mktemp("medplum")
-    (home / "node_modules").symlink_to(modules)
-    script = home / "server.mjs"
-    script.write_text((Path(__file__).parent / "medplum_server.mjs").read_text())
-    with subprocess.Popen([program("node"), str(script)], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        port = process.stdout.readline().strip()
-        assert port.isdigit()
-        yield f"http://127.0.0.1:{port}/fhir"
-        process.terminate()
+    with medplum_server(tmp_path_factory.mktemp("medplum")) as base:
+        yield base
 
 
 def test_create_read_update_delete(medplum: str) -> None:

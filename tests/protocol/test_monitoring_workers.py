@@ -22,7 +22,7 @@ from digital_twins.monitoring import (
     device_part,
     open_monitor_database,
 )
-from digital_twins.monitoring._state_store import StateStore
+from digital_twins.monitoring.storage._state import StateStore
 from monitor_process import NURSE, Served, until
 
 PARTS = 3

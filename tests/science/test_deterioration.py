@@ -24,7 +24,7 @@ from digital_twins.monitoring import (
     save_death_risk,
     train_death_risk,
 )
-from digital_twins.monitoring._evaluate import (
+from digital_twins.monitoring.prediction._evaluate import (
     WATCHED_H,
     Judged,
     alarm_threshold,
@@ -33,10 +33,15 @@ from digital_twins.monitoring._evaluate import (
     figures,
     judge,
 )
-from digital_twins.monitoring._evaluate_metrics import best_threshold, calibration_slope, log_odds, min_se_ppv
-from digital_twins.monitoring._learned import folds
-from digital_twins.monitoring._predict_hypotension import _scores, hypotension_questions
-from digital_twins.monitoring._predict_news2 import hourly_news2
+from digital_twins.monitoring.prediction._hypotension import _scores, hypotension_questions
+from digital_twins.monitoring.prediction._learned import folds
+from digital_twins.monitoring.prediction._metrics import (
+    best_threshold,
+    calibration_slope,
+    log_odds,
+    min_se_ppv,
+)
+from digital_twins.monitoring.prediction._partial_news2 import hourly_news2
 from icu_stays import simulated, write_stays
 
 KEYS = {

@@ -14,14 +14,14 @@ from digital_twins.monitoring import (
     TrendFilter,
     systematic_rows,
 )
-from digital_twins.monitoring._live_twin import (
+from digital_twins.monitoring.twin._live_twin import (
     READING_SD,
     START_SD,
     STEP_SD,
     linearised_step,
     linearised_view,
 )
-from digital_twins.monitoring._physiology import SIZE, advance, observe, resting_state
+from digital_twins.monitoring.twin._physiology import SIZE, advance, observe, resting_state
 
 RNG_SEED = 5
 

@@ -20,7 +20,7 @@ from digital_twins.monitoring import (
     read_stays,
     replay_numerics,
 )
-from digital_twins.monitoring._predict_parameters import NUMBER
+from digital_twins.monitoring.prediction._parameters import NUMBER
 
 Floats = NDArray[np.floating[Any]]
 RECORD = "monitor/wfdb/multi-segment/s00001/s00001-2896-10-10-00-31n.hea"
@@ -178,10 +178,8 @@ def test_forecasts_of_charted_stays_beat_persistence(shared_data: Path, full: bo
         for ahead in aheads:
             figures = told(found, code, ahead)
             keep(f"{code} {ahead}", figures)
-            if (
-                code == "TEMP"
-            ):  # level with persistence, and surer than it should be: docs/science/monitoring.md
-                assert figures["ratio"] < 1.02
+            assert figures["inside"] > 0.85
+            if code == "TEMP":  # level with persistence: a fever is not known to end
+                assert figures["ratio"] < 1.01
             else:
                 assert figures["high"] < 1.0
-                assert figures["inside"] > 0.85

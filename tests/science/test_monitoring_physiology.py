@@ -18,8 +18,8 @@ from digital_twins.monitoring import (
     load_profiles,
     outlook,
 )
-from digital_twins.monitoring._live_twin import linearised_step, linearised_view
-from digital_twins.monitoring._physiology import _saturation, advance, derivative, observe, resting_state
+from digital_twins.monitoring.twin._live_twin import linearised_step, linearised_view
+from digital_twins.monitoring.twin._physiology import _saturation, advance, derivative, observe, resting_state
 
 BODY = Body()
 

@@ -54,6 +54,21 @@ def test_absolute_frame_offsets_mean_the_same_grid(dose):
     np.testing.assert_array_equal(again.volume.array, dose.volume.array)
 
 
+def test_uneven_planes_are_interpolated_when_asked(dose):
+    """Two planes left out, the tenth from either end: the others stay, and those are linear between."""
+    thinned = rt_case.dataset("rtdose")
+    kept = [n for n in range(98) if n not in {10, 87}]
+    thinned.GridFrameOffsetVector = [float(thinned.GridFrameOffsetVector[n]) for n in kept]
+    thinned.PixelData = thinned.pixel_array[kept].tobytes()
+    thinned.NumberOfFrames = len(kept)
+    even = load_dose(thinned, even_out=True).volume
+    assert even.same_grid(dose.volume)
+    expected = dose.volume.array.copy()
+    for n in (10, 87):
+        expected[n] = (expected[n - 1] + expected[n + 1]) / 2
+    np.testing.assert_allclose(even.array, expected, atol=1e-5)
+
+
 def _halved(number):
     beam = rt_case.dataset("rtdose")
     beam.DoseSummationType = "BEAM"

@@ -52,7 +52,7 @@ def test_history_joins_files_and_memory_without_gap_or_repetition(
 
 
 def test_history_of_many_readings_hides_no_peak() -> None:
-    from digital_twins.monitoring._review import MOST_POINTS, history_view
+    from digital_twins.monitoring.station._review import MOST_POINTS, history_view
 
     time_s = np.arange(50_000.0) + 0.5
     values = np.sin(time_s / 700.0)
@@ -113,7 +113,7 @@ def app(served: ServedMonitor, monkeypatch: pytest.MonkeyPatch) -> Any:
     python_package("plotly")
     from streamlit.testing.v1 import AppTest
 
-    from digital_twins.monitoring._analysis import ANALYSIS_APP
+    from digital_twins.monitoring.analysis._start import ANALYSIS_APP
 
     monkeypatch.setenv("TWIN_MONITOR_URL", served.url)
     made = AppTest.from_file(str(ANALYSIS_APP), default_timeout=120).run()
@@ -188,7 +188,7 @@ def test_wrong_token_and_silent_monitor_are_said(app: Any) -> None:
 
 
 def test_evaluation_is_drawn_with_its_intervals() -> None:
-    from digital_twins.monitoring._analysis_figures import evaluation_figure
+    from digital_twins.monitoring.analysis._figures import evaluation_figure
 
     figure = {"value": 0.8, "low": 0.7, "high": 0.85}
     drawn = evaluation_figure({"vitals": {"ours": {"auroc": figure}}}, "auroc")["data"][0]

@@ -94,7 +94,7 @@ class Dose:
         return float(self.volume.array.max())
 
 
-def load_dose(source: Any) -> Dose:
+def load_dose(source: Any, *, even_out: bool = False) -> Dose:
     """Return the dose grid of an RTDOSE, or the sum of several (one a beam or fraction group).
 
     Parameters
@@ -104,22 +104,24 @@ def load_dose(source: Any) -> Dose:
         all of one summation type, dose type, patient and frame of reference; on differing grids they are
         interpolated to the first one's. The sum of beams or fraction groups is called ``PLAN``, that of
         beams of one session ``FRACTION_SESSION``, that of plans ``MULTI_PLAN``.
+    even_out
+        Interpolate unevenly spaced planes linearly onto their median spacing instead of refusing them.
 
     Raises
     ------
     InputError
         DoseUnits RELATIVE (percent of an unknown dose), an ERROR dose, a dose given twice, doses that do not
-        add up, unevenly spaced planes, damaged or negative values.
+        add up, unevenly spaced planes without ``even_out``, damaged or negative values.
     NotFoundError
         The path does not exist.
     """
     datasets = objects_of(source, "RTDOSE")
     with foreign("RT Dose"):
-        doses = [_dose(dataset) for dataset in datasets]
+        doses = [_dose(dataset, even_out) for dataset in datasets]
         return doses[0] if len(doses) == 1 else _sum(doses)
 
 
-def _dose(dataset: Dataset) -> Dose:
+def _dose(dataset: Dataset, even_out: bool) -> Dose:
     units = str(dataset.get("DoseUnits") or "")
     if units != "GY":
         raise InputError(
@@ -143,7 +145,8 @@ def _dose(dataset: Dataset) -> Dose:
             fix="Export the plan's dose.",
         )
     plans = tuple(str(p.ReferencedSOPInstanceUID) for p in dataset.get("ReferencedRTPlanSequence") or [])
-    return Dose(_volume(dataset), summation, kind, plans, _histograms(dataset), _fraction_group(dataset))
+    volume = _volume(dataset, even_out)
+    return Dose(volume, summation, kind, plans, _histograms(dataset), _fraction_group(dataset))
 
 
 def _fraction_group(dataset: Dataset) -> int | None:
@@ -155,7 +158,7 @@ def _fraction_group(dataset: Dataset) -> int | None:
     return numbers.pop() if len(numbers) == 1 else None
 
 
-def _volume(dataset: Dataset) -> Volume:
+def _volume(dataset: Dataset, even_out: bool) -> Volume:
     frames = int(dataset.get("NumberOfFrames") or 1)
     refuse_size((frames, int(required(dataset, "Rows")), int(required(dataset, "Columns"))))
     scaling = float(required(dataset, "DoseGridScaling"))
@@ -178,7 +181,7 @@ def _volume(dataset: Dataset) -> Volume:
     gray = np.empty(stored.shape, dtype=np.float32)
     for target, source in enumerate(order):  # frame by frame: no second copy in double precision
         gray[target] = stored[source] * scaling
-    affine, gray = regular_grid([planes[i] for i in order], where[order], gray)
+    affine, gray = regular_grid([planes[i] for i in order], where[order], gray, even_out=even_out)
     refuse_not_finite(gray)
     return Volume(
         gray,

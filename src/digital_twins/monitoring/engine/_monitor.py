@@ -1,0 +1,342 @@
+"""The monitor: readings in, living twins and alerts out, all patients in one pass."""
+
+from __future__ import annotations
+
+from itertools import repeat
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from digital_twins._errors import ConflictError, NotFoundError
+from digital_twins.monitoring.alerts import SIGNALS, Alert, AlertBook, Conditions, load_thresholds
+from digital_twins.monitoring.detection import (
+    TEXTS,
+    ChangeDetector,
+    QualityChecks,
+    TechnicalAlarms,
+    news2,
+    plausible,
+)
+from digital_twins.monitoring.signals import COLUMN, VITALS, Quality
+from digital_twins.monitoring.storage import Ring
+from digital_twins.monitoring.twin import Body, LiveTwin, PersonalBaseline, TrendFilter, measured
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from digital_twins.monitoring.alerts import AlertStep, Notice, Thresholds
+    from digital_twins.monitoring.detection import AnomalyDetector
+    from digital_twins.monitoring.ingest import Arrival, Intake
+    from digital_twins.monitoring.simulation import PatientProfile
+
+    Floats = NDArray[np.float64]
+    Rows = NDArray[np.intp]
+
+_CHANGE, _NEWS2 = SIGNALS["CHANGE"], SIGNALS["NEWS2"]
+_ANOMALY = {"isolation_forest": SIGNALS["ANOMALY_FOREST"], "one_class_svm": SIGNALS["ANOMALY_SVM"]}
+_TWIN_EVERY_S = 3.0
+_CACHED = 256  # patients whose perturbed states fit into the processor's cache
+_ANOMALY_EVERY_S = 10.0
+_AS_SENT = [COLUMN["ACVPU"], COLUMN["FIO2"]]
+_NAMED_EVENTS = frozenset({"asystole", "vf", "vt", "apnoea"})
+
+
+class PatientMonitor:
+    """State of up to `capacity` patients, stepped in batches.
+
+    `Intake.offer` takes readings at any rate; `step` works through what has arrived; `tick` lets timers run.
+    Time is an argument everywhere, in seconds since 1970 UTC.
+
+    Parameters
+    ----------
+    intake
+        Where readings wait; it names their patients.
+    capacity
+        Patients at a time.
+    thresholds
+        Alert rules; the bundled ones if not given.
+    detectors
+        Anomaly detectors that score all patients every ten seconds.
+    record, notify
+        As for `AlertBook`.
+    history
+        Called after each pass with patients, times and clean values, to store them.
+    depth
+        Readings a patient that stay in memory.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        *,
+        capacity: int = 256,
+        thresholds: Thresholds | None = None,
+        detectors: Sequence[AnomalyDetector] = (),
+        record: Callable[[AlertStep, Alert | None], None] | None = None,
+        notify: Callable[[Notice], None] | None = None,
+        history: Callable[[list[str], Floats, Floats], None] | None = None,
+        depth: int = 600,
+    ) -> None:
+        self.intake = intake
+        self.thresholds = thresholds or load_thresholds()
+        self.alerts = AlertBook(self.thresholds, record=record, notify=notify)
+        self.quality, self.trend = QualityChecks(capacity), TrendFilter(capacity)
+        self.changes, self.baseline = ChangeDetector(capacity), PersonalBaseline(capacity)
+        self.conditions = Conditions(self.thresholds.rules, capacity)
+        self.technical = TechnicalAlarms(capacity, delay_s=self.thresholds.technical_delay_s)
+        self.twin, self.ring = LiveTwin(Body(), capacity), Ring(capacity, depth)
+        self.news2_score = np.zeros(capacity)
+        self.spo2_scale = np.ones(capacity, dtype=np.intp)
+        self.anomaly = np.full((capacity, len(SIGNALS)), np.nan)
+        self.detectors = tuple(detectors)
+        self._history = history
+        self._patients: list[str | None] = [None] * capacity
+        self._rows: dict[str, int] = {}
+        self._free = list(range(capacity - 1, -1, -1))
+        self.gone: dict[str, float] = {}
+        self._stopped = np.zeros((capacity, 2), dtype=np.bool_)
+        self.scored_s = -np.inf
+
+    @property
+    def patients(self) -> Mapping[str, int]:
+        """Row of every patient."""
+        return self._rows
+
+    def row_of(self, patient: str) -> int:
+        """Return a patient's row; raises NotFoundError for one who is not monitored."""
+        try:
+            return self._rows[patient]
+        except KeyError:
+            raise NotFoundError(
+                "The patient is not monitored.", "No reading has named this patient.", "Admit to a bed first."
+            ) from None
+
+    def describe(self, profile: PatientProfile) -> None:
+        """Take over what is known of a patient: body, oxygen, scale of the saturation, own limits."""
+        row = self._row(profile.patient)
+        self.twin.forget(row, profile.body)
+        self.twin.oxygen_fraction[row] = profile.oxygen_fraction
+        self.spo2_scale[row] = profile.spo2_scale
+        self.conditions.set_limits(row, profile.limits)
+
+    def discharge(self, patient: str, *, at_s: float) -> None:
+        """Forget a patient: alerts close, the row is made anew, readings from before are dropped."""
+        row = self.row_of(patient)
+        self.alerts.leave(patient, at_s=at_s)
+        del self._rows[patient]
+        self._patients[row] = None
+        for part in (self.quality, self.trend, self.changes, self.baseline, self.conditions, self.ring):
+            part.forget(row)
+        self.technical.forget(row)
+        self.twin.forget(row, Body())
+        self.news2_score[row], self.spo2_scale[row] = 0.0, 1
+        self.anomaly[row], self._stopped[row] = np.nan, False
+        self.gone[patient] = at_s
+        self._free.append(row)
+
+    def step(self) -> int:
+        """Work through every reading that has arrived; return how many were used.
+
+        What cannot be used is counted and stops nothing: ``after-discharge``, and ``full`` for a patient
+        beyond the capacity.
+        """
+        rounds: list[list[tuple[int, Arrival]]] = []
+        turn: dict[int, int] = {}
+        known, gone = self._rows, self.gone
+        for arrival in self.intake.take():
+            if gone and arrival.time_s <= gone.get(arrival.patient, -np.inf):
+                self.intake.counts["after-discharge"] += 1
+                continue
+            row = known.get(arrival.patient)
+            if row is None:
+                if not self._free:
+                    self.intake.counts["full"] += 1
+                    continue
+                row = self._row(arrival.patient)
+            number = turn.get(row, 0)
+            turn[row] = number + 1
+            if number == len(rounds):
+                rounds.append([])
+            rounds[number].append((row, arrival))
+        for batch in rounds:
+            self._pass(batch)
+        self._step_twins()
+        return sum(len(batch) for batch in rounds)
+
+    def tick(self, now_s: float) -> None:
+        """Let time pass: delays, stale signals, anomaly detectors, escalation."""
+        if now_s - self.scored_s >= _ANOMALY_EVERY_S and self._rows:
+            self.scored_s = now_s
+            rows = np.fromiter(self._rows.values(), dtype=np.intp)
+            values = self.quality.shown(now_s)[rows]
+            for detector in self.detectors:
+                self.anomaly[rows, _ANOMALY[detector.method]] = detector.score(values)
+        self._step_twins()
+        for row, rule in self.conditions.tick(now_s):
+            self._raise_rule(row, rule, now_s, None)
+        began, ended = self.technical.tick(now_s, self.quality.stale(now_s))
+        for row, column in began:
+            self._raise_technical(row, column, now_s)
+        for row, column in ended:
+            self._end(row, f"technical:{VITALS[column].code}", now_s)
+        self.alerts.tick(now_s)
+
+    def view(self, patient: str, *, now_s: float) -> dict[str, Any]:
+        """Return what the bed's tile shows: status, vital signs, score, twin, open alerts; plain values."""
+        row = self.row_of(patient)
+        shown = self.quality.shown(now_s)[row]
+        return {
+            "patient": patient,
+            "bed": self.intake.associations.bed_of(patient, now_s) or "",
+            "status": self.alerts.status(patient),
+            "vitals": {
+                each.code: None if np.isnan(shown[n]) else float(shown[n]) for n, each in enumerate(VITALS)
+            },
+            "news2": float(self.news2_score[row]),
+            "alerts": [each.to_dict() for each in self.alerts.open_alerts() if each.patient == patient],
+        }
+
+    def place(self, patient: str) -> int:
+        """Return a patient's row, a free one for a new patient; raises ConflictError when none is left."""
+        return self._row(patient)
+
+    def _row(self, patient: str) -> int:
+        row = self._rows.get(patient)
+        if row is None:
+            if not self._free:
+                raise ConflictError(
+                    "The patient cannot be monitored.",
+                    "The monitor is full.",
+                    "Raise its capacity, or discharge patients who have left.",
+                )
+            row = self._rows[patient] = self._free.pop()
+            self._patients[row] = patient
+            self.gone.pop(patient, None)
+        return row
+
+    def _pass(self, batch: list[tuple[int, Arrival]]) -> None:
+        for row, each in batch:
+            if each.reading.events:
+                for event in each.reading.events:
+                    self._raise_event(row, event, each.time_s)
+        rows = np.array([row for row, _ in batch], dtype=np.intp)
+        time_s = np.array([each.time_s for _, each in batch])
+        late = time_s < self.trend.time_s[rows]
+        fresh = [each for _, each in batch]
+        if late.any():
+            self.intake.counts["late"] += int(late.sum())
+            self._keep_late([each for each, old in zip(fresh, late.tolist(), strict=True) if old])
+            rows, time_s = rows[~late], time_s[~late]
+            fresh = [each for each, old in zip(fresh, late.tolist(), strict=True) if not old]
+            if not fresh:
+                return
+        values = _table([each.reading.values for each in fresh])
+        clean = self._use(rows, time_s, values)
+        if self._history is not None:
+            self._history([each.patient for each in fresh], time_s, clean)
+
+    def _keep_late(self, arrivals: Sequence[Arrival]) -> None:
+        """Let what is too old for filters and twin go to the history, without values that cannot be any."""
+        if self._history is not None:
+            values = plausible(_table([each.reading.values for each in arrivals]))
+            times = np.array([each.time_s for each in arrivals])
+            self._history([each.patient for each in arrivals], times, values)
+
+    def _use(self, rows: Rows, time_s: Floats, values: Floats) -> Floats:
+        checked = self.quality.step(rows, time_s, values)
+        found = self.trend.step(rows, time_s, checked.values)
+        changed = self.changes.step(rows, found.innovation, found.nis)
+        self.baseline.step(rows, time_s, checked.values)
+        self.ring.put(rows, time_s, checked.values)
+        self.technical.step(rows, time_s, checked.flags)
+        self._stops(rows, time_s, np.stack([checked.asystole, checked.apnoea], axis=1), checked.values)
+        score = news2(self._charted(rows), scale=self.spo2_scale[rows]).score
+        self.news2_score[rows] = score
+        signals = self.anomaly[rows].copy()
+        signals[:, : len(VITALS)] = checked.values
+        signals[:, _NEWS2], signals[:, _CHANGE] = score, changed.any(axis=1)
+        blanked = np.zeros(signals.shape, dtype=np.bool_)
+        blanked[:, : len(VITALS)] = (checked.flags != Quality.GOOD) & (checked.flags != Quality.MISSING)
+        began, ended = self.conditions.step(rows, time_s, signals, blanked=blanked)
+        if began or ended:
+            at = dict(zip(rows.tolist(), range(len(rows)), strict=True))
+            for row, rule in began:
+                value = signals[at[row], SIGNALS[self.conditions.rules[rule].signal]]
+                self._raise_rule(row, rule, float(time_s[at[row]]), float(value))
+            for row, rule in ended:
+                self._end(row, self.conditions.rules[rule].id, float(time_s[at[row]]))
+        return checked.values
+
+    def _step_twins(self) -> None:
+        """Step the physiology of every patient with new readings; each reading counts once."""
+        last, seen = self.twin.time_s, self.trend.time_s
+        due = np.flatnonzero(np.isfinite(seen) & ~(seen - last < _TWIN_EVERY_S))
+        for start in range(0, len(due), _CACHED):
+            rows = due[start : start + _CACHED]
+            fresh = self.quality.good_time_s[rows] > np.nan_to_num(last[rows], nan=-np.inf)[:, None]
+            values = np.where(fresh, self.quality.good[rows], np.nan)
+            self.twin.step(rows, seen[rows], measured(values))
+
+    def _charted(self, rows: Rows) -> Floats:
+        """Return what a nurse would chart: filtered levels, and as they are what is no measurement."""
+        values = self.trend.level[rows]
+        values[:, _AS_SENT] = self.quality.good[rows][:, _AS_SENT]
+        return values
+
+    def _stops(self, rows: Rows, time_s: Floats, stops: NDArray[np.bool_], values: Floats) -> None:
+        before = self._stopped[rows]
+        known = np.isfinite(values[:, [COLUMN["HR"], COLUMN["RR"]]])
+        now = np.where(known, stops, before)
+        self._stopped[rows] = now
+        for place, kind in np.argwhere(now != before):
+            name = ("asystole", "apnoea")[kind]
+            if now[place, kind]:
+                self._raise_event(int(rows[place]), name, float(time_s[place]))
+            else:
+                self._end(int(rows[place]), f"event:{name}", float(time_s[place]))
+
+    def _raise_event(self, row: int, event: str, at_s: float) -> None:
+        name = event if event in _NAMED_EVENTS else "device"
+        priority, text = self.thresholds.events[name]
+        self._raise(row, Alert(0, "", "", f"event:{event}", priority, text, "event", at_s))
+
+    def _raise_rule(self, row: int, rule: int, at_s: float, value: float | None) -> None:
+        limit = self.conditions.rules[rule]
+        self._raise(
+            row, Alert(0, "", "", limit.id, limit.priority, limit.text, "clinical", at_s, value=value)
+        )
+
+    def _raise_technical(self, row: int, column: int, at_s: float) -> None:
+        sign = VITALS[column]
+        text = f"{sign.name}: {TEXTS[Quality(int(self.technical.kind[row, column]))]}"
+        priority = self.thresholds.technical_priority
+        self._raise(row, Alert(0, "", "", f"technical:{sign.code}", priority, text, "technical", at_s))
+
+    def _raise(self, row: int, alert: Alert) -> None:
+        patient = self._patients[row]
+        if patient is not None:
+            alert.patient = patient
+            alert.bed = self.intake.associations.bed_of(patient, alert.raised_s) or ""
+            self.alerts.raise_alert(alert)
+
+    def _end(self, row: int, key: str, at_s: float) -> None:
+        patient = self._patients[row]
+        if patient is not None:
+            self.alerts.end(patient, key, at_s=at_s)
+
+
+def _table(readings: Sequence[Mapping[str, float]]) -> Floats:
+    """Return the values of readings, [row, vital]; unknown codes are left out."""
+    codes: list[str] = []
+    values: list[float] = []
+    sizes: list[int] = []
+    for each in readings:
+        codes.extend(each)
+        values.extend(each.values())
+        sizes.append(len(each))
+    table = np.full((len(readings), len(VITALS) + 1), np.nan)
+    columns = np.fromiter(map(COLUMN.get, codes, repeat(len(VITALS))), np.intp, len(codes))
+    table[np.repeat(np.arange(len(sizes)), sizes), columns] = values
+    return table[:, : len(VITALS)]

@@ -1,0 +1,43 @@
+"""From devices to readings: broker, MQTT, HL7 v2, FHIR, SDC; who may speak, and is it new."""
+
+from typing import TYPE_CHECKING
+
+from digital_twins._lazy import exports
+
+if TYPE_CHECKING:
+    from digital_twins.monitoring.ingest._broker import EmbeddedBroker as EmbeddedBroker
+    from digital_twins.monitoring.ingest._from_fhir import observation_readings as observation_readings
+    from digital_twins.monitoring.ingest._from_hl7 import oru_reading as oru_reading
+    from digital_twins.monitoring.ingest._intake import (
+        SETTLE_S as SETTLE_S,
+        Arrival as Arrival,
+        Intake as Intake,
+    )
+    from digital_twins.monitoring.ingest._message import (
+        MAX_BYTES as MAX_BYTES,
+        decode_reading as decode_reading,
+    )
+    from digital_twins.monitoring.ingest._mqtt import (
+        BrokerAddress as BrokerAddress,
+        MqttSubscriber as MqttSubscriber,
+    )
+    from digital_twins.monitoring.ingest._sdc import (
+        SdcDevice as SdcDevice,
+        SdcFeed as SdcFeed,
+        SdcPlan as SdcPlan,
+        SdcTls as SdcTls,
+        read_sdc as read_sdc,
+    )
+
+_ROOM = "digital_twins.monitoring.ingest"
+_WHERE = {
+    "EmbeddedBroker": f"{_ROOM}._broker",
+    "observation_readings": f"{_ROOM}._from_fhir",
+    "oru_reading": f"{_ROOM}._from_hl7",
+    **dict.fromkeys(("Arrival", "Intake", "SETTLE_S"), f"{_ROOM}._intake"),
+    **dict.fromkeys(("MAX_BYTES", "decode_reading"), f"{_ROOM}._message"),
+    **dict.fromkeys(("BrokerAddress", "MqttSubscriber"), f"{_ROOM}._mqtt"),
+    **dict.fromkeys(("SdcDevice", "SdcFeed", "SdcPlan", "SdcTls", "read_sdc"), f"{_ROOM}._sdc"),
+}
+
+__getattr__, __dir__ = exports(__name__, _WHERE)

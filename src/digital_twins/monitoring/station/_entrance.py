@@ -1,0 +1,336 @@
+"""The doors that a monitor and the front of a divided ward have in common: who may enter, readings, the page.
+
+A device shows its password as a bearer token and speaks for itself only; people show a token that stands for
+a name and a role.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import json
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import FileResponse, JSONResponse
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+from starlette.websockets import WebSocketDisconnect
+
+from digital_twins._errors import DigitalTwinError, InputError
+from digital_twins.monitoring.ingest import MAX_BYTES, decode_reading, observation_readings
+from digital_twins.monitoring.signals import MAX_WAVEFORM_BYTES, Association, decode_waveform
+from digital_twins.monitoring.station._page import STATION, Headers
+from digital_twins.monitoring.station._people import COOKIE, People, RefusedError, bearer, refused
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence, Set as AbstractSet
+
+    from starlette.requests import HTTPConnection, Request
+    from starlette.responses import Response
+    from starlette.websockets import WebSocket
+
+    from digital_twins.monitoring.signals import Reading, Waveforms
+    from digital_twins.monitoring.station._people import StaffMember
+
+    Endpoint = Callable[[Request], Awaitable[Response]]
+
+_LONGEST_FHIR = 1 << 20
+_WAVE_EVERY_S = 0.25
+
+
+class Entrance(ABC):
+    """What each route does, but for what a monitor and a front do differently.
+
+    Parameters
+    ----------
+    devices
+        Password of each device.
+    people
+        Who may look.
+    may_acknowledge
+        Roles.
+    waves
+        Waveforms, and the clock by which they arrive (s).
+    synthetic
+        Whether the patients are simulated.
+    """
+
+    def __init__(
+        self,
+        devices: Mapping[str, str],
+        people: People,
+        *,
+        may_acknowledge: AbstractSet[str],
+        waves: tuple[Waveforms, Callable[[], float]],
+        synthetic: bool = False,
+    ) -> None:
+        self.devices, self.people = devices, people
+        self.waves, self.clock = waves
+        self._may_acknowledge, self._synthetic = may_acknowledge, synthetic
+
+    @abstractmethod
+    async def take(self, readings: Sequence[Reading]) -> bool:
+        """Take readings and return once they are durable; False: there is no room now."""
+
+    @abstractmethod
+    async def stream_one(self, reading: Reading) -> None:
+        """Take a reading of a stream once there is room."""
+
+    @abstractmethod
+    async def tiles(self) -> dict[str, Any]:
+        """Return the tiles of all beds."""
+
+    @abstractmethod
+    async def alerts(self, request: Request) -> Response:
+        """List the open alerts."""
+
+    @abstractmethod
+    async def acknowledge(self, request: Request) -> Response:
+        """Acknowledge one."""
+
+    @abstractmethod
+    async def shelve(self, request: Request) -> Response:
+        """Shelve a rule."""
+
+    @abstractmethod
+    async def trends(self, request: Request) -> Response:
+        """Return five minutes of one vital sign."""
+
+    @abstractmethod
+    async def history(self, request: Request) -> Response:
+        """Return hours of a patient."""
+
+    @abstractmethod
+    async def thresholds(self, request: Request) -> Response:
+        """Return the rules in force."""
+
+    @abstractmethod
+    async def models(self, request: Request) -> Response:
+        """Return the models that run."""
+
+    @abstractmethod
+    async def bed(self, request: Request) -> Response:
+        """Return all of one patient."""
+
+    @abstractmethod
+    async def what_if(self, request: Request) -> Response:
+        """Return outlooks."""
+
+    @abstractmethod
+    async def place(self, entry: Association) -> None:
+        """Add an association, durably."""
+
+    def device(self, request: HTTPConnection, name: str) -> None:
+        """Make sure that a device speaks for itself; raises RefusedError."""
+        token, secret = bearer(request), self.devices.get(name)
+        if secret is None or not hmac.compare_digest(secret.encode(), token.encode()):
+            raise refused()
+
+    def member(self, request: HTTPConnection) -> StaffMember:
+        """Return who asks; raises RefusedError."""
+        return self.people.member(request)
+
+    async def _taken(self, readings: Sequence[Reading]) -> JSONResponse:
+        if await self.take(readings):
+            return JSONResponse({"taken": len(readings)}, status_code=202)
+        return JSONResponse({"error": "busy"}, status_code=503, headers={"Retry-After": "1"})
+
+    async def reading(self, request: Request) -> JSONResponse:
+        """Take a device's message."""
+        name = request.path_params["device"]
+        self.device(request, name)
+        return await self._taken([decode_reading(name, await body_of(request, MAX_BYTES))])
+
+    async def observation(self, request: Request) -> JSONResponse:
+        """Take FHIR Observations."""
+        readings = observation_readings(decoded(await body_of(request, _LONGEST_FHIR)))
+        for each in readings:
+            self.device(request, each.device)
+        return await self._taken(readings)
+
+    async def stream(self, socket: WebSocket) -> None:
+        """Take a device's messages."""
+        name = socket.path_params["device"]
+        try:
+            self.device(socket, name)
+        except RefusedError:
+            await socket.close(4401)
+            return
+        await socket.accept()
+        with contextlib.suppress(WebSocketDisconnect):
+            while True:
+                text = await socket.receive_text()
+                try:
+                    reading = decode_reading(name, text.encode())
+                except InputError as error:
+                    await socket.send_json(error.to_dict())
+                    continue
+                await self.stream_one(reading)
+
+    async def live(self, socket: WebSocket) -> None:
+        """Send the tiles once a second."""
+        try:
+            self.member(socket)
+        except RefusedError:
+            await socket.close(4401)
+            return
+        await socket.accept()
+        now_s = asyncio.get_running_loop().time
+        due_s = now_s()
+        with contextlib.suppress(WebSocketDisconnect):
+            while True:
+                await socket.send_json(await self.tiles())
+                due_s = max(due_s + 1.0, now_s())
+                await asyncio.sleep(due_s - now_s())
+
+    async def waveform(self, request: Request) -> JSONResponse:
+        """Take a piece of a device's waveform."""
+        name = request.path_params["device"]
+        self.device(request, name)
+        piece = decode_waveform(await body_of(request, MAX_WAVEFORM_BYTES))
+        taken = self.waves.offer(name, piece, received_s=self.clock())
+        return JSONResponse({"taken": taken}, status_code=202)
+
+    async def waveforms(self, socket: WebSocket) -> None:
+        """Send a patient's waveforms as they come."""
+        try:
+            self.member(socket)
+        except RefusedError:
+            await socket.close(4401)
+            return
+        await socket.accept()
+        patient, seen = socket.path_params["patient"], dict[tuple[str, str], int]()
+        with contextlib.suppress(WebSocketDisconnect):
+            while True:
+                now_s = self.clock()
+                pieces = self.waves.fresh(patient, seen, now_s=now_s)
+                await socket.send_json({"at_s": now_s, "waveforms": pieces})
+                await asyncio.sleep(_WAVE_EVERY_S)
+
+    async def patients(self, request: Request) -> JSONResponse:
+        """Return the tiles."""
+        self.member(request)
+        return JSONResponse(await self.tiles())
+
+    async def sign_in(self, request: Request) -> JSONResponse:
+        """Open a session of a browser."""
+        data = decoded(await body_of(request, MAX_BYTES))
+        member, secret = self.people.sign_in(str(data.get("token", "")))
+        answer = JSONResponse(self.who(member), status_code=201)
+        secure = request.url.scheme == "https"
+        answer.set_cookie(COOKIE, secret, httponly=True, samesite="strict", secure=secure)
+        return answer
+
+    async def sign_out(self, request: Request) -> JSONResponse:
+        """Close it."""
+        self.member(request)
+        self.people.sign_out(request)
+        answer = JSONResponse({"signed_out": True})
+        answer.delete_cookie(COOKIE)
+        return answer
+
+    async def session(self, request: Request) -> JSONResponse:
+        """Who is signed in; nobody is an answer, so that the page need not fail to ask."""
+        try:
+            return JSONResponse(self.who(self.member(request)))
+        except RefusedError:
+            return JSONResponse({"name": None})
+
+    def who(self, member: StaffMember) -> dict[str, Any]:
+        """Return what the page shows of a person."""
+        may = member.role in self._may_acknowledge
+        return {**member._asdict(), "may_acknowledge": may, "simulated": self._synthetic}
+
+    async def page(self, _: Request) -> FileResponse:
+        """Return the central station."""
+        return FileResponse(STATION / "index.html")
+
+    async def associate(self, request: Request) -> JSONResponse:
+        """Place a device or a patient."""
+        self.member(request)
+        data = decoded(await body_of(request, MAX_BYTES))
+        target = data.get("target")
+        try:
+            kind, subject, since_s = str(data["kind"]), str(data["subject"]), float(data["since_s"])
+        except (KeyError, TypeError, ValueError):
+            raise malformed() from None
+        if kind not in {"device", "bed"} or not (target is None or isinstance(target, str)):
+            raise malformed()
+        await self.place(Association(kind, subject, target, since_s))
+        return JSONResponse({"associated": subject}, status_code=201)
+
+
+def doors_app(doors: Entrance) -> Starlette:
+    """Return the application of some doors."""
+    table: tuple[tuple[str, str, Endpoint], ...] = (
+        ("POST", "/readings/{device}", doors.reading),
+        ("POST", "/waveforms/{device}", doors.waveform),
+        ("POST", "/fhir/Observation", doors.observation),
+        ("POST", "/fhir", doors.observation),
+        ("GET", "/", doors.page),
+        ("POST", "/session", doors.sign_in),
+        ("DELETE", "/session", doors.sign_out),
+        ("GET", "/session", doors.session),
+        ("GET", "/trends", doors.trends),
+        ("GET", "/history", doors.history),
+        ("GET", "/thresholds", doors.thresholds),
+        ("GET", "/models", doors.models),
+        ("GET", "/patients", doors.patients),
+        ("POST", "/patients/{patient:path}/what-if", doors.what_if),
+        ("GET", "/patients/{patient:path}", doors.bed),
+        ("GET", "/alerts", doors.alerts),
+        ("POST", "/alerts/{alert:int}/acknowledge", doors.acknowledge),
+        ("POST", "/shelves", doors.shelve),
+        ("POST", "/associations", doors.associate),
+    )
+    routes = [Route(path, endpoint, methods=[method]) for method, path, endpoint in table]
+    sockets = [
+        WebSocketRoute("/stream/{device}", doors.stream),
+        WebSocketRoute("/live", doors.live),
+        WebSocketRoute("/patients/{patient:path}/waveforms", doors.waveforms),
+    ]
+    files = Mount("/static", StaticFiles(directory=STATION))
+    return Starlette(
+        routes=[*routes, *sockets, files],
+        exception_handlers={DigitalTwinError: _problem},
+        middleware=[Middleware(Headers)],
+    )
+
+
+async def _problem(_: Request, error: Exception) -> JSONResponse:
+    known = error if isinstance(error, DigitalTwinError) else refused()
+    return JSONResponse(known.to_dict(), status_code=known.http_status)
+
+
+async def body_of(request: Request, longest: int) -> bytes:
+    """Return the body; raises InputError when it is too long."""
+    data = bytearray()
+    async for part in request.stream():
+        data += part
+        if len(data) > longest:
+            raise malformed()
+    return bytes(data)
+
+
+def decoded(data: bytes) -> dict[str, Any]:
+    """Return a JSON object; raises InputError."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        raise malformed() from None
+    if not isinstance(value, dict):
+        raise malformed()
+    return value
+
+
+def malformed() -> InputError:
+    """Return the error of a request that is not of the documented form."""
+    return InputError(
+        "The request cannot be used.",
+        "Its body is not of the documented form.",
+        "See the page on the monitor.",
+    )
