@@ -156,7 +156,7 @@ class Setup:
     new_spool: Callable[[], Spool] | None = None
     dropped: Callable[[Message, Peer, str], Awaitable[None]] | None = None
     lanes: Keepers | None = None
-    store_here: Callable[[Message, Peer], Command | None] | None = None
+    store_here: Callable[[Message, Peer, asyncio.AbstractEventLoop], Command | None] | None = None
 
 
 class Channel(asyncio.BufferedProtocol):
@@ -467,10 +467,11 @@ class Channel(asyncio.BufferedProtocol):
     def _store_in_lane(self, message: Message) -> bytes | None:
         assert self._setup.store_here is not None
         assert self._assembler is not None
+        assert self._loop is not None
         if int(message.command[Tag.COMMAND_FIELD]) != CommandField.C_STORE_RQ or message.spool is None:
             return None
         self._current = message
-        command = self._setup.store_here(message, self._peer)
+        command = self._setup.store_here(message, self._peer, self._loop)
         self._current = None
         if command is None:
             return None

@@ -295,7 +295,6 @@ def _services(
         keepers,
         syncers,
         lanes=Keepers(0 if access.tls is not None and access.tls_port else _THREADS, "lane"),
-        loop=asyncio.get_running_loop(),
         table=table,
         tls=access.tls,
         on_stored=on_stored,

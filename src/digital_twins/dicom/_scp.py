@@ -64,7 +64,6 @@ class Services:
     keepers: Keepers
     syncers: Keepers
     lanes: Keepers
-    loop: asyncio.AbstractEventLoop
     table: PeerTable
     tls: Tls | None = None
     on_stored: Callable[[Stored], None] | None = None
@@ -140,8 +139,8 @@ class Services:
                 self.on_stored(stored)
             yield response(request, Status.SUCCESS), None
 
-    def keep_here(self, message: Message, peer: Peer) -> Command | None:
-        """Do in the thread of the caller what `keep` does; None leaves the message to `keep`."""
+    def keep_here(self, message: Message, peer: Peer, loop: asyncio.AbstractEventLoop) -> Command | None:
+        """Do in the thread of the caller what `keep` does in the loop; None leaves the message to `keep`."""
         if message.spool is None or message.refused or not (_names_its_class(message) and _may_store(peer)):
             return None
         try:
@@ -151,7 +150,7 @@ class Services:
             return None
         if self.on_stored is not None:
             with suppress(RuntimeError):  # the loop may have ended meanwhile
-                self.loop.call_soon_threadsafe(self.on_stored, stored)
+                loop.call_soon_threadsafe(self.on_stored, stored)
         return response(message.command, Status.SUCCESS)
 
     async def find(self, message: Message, peer: Peer) -> AsyncIterator[tuple[Command, bytes | None]]:
