@@ -7,6 +7,7 @@ device's time stamp to the end of the pass that used the reading.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import sys
@@ -96,9 +97,10 @@ async def _stream(folder: Path, count: int) -> list[Figure]:
     async with (
         LoadBroker(folder / "broker", devices={"load": "secret"}) as broker,
         service,
-        MqttSubscriber(broker.address, topic="vitals/+", take=service.take_message) as subscriber,
+        MqttSubscriber(broker.address, topic="vitals/+", take_many=service.take_messages) as subscriber,
     ):
         await asyncio.wait_for(subscriber.connected.wait(), 30)
+        gc.freeze()  # as the monitor's command does once all is open
         begin, broker_begin = time.process_time(), cpu_s(broker.pid)
         words = (str(broker.port), "secret", str(count), str(SECONDS))
         load = await asyncio.create_subprocess_exec(

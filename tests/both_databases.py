@@ -21,12 +21,12 @@ _ALWAYS = {
     "test_storage_jobs": "kill|process",
     "test_storage_database": (
         "processes|kill|forked|inherits|disk|folder|synchronous|no_database|ends_the_transaction"
-        "|failing_migration|half_read|readers_are_reused"
+        "|failing_migration|half_read|readers_are_reused|keeps_its_plan"
     ),
     "test_twin_registry": "",
     "test_fhir_store": "synthea",
     "test_fhir_search_everywhere": "",
-    "test_dicom_query": "",
+    "test_dicom_query": "indexes_serve",
     "test_monitoring_state": "",
     "test_monitoring_parts": "",
 }

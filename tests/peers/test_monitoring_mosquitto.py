@@ -38,7 +38,7 @@ def test_a_thousand_topics_reach_their_beds_and_the_alert_comes_in_two_seconds(
                 service.associations.place_device(f"D{n}", f"B{n}", since_s=0.0)
                 service.associations.admit(f"P{n}", f"B{n}", since_s=0.0)
             async with MqttSubscriber(
-                broker.address, topic="vitals/+", take=service.take_message
+                broker.address, topic="vitals/+", take_many=service.take_messages
             ) as subscriber:
                 await asyncio.wait_for(subscriber.connected.wait(), 60)
                 names = [name for name in devices if name != "D7"]

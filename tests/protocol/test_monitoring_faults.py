@@ -24,6 +24,7 @@ from digital_twins.monitoring import (
     MqttSubscriber,
     Reading,
 )
+from digital_twins.monitoring.signals import Batch
 from monitor_process import Served, until
 
 
@@ -70,7 +71,7 @@ def test_a_killed_broker_is_started_again_and_loses_no_acknowledged_reading(tmp_
             EmbeddedBroker(tmp_path / "broker", devices={"D1": "one"}) as broker,
             MonitorService(tmp_path / "monitor", capacity=2) as service,
             MqttSubscriber(
-                broker.address, topic="vitals/+", take=service.take_message, durable=service.durable
+                broker.address, topic="vitals/+", take_many=service.take_messages, durable=service.durable
             ) as subscriber,
         ):
             service.associate(Association("device", "D1", "B1", 0.0))
@@ -79,9 +80,9 @@ def test_a_killed_broker_is_started_again_and_loses_no_acknowledged_reading(tmp_
             noted = service.intake.journal
             assert noted is not None
 
-            def note(reading, received_s: float) -> None:
-                got.append(reading.device_time_s)
-                noted(reading, received_s)
+            def note(batch: Batch, received_s: float) -> None:
+                got.extend(batch.device_time_s.tolist())
+                noted(batch, received_s)
 
             service.intake.journal = note
             async with asyncio.timeout(120):

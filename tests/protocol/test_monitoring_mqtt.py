@@ -45,7 +45,7 @@ def test_messages_of_both_qualities_reach_the_twin_and_a_foreign_topic_does_not(
             for number in (1, 2):
                 service.associate(Association("device", f"D{number}", f"B{number}", 0.0))
                 service.associate(Association("bed", f"B{number}", f"P{number}", 0.0))
-            subscriber = MqttSubscriber(broker.address, topic="vitals/+", take=service.take_message)
+            subscriber = MqttSubscriber(broker.address, topic="vitals/+", take_many=service.take_messages)
             async with subscriber:
                 await asyncio.wait_for(subscriber.connected.wait(), 60)
                 t = service.clock()

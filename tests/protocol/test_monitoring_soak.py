@@ -148,7 +148,7 @@ def test_real_time_at_quality_1_keeps_memory_flat_and_loses_nothing(tmp_path: Pa
             _Broker(tmp_path / "broker", devices={"load": "secret"}) as broker,
             MonitorService(tmp_path / "monitor", capacity=count) as service,
             MqttSubscriber(
-                broker.address, topic="vitals/+", take=service.take_message, durable=service.durable
+                broker.address, topic="vitals/+", take_many=service.take_messages, durable=service.durable
             ) as subscriber,
         ):
             admit(service, count)

@@ -222,7 +222,7 @@ def stored(folder: Path, patient: str) -> set[float]:
         times = {
             time_s
             for names, found, _ in states.values(most=1e9)
-            for name, time_s in zip(names, found.tolist(), strict=True)
+            for name, time_s in zip(names.tolist(), found.tolist(), strict=True)
             if name == patient
         }
-        return times | {reading.device_time_s for reading, _ in states.journal() if reading.values}
+        return times | {time_s for batch, _ in states.journal() for time_s in batch.device_time_s.tolist()}

@@ -9,7 +9,7 @@ import pytest
 from dicom_support import ct_slice, file_bytes, open_store
 from digital_twins import InputError
 from digital_twins.dicom import DicomStore, Level, Query
-from digital_twins.dicom._query import find
+from digital_twins.dicom._query import _name, find
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +87,13 @@ def test_computed_attributes_and_paging(store: DicomStore) -> None:
         limit=9,
     )
     assert patient["NumberOfPatientRelatedInstances"] == 2
+
+
+def test_indexes_serve_the_beginning_of_a_pattern(store: DicomStore) -> None:
+    clause, values = _name("name", "DOE^J*")
+    with store.database.read() as connection:
+        sql = f"EXPLAIN QUERY PLAN SELECT id FROM dicom_patient WHERE {clause}"
+        plan = [row[3] for row in connection.execute(sql, values)]
+    for kind in ("alphabetic", "ideographic", "phonetic"):
+        searched = f"SEARCH dicom_patient USING INDEX dicom_patient_{kind} (name_{kind}>? AND name_{kind}<?)"
+        assert searched in plan

@@ -147,7 +147,7 @@ def test_an_hour_of_values_is_kept_and_no_more(tmp_path: Path) -> None:
     times = np.concatenate([each[1] for each in found])
     assert times.min() >= ward.now_s - 3600.0 - 60.0
     names, _, values = found[-1]
-    assert set(names) == {"P0", "P1", "P2", "P3"}
+    assert set(names.tolist()) == {"P0", "P1", "P2", "P3"}
     assert values.shape == (len(names), len(VITALS))
     assert np.nanmax(np.abs(values[:, COLUMN["HR"]] - 75)) < 8
     ward.service.close()

@@ -98,7 +98,8 @@ def test_what_cannot_be_used_is_counted() -> None:
     waves.offer("D1", piece(T + 61, [1.0]), received_s=T)
     waves.offer("D1", piece(T - 61, [1.0]), received_s=T)
     assert waves.take_message("waveforms/D1", b"{", received_s=T)
-    assert waves.counts == {"unauthorised": 1, "skewed": 2, "malformed": 1}
+    assert waves.take_message("waveforms/D1", b'{"\xff": 1}', received_s=T)  # no UTF-8 inside of a text
+    assert waves.counts == {"unauthorised": 1, "skewed": 2, "malformed": 2}
     assert waves.fresh("P1", {}, now_s=T) == []
 
 

@@ -449,3 +449,38 @@ def test_a_cursor_held_half_read_does_not_keep_an_old_snapshot_for_the_next_read
     database.write(insert(3))
     assert len(numbers(database)) == 3
     kept.close(force=True)
+
+
+def test_a_statement_keeps_its_plan_whatever_is_bound(tmp_path):
+    tables = Migration("t.1", "CREATE TABLE t(a INT, b INT, PRIMARY KEY (a, b)) WITHOUT ROWID")
+    sql = "SELECT b FROM t WHERE a=? AND EXISTS (SELECT 1 FROM t x WHERE x.a=? AND x.b=t.b) ORDER BY b"
+    prepared = []
+    with Database(tmp_path / "plans.db", migrations=[tables]) as database:
+        database.write(lambda cursor: cursor.executemany("INSERT INTO t VALUES (?, 1)", [(1,), (2,)]))
+
+        def ask(connection):
+            # Asked whenever a statement is prepared; setting it makes SQLite forget all plans.
+            connection.authorizer = lambda *what: prepared.append(what) or apsw.SQLITE_OK
+            counts = []
+            for values in ((1, 1), (2, 1), (1, 2)):
+                assert connection.execute(sql, values).fetchall() == [(1,)]
+                counts.append(len(prepared))
+            connection.authorizer = None
+            assert counts[0] == counts[1] == counts[2] > 0
+
+        with database.read() as connection:
+            ask(connection)
+        prepared.clear()
+        database.write(lambda cursor: ask(cursor.connection))
+
+
+def test_a_reader_for_one_statement_cannot_write_and_holds_no_snapshot(database):
+    database.write(insert(1))
+    with database.read(one_statement=True) as connection:
+        assert connection.execute("SELECT count(*) FROM item").fetchone() == (1,)
+        database.write(insert(2))
+        assert connection.execute("SELECT count(*) FROM item").fetchone() in {(1,), (2,)}
+        with pytest.raises(Exception, match=r"(?i)read-?only"):
+            connection.execute("DELETE FROM item")
+    with database.read(one_statement=True) as connection:
+        assert connection.execute("SELECT count(*) FROM item").fetchone() == (2,)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from digital_twins.auth._refusals import AccessDeniedError, NotSignedInError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from types import TracebackType
 
     from digital_twins.auth._scopes import FhirScope
 
@@ -82,17 +82,29 @@ def acting_principal() -> Principal | None:
     return _ACTING.get()
 
 
-@contextmanager
-def acting_as(principal: Principal | None) -> Iterator[None]:
+class acting_as:  # noqa: N801  (a context manager; a generator in its place would cost each request more)
     """Let what happens inside the block, and writes that it queues, count as done by somebody.
 
     ``acting_as(None)`` is for work of the node itself that a request only sets off.
+
+    Parameters
+    ----------
+    principal
+        Who acts.
     """
-    token = _ACTING.set(principal)
-    try:
-        yield
-    finally:
-        _ACTING.reset(token)
+
+    __slots__ = ("_before", "_principal")
+
+    def __init__(self, principal: Principal | None) -> None:
+        self._principal = principal
+
+    def __enter__(self) -> None:
+        self._before = _ACTING.set(self._principal)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _ACTING.reset(self._before)
 
 
 def require_role(*roles: str) -> Callable[[Callable[P, T]], Callable[P, T]]:

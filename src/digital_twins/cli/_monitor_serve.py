@@ -76,6 +76,7 @@ def serve(  # noqa: PLR0913  (options)
     divides the ward.
     """
     import asyncio
+    import gc
     import os
 
     from digital_twins._logging import setup_logging
@@ -89,6 +90,7 @@ def serve(  # noqa: PLR0913  (options)
     os.umask(0o077)
 
     def ready(ports: dict[str, int]) -> None:
+        gc.freeze()  # what is loaded stays: looking through it again and again costs more than messages do
         if as_json:
             _output.write_json(ports)
         else:

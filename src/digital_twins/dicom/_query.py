@@ -35,6 +35,8 @@ REQUEST_COLUMNS = {
 _PAGE = 200
 _MAX_VALUES = 1000
 _EMPTY = '""'
+_LAST = "\U0010ffff"
+"""Sorts behind every text that begins with what stands before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,10 +220,18 @@ def _any_of(column: str, parts: list[str], *, wildcards: bool = True) -> tuple[s
     """Equal to one of the values, or matching one of the patterns."""
     patterns = [part for part in parts if wildcards and has_wildcard(part)]
     exact = [part for part in parts if part not in patterns]
-    clauses = [f"{column} GLOB ?"] * len(patterns)
+    tests = [_like(column, pattern) for pattern in patterns]
     if exact:
-        clauses.append(f"{column} IN ({', '.join('?' * len(exact))})")
-    return _join(clauses), [*(glob(pattern) for pattern in patterns), *exact]
+        tests.append((f"{column} IN ({', '.join('?' * len(exact))})", exact))
+    return _join([clause for clause, _ in tests]), [p for _, values in tests for p in values]
+
+
+def _like(column: str, pattern: str) -> tuple[str, list[str]]:
+    """Matching a pattern; an index finds the rows by how it begins, which a bound GLOB does not tell it."""
+    start = re.split(r"[*?]", pattern, maxsplit=1)[0]
+    if not start:
+        return f"{column} GLOB ?", [glob(pattern)]
+    return f"({column} >= ? AND {column} < ? AND {column} GLOB ?)", [start, start + _LAST, glob(pattern)]
 
 
 def _name(column: str, value: str) -> tuple[str, list[str | int]]:

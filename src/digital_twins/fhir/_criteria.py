@@ -77,6 +77,8 @@ class Criteria:
         FhirError
             400 for a modifier or a value that cannot be used.
         """
+        if name[:1] != "_" and (plain := self.parameter(name)) is not None and plain.kind != "composite":
+            return self._plain(plain, "", text)  # most criteria: no modifier, no chain
         if name.startswith("_has:"):
             return self._reverse_chain(name, text)
         head, dot, rest = name.partition(".")

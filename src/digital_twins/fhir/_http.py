@@ -30,6 +30,8 @@ _JSON_TYPES = {"application/fhir+json", "application/json", "text/json", "applic
 _FHIR_XML = "application/fhir+xml"
 _XML_TYPES = {_FHIR_XML, "application/xml", "text/xml", "application/xml+fhir"}
 FHIR_XML = "application/fhir+xml; charset=utf-8"
+_KEPT_TEXT = 128
+"""Longest criterion whose decoded text is kept for the next search."""
 _ACCEPTED = {*_JSON_TYPES, "*/*", "application/*", "text/*"}
 
 
@@ -65,9 +67,16 @@ def query_pairs(text: str) -> list[tuple[str, str]]:
         if part:
             name, _, value = part.partition("=")
             if "%" in part or "+" in part:
-                name, value = unquote_plus(name), unquote_plus(value)
+                decode = _decoded if len(part) <= _KEPT_TEXT else unquote_plus
+                name, value = decode(name), decode(value)
             pairs.append((name, value))
     return pairs
+
+
+@lru_cache(maxsize=1024)
+def _decoded(text: str) -> str:
+    """Return a name or value without its escapes: codes with their systems are sent again and again."""
+    return unquote_plus(text)
 
 
 def http_date(microseconds: int) -> str:

@@ -62,6 +62,11 @@ class Query:
     place: str = ""
     asked: str | None = None
 
+    @property
+    def plain(self) -> bool:
+        """Whether one statement finds the whole page: neither order, nor total, nor other resources."""
+        return not (self.sort or self.includes or self.total or self.summary == "count")
+
 
 def encode_cursor(values: Iterable[int | float | str]) -> str:
     """Return the opaque text of a paging position: the sort values and number of the last resource."""
@@ -209,7 +214,7 @@ def parse_query(
     for number, (name, text) in enumerate(parameters):
         if number >= MAX_CONDITIONS:
             raise bad_request(f"A search has at most {MAX_CONDITIONS} parameters.", code="too-costly")
-        if parser.control(name, text) or not text:
+        if (name[:1] == "_" and parser.control(name, text)) or not text:
             continue
         parser.condition(name, text)
     if parser.cursor:

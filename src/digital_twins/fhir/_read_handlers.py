@@ -151,7 +151,7 @@ def _unchanged(request: Request, saved: Saved) -> bool:
 
 def _is_light(query: Query) -> bool:
     """Whether a search follows one index and stops at a page: such run at once, others in a thread."""
-    if query.sort or query.includes or query.total or query.count > 100 or query.summary == "count":
+    if not query.plain or query.count > 100:
         return False
     found = query.predicates
     return bool(found) and all(

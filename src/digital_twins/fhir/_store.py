@@ -202,7 +202,7 @@ class FhirStore:
         FhirError
             404 for an id never used, 410 for a deleted resource.
         """
-        with self.database.read() as connection:
+        with self.database.read(one_statement=True) as connection:
             saved = load(connection, kind, name)
         if self._auditor is not None:
             patient = name if kind == "Patient" else patient_of(saved.resource)
@@ -318,7 +318,7 @@ class FhirStore:
 
     def run(self, query: Query, *, agent: str = "system") -> SearchPage:
         """Run a parsed search; see `search`."""
-        with self.database.read() as connection:
+        with self.database.read(one_statement=query.plain) as connection:
             page = run_query(connection, query)
         self._read_event("E", "fhir.search", agent, query.type, query.patient)
         return page

@@ -178,15 +178,21 @@ class Database:
             raise self._closed_error() from None
         return cast("T", await unit.future)
 
-    def read(self) -> AbstractContextManager[apsw.Connection]:
+    def read(self, *, one_statement: bool = False) -> AbstractContextManager[apsw.Connection]:
         """Lend a read-only connection; everything read inside the block is one snapshot.
 
         Keep the block short: old row versions cannot be cleared away below the oldest snapshot in use.
+
+        Parameters
+        ----------
+        one_statement
+            The answer comes from a single statement, which is a snapshot by itself: SQLite is then spared the
+            two that begin and end a transaction.
         """
         self._check_usable()
         if self._groups.closed:
             raise self._closed_error()
-        return self._engine.reading()
+        return self._engine.reading(one_statement=one_statement)
 
     @property
     def location(self) -> tuple[str, str] | None:

@@ -36,8 +36,11 @@ class Engine(Protocol):
         """Return the error to raise for one of the driver's; anything else comes back as it is."""
         ...
 
-    def reading(self) -> AbstractContextManager[Any]:
-        """Lend a read-only connection; what is read inside is one snapshot."""
+    def reading(self, *, one_statement: bool = False) -> AbstractContextManager[Any]:
+        """Lend a read-only connection; what is read inside is one snapshot.
+
+        With ``one_statement`` each statement may be a snapshot of its own.
+        """
         ...
 
     def close(self) -> None:

@@ -85,8 +85,9 @@ class PostgresEngine:
         return from_postgresql(error, what)
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """Lend a read-only connection."""
+    def reading(self, *, one_statement: bool = False) -> Iterator[Connection]:
+        """Lend a read-only connection; a transaction around one statement costs nothing more here."""
+        del one_statement
         try:
             connection = self._reader()
             try:

@@ -84,16 +84,18 @@ class SqliteEngine:
         """Return the error to raise for one of SQLite's."""
         return from_sqlite(error, what)
 
-    def reading(self) -> AbstractContextManager[apsw.Connection]:
+    def reading(self, *, one_statement: bool = False) -> AbstractContextManager[apsw.Connection]:
         """Lend a read-only connection."""
-        return _Reading(self)
+        return _Reading(self, one_statement)
 
-    def lend(self) -> apsw.Connection:
-        """Return a reader that is free, or a new one, within a transaction."""
+    def lend(self, *, one_statement: bool) -> apsw.Connection:
+        """Return a reader that is free, or a new one, within a transaction unless it is for one statement."""
         try:
             connection = self._idle.pop()
         except IndexError:
             connection = self._open_reader()
+        if one_statement:  # SQLite gives it a snapshot of its own
+            return connection
         try:
             connection.execute("BEGIN")
         except BaseException:
@@ -148,6 +150,7 @@ class SqliteEngine:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
+        _keep_plans(connection)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA journal_size_limit = 67108864")
@@ -161,6 +164,7 @@ class SqliteEngine:
             connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READONLY)
             unlock(connection, self._key)
             connection.set_busy_timeout(int(self._busy_timeout_s * 1000))
+            _keep_plans(connection)
             connection.execute("PRAGMA query_only = ON")
             # What a sort cannot hold would go to a file beside the database, which nobody encrypts.
             connection.execute("PRAGMA temp_store = MEMORY")
@@ -199,14 +203,15 @@ class SqliteEngine:
 class _Reading:
     """A reader on loan; a generator in its place would cost each read more than its SQL."""
 
-    __slots__ = ("_connection", "_engine")
+    __slots__ = ("_connection", "_engine", "_one_statement")
 
-    def __init__(self, engine: SqliteEngine) -> None:
+    def __init__(self, engine: SqliteEngine, one_statement: bool) -> None:
         self._engine = engine
+        self._one_statement = one_statement
 
     def __enter__(self) -> apsw.Connection:
         try:
-            self._connection = self._engine.lend()
+            self._connection = self._engine.lend(one_statement=self._one_statement)
         except apsw.Error as error:
             raise self._explained(error) from error
         return self._connection
@@ -250,6 +255,15 @@ def _in_savepoint(connection: apsw.Connection, unit: Unit) -> Any:
         connection.execute("RELEASE unit")
         return Failed(error)
     return result
+
+
+def _keep_plans(connection: apsw.Connection) -> None:
+    """Let a prepared statement keep its plan whatever values are bound (SQLite's stability guarantee).
+
+    Otherwise SQLite prepares a statement with a join, an order or EXISTS anew for each set of values. That is
+    more work than most of our searches are, and there are no statistics that could change the plan.
+    """
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from digital_twins.monitoring.alerts._thresholds import SIGNALS
-from digital_twins.monitoring.signals import PerPatient
+from digital_twins.monitoring.signals import PerPatient, columns, jit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
     Rows = NDArray[np.intp]
 
+_BEGAN, _ENDED = 1, 2
 Edges = list[tuple[int, int]]
 
 
@@ -71,23 +72,46 @@ class Conditions(PerPatient):
         blanked
             [row, signal]: a value came that is none, so a condition that waits for its delay begins anew.
         """
-        excess = (signals[:, self._column] - self.limit[rows]) * self._sign
-        active, since = self.active[rows], self._since[rows]
-        time = time_s[:, None]
-        met = excess > 0
-        since = np.where(met, np.minimum(since, time), np.where(excess <= 0, np.inf, since))
-        since = np.where(blanked[:, self._column] & ~active, np.inf, since)
-        ended = active & (excess <= -self._back)
-        began = ~active & (time - since >= self._delay)
-        self.active[rows] = (active | began) & ~ended
-        self._since[rows] = since
-        return _pairs(began, rows), _pairs(ended, rows)
+        rows, time_s, signals = columns(rows, time_s, signals)
+        edges = np.zeros((len(rows), len(self.rules)), dtype=np.int8)
+        rules = (self._column, self._sign, self._delay, self._back)
+        state = (self.limit, self.active, self._since)
+        if not _step(rows, time_s, signals, blanked, rules, state, edges):
+            return [], []
+        return _pairs((edges & _BEGAN) != 0, rows), _pairs((edges & _ENDED) != 0, rows)
 
     def tick(self, now_s: float) -> Edges:
         """Return what began only because its delay has passed since the last signal, as (patient, rule)."""
         began = ~self.active & (now_s - self._since >= self._delay)
         self.active |= began
         return _pairs(began, np.arange(len(began)))
+
+
+@jit
+def _step(rows, time_s, signals, blanked, rules, state, edges):  # type: ignore[no-untyped-def]
+    """Set the bits of what began and ended; return how many there are."""
+    columns_of, sign, delay, back = rules
+    limits, active, since = state
+    count = 0
+    for place in range(len(rows)):
+        row = rows[place]
+        for rule in range(len(sign)):
+            column = columns_of[rule]
+            excess = (signals[place, column] - limits[row, rule]) * sign[rule]
+            was, start = active[row, rule], since[row, rule]
+            if excess > 0:
+                start = min(start, time_s[place])
+            elif excess <= 0:
+                start = np.inf
+            if blanked[place, column] and not was:
+                start = np.inf
+            ends, begins = was and excess <= -back[rule], not was and time_s[place] - start >= delay[rule]
+            if ends or begins:
+                edges[place, rule] = (_ENDED if ends else 0) | (_BEGAN if begins else 0)
+                count += 1
+            active[row, rule] = (was or begins) and not ends
+            since[row, rule] = start
+    return count
 
 
 def _pairs(found: Bools, rows: Rows) -> Edges:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from digital_twins.monitoring.signals import VITALS, PerPatient
+from digital_twins.monitoring.signals import VITALS, PerPatient, columns, jit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,13 +51,27 @@ class ChangeDetector(PerPatient):
         innovation, nis
             As in `TrendStep`.
         """
-        seen = np.isfinite(nis)
-        z = np.where(seen, np.sign(innovation) * np.sqrt(nis), 0.0)
-        slack = np.where(seen, self.slack, 0.0)
-        up = np.maximum(self.up[rows] + z - slack, 0.0)
-        down = np.maximum(self.down[rows] - z - slack, 0.0)
-        found = (up > self.limit) | (down > self.limit)
-        self.up[rows], self.down[rows] = np.where(found, 0.0, up), np.where(found, 0.0, down)
-        mean = self.nis[rows]
-        self.nis[rows] = np.where(seen, mean + self._share * (np.minimum(nis, 25.0) - mean), mean)
+        rows, innovation, nis = columns(rows, innovation, nis)
+        found: NDArray[np.bool_] = np.zeros(nis.shape, dtype=np.bool_)
+        law = (float(self.slack), float(self.limit), float(self._share))
+        _step(rows, innovation, nis, law, (self.up, self.down, self.nis), found)
         return found
+
+
+@jit
+def _step(rows, innovation, nis, law, state, found):  # type: ignore[no-untyped-def]
+    slack, limit, share = law
+    ups, downs, means = state
+    for place in range(len(rows)):
+        row = rows[place]
+        for n in range(nis.shape[1]):
+            each = nis[place, n]
+            if not np.isfinite(each):
+                continue
+            z = np.sign(innovation[place, n]) * np.sqrt(each)
+            up, down = max(ups[row, n] + z - slack, 0.0), max(downs[row, n] - z - slack, 0.0)
+            if up > limit or down > limit:
+                found[place, n] = True
+                up, down = 0.0, 0.0
+            ups[row, n], downs[row, n] = up, down
+            means[row, n] += share * (min(each, 25.0) - means[row, n])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from digital_twins.monitoring.signals import COLUMN
+from digital_twins.monitoring.signals import COLUMN, jit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,12 +47,6 @@ class News2:
         ]
 
 
-def _banded(values: Floats, edges: tuple[float, ...], points: tuple[int, ...]) -> Floats:
-    """Return the points of the band of each value; ``edges`` are the highest values of all but the last."""
-    place = np.searchsorted(np.array(edges), np.nan_to_num(values))
-    return np.where(np.isnan(values), np.nan, np.array(points, dtype=np.float64)[place])
-
-
 def news2(values: Floats, *, scale: NDArray[np.intp] | int = 1) -> News2:
     """Return the score of vital signs.
 
@@ -67,30 +61,68 @@ def news2(values: Floats, *, scale: NDArray[np.intp] | int = 1) -> News2:
     scale
         1, or 2 for hypercapnic failure as a clinician prescribed; [row] or one for all.
     """
-    column = {code: values[:, number] for code, number in COLUMN.items()}
-    oxygen = np.nan_to_num(column["FIO2"], nan=21.0) > 21.5
-    saturation = np.rint(column["SPO2"])
-    first = _banded(saturation, (91, 93, 95), (3, 2, 1, 0))
-    on_air = _banded(saturation, (83, 85, 87), (3, 2, 1, 0))
-    on_oxygen = _banded(saturation, (83, 85, 87, 92, 94, 96), (3, 2, 1, 0, 1, 2, 3))
-    second = np.where(oxygen, on_oxygen, on_air)
-    systolic = np.rint(_either(column["ART_SYS"], column["NIBP_SYS"]))
-    pulse = np.rint(_either(column["HR"], column["PULSE"]))
-    parts = np.stack(
-        [
-            _banded(np.rint(column["RR"]), (8, 11, 20, 24), (3, 1, 0, 2, 3)),
-            np.where(np.asarray(scale) == 2, second, first),
-            np.where(oxygen, 2.0, 0.0),
-            _banded(systolic, (90, 100, 110, 219), (3, 2, 1, 0, 3)),
-            _banded(pulse, (40, 50, 90, 110, 130), (3, 1, 0, 1, 2, 3)),
-            np.where(np.isnan(column["ACVPU"]), np.nan, np.where(column["ACVPU"] > 0, 3.0, 0.0)),
-            _banded(np.rint(column["TEMP"] * 10), (350, 360, 380, 390), (3, 1, 0, 1, 2)),
-        ],
-        axis=1,
-    )
-    known = np.isfinite(parts)
-    return News2(np.nansum(parts, axis=1), parts, known.all(axis=1), (parts == 3).any(axis=1))
+    values = np.ascontiguousarray(values, dtype=np.float64)
+    count = len(values)
+    parts, score = np.empty((count, len(PARTS))), np.empty(count)
+    complete, red = np.empty(count, dtype=np.bool_), np.empty(count, dtype=np.bool_)
+    scales = np.ascontiguousarray(np.broadcast_to(np.asarray(scale, dtype=np.intp), (count,)))
+    _score(values, scales, parts, score, complete, red)
+    return News2(score, parts, complete, red)
 
 
-def _either(first: Floats, second: Floats) -> Floats:
-    return np.where(np.isnan(first), second, first)
+_NAMES = ("RR", "SPO2", "FIO2", "ART_SYS", "NIBP_SYS", "HR", "PULSE", "ACVPU", "TEMP")
+_RR, _SPO2, _FIO2, _ART, _CUFF, _HR, _PULSE, _ACVPU, _TEMP = (COLUMN[each] for each in _NAMES)
+# the highest values of all bands but the last, and the points of each band
+_BREATH = np.array([8.0, 11.0, 20.0, 24.0]), np.array([3.0, 1.0, 0.0, 2.0, 3.0])
+_FIRST = np.array([91.0, 93.0, 95.0]), np.array([3.0, 2.0, 1.0, 0.0])
+_ON_AIR = np.array([83.0, 85.0, 87.0]), np.array([3.0, 2.0, 1.0, 0.0])
+_ON_OXYGEN = (
+    np.array([83.0, 85.0, 87.0, 92.0, 94.0, 96.0]),
+    np.array([3.0, 2.0, 1.0, 0.0, 1.0, 2.0, 3.0]),
+)
+_PRESSURE = np.array([90.0, 100.0, 110.0, 219.0]), np.array([3.0, 2.0, 1.0, 0.0, 3.0])
+_HEART = np.array([40.0, 50.0, 90.0, 110.0, 130.0]), np.array([3.0, 1.0, 0.0, 1.0, 2.0, 3.0])
+_HEAT = np.array([350.0, 360.0, 380.0, 390.0]), np.array([3.0, 1.0, 0.0, 1.0, 2.0])
+
+
+@jit
+def _banded(value, edges, points):  # type: ignore[no-untyped-def]
+    """Return the points of the band of a value; NaN stays."""
+    if np.isnan(value):
+        return np.nan
+    place = 0
+    while place < len(edges) and edges[place] < value:
+        place += 1
+    return points[place]
+
+
+@jit
+def _either(first, second):  # type: ignore[no-untyped-def]
+    return second if np.isnan(first) else first
+
+
+@jit
+def _score(values, scales, parts, score, complete, red):  # type: ignore[no-untyped-def]
+    for row in range(len(values)):
+        value, part = values[row], parts[row]
+        oxygen = value[_FIO2] > 21.5
+        saturation = np.rint(value[_SPO2])
+        part[0] = _banded(np.rint(value[_RR]), _BREATH[0], _BREATH[1])
+        if scales[row] != 2:
+            part[1] = _banded(saturation, _FIRST[0], _FIRST[1])
+        elif oxygen:
+            part[1] = _banded(saturation, _ON_OXYGEN[0], _ON_OXYGEN[1])
+        else:
+            part[1] = _banded(saturation, _ON_AIR[0], _ON_AIR[1])
+        part[2] = 2.0 if oxygen else 0.0
+        part[3] = _banded(np.rint(_either(value[_ART], value[_CUFF])), _PRESSURE[0], _PRESSURE[1])
+        part[4] = _banded(np.rint(_either(value[_HR], value[_PULSE])), _HEART[0], _HEART[1])
+        part[5] = np.nan if np.isnan(value[_ACVPU]) else 3.0 if value[_ACVPU] > 0 else 0.0
+        part[6] = _banded(np.rint(value[_TEMP] * 10), _HEAT[0], _HEAT[1])
+        score[row], complete[row], red[row] = 0.0, True, False
+        for each in part:
+            if np.isnan(each):
+                complete[row] = False
+            else:
+                score[row] += each
+                red[row] |= each == 3.0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from digital_twins.monitoring.signals import COLUMN, VITALS, PerPatient, Quality
+from digital_twins.monitoring.signals import COLUMN, VITALS, PerPatient, Quality, columns, jit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,6 +27,18 @@ _FLAT_S = np.array([each.flat_s or np.inf for each in VITALS])
 _STALE_S = np.array([each.stale_s for each in VITALS])
 _PULSE_GAP = 30.0  # per minute between heart and pulse rate; a choice of this project
 _PULSATILE_MMHG = 10.0
+_GOOD, _MISSING, _LEAD_OFF, _OUT_OF_RANGE, _TOO_FAST, _FLAT, _CONTRADICTED = (
+    int(each)
+    for each in (
+        Quality.GOOD,
+        Quality.MISSING,
+        Quality.LEAD_OFF,
+        Quality.OUT_OF_RANGE,
+        Quality.TOO_FAST,
+        Quality.FLAT,
+        Quality.CONTRADICTED,
+    )
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,25 +98,11 @@ class QualityChecks(PerPatient):
         rows, time_s, values
             As for `TrendFilter.step`.
         """
-        good, good_time = self.good[rows], self.good_time_s[rows]
-        flags = np.where(np.isnan(values), np.int8(Quality.MISSING), np.int8(Quality.GOOD))
-        asystole, apnoea = self._stops(values, good_time, flags)
-        _flag(flags, (values == 0) & _ZERO_IS_OFF, Quality.LEAD_OFF)
-        stopped = np.zeros(values.shape, dtype=np.bool_)
-        stopped[:, _HR], stopped[:, _RR] = asystole, apnoea
-        _flag(flags, ((values < _LOW) | (values > _HIGH)) & ~stopped, Quality.OUT_OF_RANGE)
-        for triple in (_LINE, _CUFF):
-            _contradicted(values, flags, triple)
-        gap = time_s[:, None] - good_time
-        with np.errstate(invalid="ignore"):
-            fast = np.abs(values - good) > _RATE * np.maximum(gap, 0.5)
-        _flag(flags, fast & ~stopped & (gap < np.inf), Quality.TOO_FAST)
-        _flag(flags, self._flat(rows, time_s[:, None], values), Quality.FLAT)
-        _compare_pulse(values, flags)
-        fine = flags == Quality.GOOD
-        clean = np.where(fine, values, np.nan)
-        self.good[rows] = np.where(fine, values, good)
-        self.good_time_s[rows] = np.where(fine, time_s[:, None], good_time)
+        rows, time_s, values = columns(rows, time_s, values)
+        clean, flags = np.empty(values.shape), np.empty(values.shape, dtype=np.int8)
+        asystole, apnoea = np.empty(len(rows), dtype=np.bool_), np.empty(len(rows), dtype=np.bool_)
+        state = (self.good, self.good_time_s, self._raw, self._raw_since_s)
+        _step(rows, time_s, values, state, clean, flags, asystole, apnoea)
         return Checked(clean, flags, asystole, apnoea)
 
     def stale(self, now_s: float) -> NDArray[np.bool_]:
@@ -116,47 +114,72 @@ class QualityChecks(PerPatient):
         """Return the last good values with the stale ones blanked, [patient, vital]."""
         return np.where(self.stale(now_s), np.nan, self.good)
 
-    def _stops(
-        self, values: Floats, good_time: Floats, flags: Flags
-    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        heart, breath = values[:, _HR], values[:, _RR]
-        line = values[:, _LINE[0]] - values[:, _LINE[2]] > _PULSATILE_MMHG
-        pulse = (values[:, _PULSE] > 0) | line
-        was_seen = np.isfinite(good_time[:, _HR])
-        asystole = (heart == 0) & ~pulse & was_seen
-        apnoea = (breath == 0) & np.isfinite(good_time[:, _RR]) & ((heart > 0) | pulse)
-        off = np.zeros(values.shape, dtype=np.bool_)
-        off[:, _HR] = (heart == 0) & ~asystole
-        off[:, _RR] = (breath == 0) & ~apnoea
-        _flag(flags, off, Quality.LEAD_OFF)
-        return asystole, apnoea
 
-    def _flat(self, rows: Rows, time_s: Floats, values: Floats) -> NDArray[np.bool_]:
-        raw, since = self._raw[rows], self._raw_since_s[rows]
-        moved = (values != raw) & ~np.isnan(values)
-        since = np.where(moved, time_s, since)
-        self._raw[rows] = np.where(moved, values, raw)
-        self._raw_since_s[rows] = since
-        flat: NDArray[np.bool_] = (time_s - since > _FLAT_S) & (values != 0)
-        return flat
+@jit
+def _step(rows, time_s, values, state, clean, flags, asystole, apnoea):  # type: ignore[no-untyped-def]  # noqa: C901  (one pass over bytes or rows)
+    good, good_s, raw, raw_since_s = state
+    for place in range(len(rows)):
+        row, now_s, value, flag = rows[place], time_s[place], values[place], flags[place]
+        for n in range(len(value)):
+            flag[n] = _MISSING if np.isnan(value[n]) else _GOOD
+        asystole[place], apnoea[place] = _stops(value, good_s[row], flag)
+        for n in range(len(value)):
+            stopped = (n == _HR and asystole[place]) or (n == _RR and apnoea[place])
+            if value[n] == 0 and _ZERO_IS_OFF[n]:
+                _mark(flag, n, _LEAD_OFF)
+            if (value[n] < _LOW[n] or value[n] > _HIGH[n]) and not stopped:
+                _mark(flag, n, _OUT_OF_RANGE)
+        _contradict(value, flag, _LINE)
+        _contradict(value, flag, _CUFF)
+        for n in range(len(value)):
+            stopped = (n == _HR and asystole[place]) or (n == _RR and apnoea[place])
+            gap = now_s - good_s[row, n]
+            if gap < np.inf and not stopped and abs(value[n] - good[row, n]) > _RATE[n] * max(gap, 0.5):
+                _mark(flag, n, _TOO_FAST)
+            if value[n] != raw[row, n] and not np.isnan(value[n]):
+                raw[row, n], raw_since_s[row, n] = value[n], now_s
+            if now_s - raw_since_s[row, n] > _FLAT_S[n] and value[n] != 0:
+                _mark(flag, n, _FLAT)
+        _compare_pulse(value, flag)
+        for n in range(len(value)):
+            fine = flag[n] == _GOOD
+            clean[place, n] = value[n] if fine else np.nan
+            if fine:
+                good[row, n], good_s[row, n] = value[n], now_s
 
 
-def _flag(flags: Flags, where: NDArray[np.bool_], quality: Quality) -> None:
+@jit
+def _mark(flag, n, quality):  # type: ignore[no-untyped-def]
     """Set a flag where nothing was found before."""
-    flags[where & (flags == Quality.GOOD)] = quality
+    if flag[n] == _GOOD:
+        flag[n] = quality
 
 
-def _contradicted(values: Floats, flags: Flags, triple: tuple[int, int, int]) -> None:
+@jit
+def _stops(value, good_s, flag):  # type: ignore[no-untyped-def]
+    """Return whether heart and breath have stopped; mark a zero that is none as a lead off."""
+    heart, breath = value[_HR], value[_RR]
+    pulse = value[_PULSE] > 0 or value[_LINE[0]] - value[_LINE[2]] > _PULSATILE_MMHG
+    asystole = heart == 0 and not pulse and np.isfinite(good_s[_HR])
+    apnoea = breath == 0 and np.isfinite(good_s[_RR]) and (heart > 0 or pulse)
+    if heart == 0 and not asystole:
+        _mark(flag, _HR, _LEAD_OFF)
+    if breath == 0 and not apnoea:
+        _mark(flag, _RR, _LEAD_OFF)
+    return asystole, apnoea
+
+
+@jit
+def _contradict(value, flag, triple):  # type: ignore[no-untyped-def]
     """Mark pressures whose mean does not lie between diastole and systole."""
-    systole, mean, diastole = (values[:, column] for column in triple)
-    wrong = (mean > systole) | (mean < diastole) | (diastole >= systole)
-    for column in triple:
-        flags[wrong & (flags[:, column] == Quality.GOOD), column] = Quality.CONTRADICTED
+    systole, mean, diastole = value[triple[0]], value[triple[1]], value[triple[2]]
+    if mean > systole or mean < diastole or diastole >= systole:
+        for n in triple:
+            _mark(flag, n, _CONTRADICTED)
 
 
-def _compare_pulse(values: Floats, flags: Flags) -> None:
+@jit
+def _compare_pulse(value, flag):  # type: ignore[no-untyped-def]
     """Mark a pulse rate far from the heart rate; the heart rate itself stays, for it may be the true one."""
-    far = np.abs(values[:, _HR] - values[:, _PULSE]) > _PULSE_GAP
-    flags[far & (flags[:, _HR] == Quality.GOOD) & (flags[:, _PULSE] == Quality.GOOD), _PULSE] = (
-        Quality.CONTRADICTED
-    )
+    if abs(value[_HR] - value[_PULSE]) > _PULSE_GAP and flag[_HR] == _GOOD:
+        _mark(flag, _PULSE, _CONTRADICTED)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from digital_twins.monitoring.signals import VITALS, PerPatient, Quality
+from digital_twins.monitoring.signals import VITALS, PerPatient, Quality, columns, jit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +23,7 @@ TEXTS = {
     Quality.CONTRADICTED: "contradicts another signal",
 }
 """Words of a technical alarm."""
+_GOOD, _MISSING = int(Quality.GOOD), int(Quality.MISSING)
 
 
 class TechnicalAlarms(PerPatient):
@@ -46,12 +47,8 @@ class TechnicalAlarms(PerPatient):
 
     def step(self, rows: Rows, time_s: Floats, flags: NDArray[np.int8]) -> None:
         """Take the flags of readings in; a missing value leaves a signal as it was."""
-        known = flags != Quality.MISSING
-        bad = known & (flags != Quality.GOOD)
-        since = self._since[rows]
-        since = np.where(bad, np.minimum(since, time_s[:, None]), np.where(known, np.inf, since))
-        self._since[rows] = since
-        self.kind[rows] = np.where(bad, flags, self.kind[rows])
+        rows, time_s = columns(rows, time_s)
+        _step(rows, time_s, flags, self._since, self.kind)
 
     def tick(
         self, now_s: float, stale: NDArray[np.bool_]
@@ -63,6 +60,19 @@ class TechnicalAlarms(PerPatient):
         began, ended = wanted & ~self.active, self.active & ~wanted
         self.active = wanted
         return _pairs(began), _pairs(ended)
+
+
+@jit
+def _step(rows, time_s, flags, since, kind):  # type: ignore[no-untyped-def]
+    for place in range(len(rows)):
+        row = rows[place]
+        for n in range(flags.shape[1]):
+            flag = flags[place, n]
+            if flag == _GOOD:
+                since[row, n] = np.inf
+            elif flag != _MISSING:
+                since[row, n] = min(since[row, n], time_s[place])
+                kind[row, n] = flag
 
 
 def _pairs(found: NDArray[np.bool_]) -> list[tuple[int, int]]:

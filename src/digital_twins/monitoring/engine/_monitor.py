@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from digital_twins.monitoring.detection import (
     news2,
     plausible,
 )
-from digital_twins.monitoring.signals import COLUMN, VITALS, Quality
+from digital_twins.monitoring.signals import COLUMN, VITALS, Named, Quality
 from digital_twins.monitoring.storage import Ring
 from digital_twins.monitoring.twin import Body, LiveTwin, PersonalBaseline, TrendFilter, measured
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     from digital_twins.monitoring.alerts import AlertStep, Notice, Thresholds
     from digital_twins.monitoring.detection import AnomalyDetector
-    from digital_twins.monitoring.ingest import Arrival, Intake
+    from digital_twins.monitoring.ingest import Arrivals, Intake
     from digital_twins.monitoring.simulation import PatientProfile
 
     Floats = NDArray[np.float64]
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 _CHANGE, _NEWS2 = SIGNALS["CHANGE"], SIGNALS["NEWS2"]
 _ANOMALY = {"isolation_forest": SIGNALS["ANOMALY_FOREST"], "one_class_svm": SIGNALS["ANOMALY_SVM"]}
 _TWIN_EVERY_S = 3.0
+_TOGETHER = 512  # readings whose tables fit into the processor's cache
 _CACHED = 256  # patients whose perturbed states fit into the processor's cache
 _ANOMALY_EVERY_S = 10.0
 _AS_SENT = [COLUMN["ACVPU"], COLUMN["FIO2"]]
@@ -76,7 +76,7 @@ class PatientMonitor:
         detectors: Sequence[AnomalyDetector] = (),
         record: Callable[[AlertStep, Alert | None], None] | None = None,
         notify: Callable[[Notice], None] | None = None,
-        history: Callable[[list[str], Floats, Floats], None] | None = None,
+        history: Callable[[Named, Floats, Floats], None] | None = None,
         depth: int = 600,
     ) -> None:
         self.intake = intake
@@ -94,10 +94,13 @@ class PatientMonitor:
         self._history = history
         self._patients: list[str | None] = [None] * capacity
         self._rows: dict[str, int] = {}
+        self._row_of = np.full(capacity, -1, dtype=np.intp)  # by the intake's number of the patient
         self._free = list(range(capacity - 1, -1, -1))
         self.gone: dict[str, float] = {}
         self._stopped = np.zeros((capacity, 2), dtype=np.bool_)
         self.scored_s = -np.inf
+        nobody = np.zeros(0, dtype=np.intp)
+        self._use(nobody, np.zeros(0), np.zeros((0, len(VITALS))))  # compiled before anything comes
 
     @property
     def patients(self) -> Mapping[str, int]:
@@ -126,6 +129,7 @@ class PatientMonitor:
         row = self.row_of(patient)
         self.alerts.leave(patient, at_s=at_s)
         del self._rows[patient]
+        self._row_of[self._row_of == row] = -1
         self._patients[row] = None
         for part in (self.quality, self.trend, self.changes, self.baseline, self.conditions, self.ring):
             part.forget(row)
@@ -142,28 +146,46 @@ class PatientMonitor:
         What cannot be used is counted and stops nothing: ``after-discharge``, and ``full`` for a patient
         beyond the capacity.
         """
-        rounds: list[list[tuple[int, Arrival]]] = []
-        turn: dict[int, int] = {}
-        known, gone = self._rows, self.gone
-        for arrival in self.intake.take():
-            if gone and arrival.time_s <= gone.get(arrival.patient, -np.inf):
-                self.intake.counts["after-discharge"] += 1
-                continue
-            row = known.get(arrival.patient)
-            if row is None:
-                if not self._free:
-                    self.intake.counts["full"] += 1
-                    continue
-                row = self._row(arrival.patient)
-            number = turn.get(row, 0)
-            turn[row] = number + 1
-            if number == len(rounds):
-                rounds.append([])
-            rounds[number].append((row, arrival))
-        for batch in rounds:
-            self._pass(batch)
+        arrivals = self.intake.take_all()
+        used = 0
+        if arrivals is not None:
+            rows, arrivals = self._placed(arrivals)
+            used = len(rows)
+            for chosen in _rounds(rows):
+                for start in range(0, len(chosen), _TOGETHER):
+                    part = chosen[start : start + _TOGETHER]
+                    self._pass(rows[part], arrivals.rows(part))
         self._step_twins()
-        return sum(len(batch) for batch in rounds)
+        return used
+
+    def _placed(self, arrivals: Arrivals) -> tuple[Rows, Arrivals]:
+        """Return the row of each reading, without those that cannot be used."""
+        patient, names = arrivals.patient, self.intake.patients
+        if self.gone:
+            gone_s = np.full(len(names), -np.inf)
+            for number in np.unique(patient).tolist():
+                gone_s[number] = self.gone.get(names[number], -np.inf)
+            known = arrivals.time_s > gone_s[patient]
+            if not known.all():
+                self.intake.counts["after-discharge"] += int(np.count_nonzero(~known))
+                arrivals = arrivals.rows(np.flatnonzero(known))
+                patient = arrivals.patient
+        if len(self._row_of) < len(names):
+            more = np.full(max(len(names), 2 * len(self._row_of)) - len(self._row_of), -1, dtype=np.intp)
+            self._row_of = np.concatenate([self._row_of, more])
+        rows = self._row_of[patient]
+        for place in np.flatnonzero(rows < 0).tolist():
+            number = int(patient[place])
+            name = names[number]
+            if self._row_of[number] < 0 and (name in self._rows or self._free):
+                self._row_of[number] = self._row(name)
+            rows[place] = self._row_of[number]
+        fine = rows >= 0
+        if not fine.all():
+            self.intake.counts["full"] += int(np.count_nonzero(~fine))
+            chosen = np.flatnonzero(fine)
+            rows, arrivals = rows[chosen], arrivals.rows(chosen)
+        return rows, arrivals
 
     def tick(self, now_s: float) -> None:
         """Let time pass: delays, stale signals, anomaly detectors, escalation."""
@@ -216,33 +238,27 @@ class PatientMonitor:
             self.gone.pop(patient, None)
         return row
 
-    def _pass(self, batch: list[tuple[int, Arrival]]) -> None:
-        for row, each in batch:
-            if each.reading.events:
-                for event in each.reading.events:
-                    self._raise_event(row, event, each.time_s)
-        rows = np.array([row for row, _ in batch], dtype=np.intp)
-        time_s = np.array([each.time_s for _, each in batch])
-        late = time_s < self.trend.time_s[rows]
-        fresh = [each for _, each in batch]
+    def _pass(self, rows: Rows, arrivals: Arrivals) -> None:
+        for place in sorted(arrivals.events):
+            for event in arrivals.events[place]:
+                self._raise_event(int(rows[place]), event, float(arrivals.time_s[place]))
+        late = arrivals.time_s < self.trend.time_s[rows]
         if late.any():
-            self.intake.counts["late"] += int(late.sum())
-            self._keep_late([each for each, old in zip(fresh, late.tolist(), strict=True) if old])
-            rows, time_s = rows[~late], time_s[~late]
-            fresh = [each for each, old in zip(fresh, late.tolist(), strict=True) if not old]
-            if not fresh:
+            self.intake.counts["late"] += int(np.count_nonzero(late))
+            self._keep_late(arrivals.rows(np.flatnonzero(late)))
+            fresh = np.flatnonzero(~late)
+            rows, arrivals = rows[fresh], arrivals.rows(fresh)
+            if not len(fresh):
                 return
-        values = _table([each.reading.values for each in fresh])
-        clean = self._use(rows, time_s, values)
+        clean = self._use(rows, arrivals.time_s, arrivals.values)
         if self._history is not None:
-            self._history([each.patient for each in fresh], time_s, clean)
+            self._history(Named(arrivals.patient, self.intake.patients), arrivals.time_s, clean)
 
-    def _keep_late(self, arrivals: Sequence[Arrival]) -> None:
+    def _keep_late(self, arrivals: Arrivals) -> None:
         """Let what is too old for filters and twin go to the history, without values that cannot be any."""
         if self._history is not None:
-            values = plausible(_table([each.reading.values for each in arrivals]))
-            times = np.array([each.time_s for each in arrivals])
-            self._history([each.patient for each in arrivals], times, values)
+            patients = Named(arrivals.patient, self.intake.patients)
+            self._history(patients, arrivals.time_s, plausible(arrivals.values))
 
     def _use(self, rows: Rows, time_s: Floats, values: Floats) -> Floats:
         checked = self.quality.step(rows, time_s, values)
@@ -327,16 +343,14 @@ class PatientMonitor:
             self.alerts.end(patient, key, at_s=at_s)
 
 
-def _table(readings: Sequence[Mapping[str, float]]) -> Floats:
-    """Return the values of readings, [row, vital]; unknown codes are left out."""
-    codes: list[str] = []
-    values: list[float] = []
-    sizes: list[int] = []
-    for each in readings:
-        codes.extend(each)
-        values.extend(each.values())
-        sizes.append(len(each))
-    table = np.full((len(readings), len(VITALS) + 1), np.nan)
-    columns = np.fromiter(map(COLUMN.get, codes, repeat(len(VITALS))), np.intp, len(codes))
-    table[np.repeat(np.arange(len(sizes)), sizes), columns] = values
-    return table[:, : len(VITALS)]
+def _rounds(rows: Rows) -> list[Rows]:
+    """Return places so that each patient is at most once in a round, and readings keep their order."""
+    order = np.argsort(rows, kind="stable")
+    ordered = rows[order]
+    first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(rows) else order
+    if len(first) == len(rows):
+        return [np.arange(len(rows))] if len(rows) else []
+    turn = np.empty(len(rows), dtype=np.intp)
+    sizes = np.diff(np.append(first, len(rows)))
+    turn[order] = np.arange(len(rows)) - np.repeat(first, sizes)
+    return [np.flatnonzero(turn == each) for each in range(int(sizes.max()))]

@@ -32,8 +32,8 @@ class _Said(msgspec.Struct):
     patients: list[str]
     gone: dict[str, float]
     shelves: list[tuple[str, str, float, dict[str, Any] | None]]
-    devices: dict[str, tuple[list[tuple[int, float]], float, float]]
     quarantine: list[tuple[Line, float]]
+    speakers: list[str] = []
 
 
 _DECODER = msgspec.msgpack.Decoder(_Said)
@@ -48,18 +48,19 @@ def monitor_state(monitor: PatientMonitor) -> bytes:
         With nothing waiting: what was offered has been stepped.
     """
     rows = np.fromiter(monitor.patients.values(), dtype=np.intp, count=len(monitor.patients))
-    devices, aside = monitor.intake.state()
+    speakers, marks, aside = monitor.intake.state()
     said = _Said(
         list(monitor.patients),
         monitor.gone,
         monitor.alerts.shelves(),
-        devices,
         [(line_of(reading, received_s), time_s) for reading, time_s, received_s in aside],
+        speakers,
     )
     arrays: dict[str, NDArray[Any]] = {
         "said": np.frombuffer(msgspec.msgpack.encode(said), np.uint8),
         "scored": np.array([monitor.scored_s]),
     }
+    arrays |= {f"intake.{name}": value for name, value in marks.items()}
     for name in _PARTS:
         part: PerPatient = getattr(monitor, name)
         arrays |= {f"{name}.{each}": value for each, value in part.state(rows).items()}
@@ -91,7 +92,9 @@ def resume_monitor(monitor: PatientMonitor, data: bytes) -> None:
     monitor.alerts.resume_shelves(said.shelves)
     aside = [(*reading_of(line), time_s) for line, time_s in said.quarantine]
     monitor.intake.resume(
-        said.devices, [(reading, time_s, received_s) for reading, received_s, time_s in aside]
+        said.speakers,
+        _of(found, "intake"),
+        [(reading, time_s, received_s) for reading, received_s, time_s in aside],
     )
     for name in _PARTS:
         part: PerPatient = getattr(monitor, name)

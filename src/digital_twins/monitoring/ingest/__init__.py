@@ -11,10 +11,13 @@ if TYPE_CHECKING:
     from digital_twins.monitoring.ingest._intake import (
         SETTLE_S as SETTLE_S,
         Arrival as Arrival,
+        Arrivals as Arrivals,
         Intake as Intake,
     )
     from digital_twins.monitoring.ingest._message import (
         MAX_BYTES as MAX_BYTES,
+        BatchDecoder as BatchDecoder,
+        Payloads as Payloads,
         decode_reading as decode_reading,
     )
     from digital_twins.monitoring.ingest._mqtt import (
@@ -34,8 +37,8 @@ _WHERE = {
     "EmbeddedBroker": f"{_ROOM}._broker",
     "observation_readings": f"{_ROOM}._from_fhir",
     "oru_reading": f"{_ROOM}._from_hl7",
-    **dict.fromkeys(("Arrival", "Intake", "SETTLE_S"), f"{_ROOM}._intake"),
-    **dict.fromkeys(("MAX_BYTES", "decode_reading"), f"{_ROOM}._message"),
+    **dict.fromkeys(("Arrival", "Arrivals", "Intake", "SETTLE_S"), f"{_ROOM}._intake"),
+    **dict.fromkeys(("BatchDecoder", "MAX_BYTES", "Payloads", "decode_reading"), f"{_ROOM}._message"),
     **dict.fromkeys(("BrokerAddress", "MqttSubscriber"), f"{_ROOM}._mqtt"),
     **dict.fromkeys(("SdcDevice", "SdcFeed", "SdcPlan", "SdcTls", "read_sdc"), f"{_ROOM}._sdc"),
 }

@@ -14,24 +14,32 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
+
 from digital_twins._errors import DigitalTwinError, InputError
 from digital_twins._logging import get_logger
+from digital_twins.monitoring.ingest._message import Payloads
+from digital_twins.monitoring.ingest._packets import CUT, NO_MQTT, packets
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable
     from types import TracebackType
 
+    from numpy.typing import NDArray
+
+    Packets = NDArray[np.int64]
     Take = Callable[[str, bytes], bool]
+    TakeMany = Callable[[Payloads], Awaitable[None]]
 
 _log = get_logger(__name__)
-_CONNECT, _CONNACK, _PUBLISH, _PUBACK, _SUBSCRIBE, _SUBACK, _PINGREQ = 1, 2, 3, 4, 8, 9, 12
+_CONNECT, _CONNACK, _PUBLISH, _SUBSCRIBE, _SUBACK, _PINGREQ = 1, 2, 3, 8, 9, 12
 _KEEP_ALIVE_S = 30
-_LONGEST = 1 << 20
 _RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 _ANSWER_S = 10.0
 _WHOLE_BYTES = 1 << 18
-_GATHER_S = 0.02
+_GATHER_S, _GATHER_ASKED_S = 0.1, 0.02  # where somebody waits for an acknowledgement, the shorter
+_PACKETS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +107,9 @@ class MqttSubscriber:
     take
         Called with topic and payload. False: there is no room; the message is not acknowledged, and the
         subscriber stops reading for a moment, so that the broker holds the rest (back-pressure).
+    take_many
+        Instead of `take`: awaited with all messages that one read has brought; it returns once there was
+        room for them.
     client_id
         Name of the session at the broker.
     durable
@@ -119,7 +130,8 @@ class MqttSubscriber:
         address: BrokerAddress,
         *,
         topic: str,
-        take: Take,
+        take: Take | None = None,
+        take_many: TakeMany | None = None,
         client_id: str = "digital-twins-monitor",
         durable: Callable[[], Awaitable[None]] | None = None,
         tls: ssl.SSLContext | None = None,
@@ -127,7 +139,10 @@ class MqttSubscriber:
         self.address = address
         self.connected = asyncio.Event()
         self.messages = 0
-        self._topic, self._take, self._client_id, self._tls = topic, take, client_id, tls
+        self._topic, self._client_id, self._tls = topic, client_id, tls
+        self._take, self._take_many = take, take_many
+        self._found = np.empty((_PACKETS, 6), dtype=np.int64)
+        packets(np.frombuffer(b"", np.uint8), address.version, self._found)  # compiled before anything comes
         self._durable = durable
         self._task: asyncio.Task[None] | None = None
 
@@ -171,36 +186,59 @@ class MqttSubscriber:
                 if not data:
                     return
                 buffer += data
-                await self._packets(buffer, writer)
+                asked = await self._packets(buffer, writer)
                 if self.connected.is_set() and len(data) < _WHOLE_BYTES // 4:
-                    await _gather(writer.transport)
+                    await _gather(writer.transport, _GATHER_ASKED_S if asked else _GATHER_S)
         finally:
             if pinger is not None:
                 pinger.cancel()
             writer.close()
 
-    async def _packets(self, buffer: bytearray, writer: asyncio.StreamWriter) -> None:
-        """Use every whole packet of the buffer and cut it off."""
-        place, view, acknowledged = 0, bytes(buffer), []
-        while (found := _frame(view, place)) is not None:
-            start, end = found
-            kind = view[place] >> 4
-            if kind == _PUBLISH:
-                topic, identifier, body = _publish(view, place, (start, end), self.address.version)
-                self.messages += 1
-                while not self._take(topic, view[body:end]):
-                    await asyncio.sleep(0.05)
-                if identifier:
-                    acknowledged.append(b"\x40\x02" + identifier)
-            elif kind in {_CONNACK, _SUBACK}:
-                self._answered(kind, view[start:end])
-            place = end
-        if acknowledged:
+    async def _packets(self, buffer: bytearray, writer: asyncio.StreamWriter) -> bool:
+        """Use every whole packet of the buffer and cut it off; return whether any had to be acknowledged."""
+        data, place, identifiers = bytes(buffer), 0, b""
+        table = np.frombuffer(data, np.uint8)
+        while True:
+            count, used, end = packets(table[place:], self.address.version, self._found)
+            if end == NO_MQTT:
+                raise InputError(
+                    "The broker sent what is no MQTT.", "A packet has no such length.", "Check host and port."
+                )
+            found = self._found[:count].copy()
+            found[:, 1:5] += place
+            identifiers += await self._taken(data, found)
+            place += used
+            if end == CUT or place == len(data):
+                break
+        if identifiers:
             if self._durable is not None:
                 await self._durable()
-            writer.write(b"".join(acknowledged))
+            writer.write(identifiers)
             await writer.drain()
         del buffer[:place]
+        return bool(identifiers)
+
+    async def _taken(self, data: bytes, found: Packets) -> bytes:
+        """Use whole packets; return the acknowledgements of those of QoS 1."""
+        published = found[:, 0] >> 4 == _PUBLISH
+        for head, _, _, start, end, _ in found[~published].tolist():
+            if head >> 4 in {_CONNACK, _SUBACK}:
+                self._answered(head >> 4, data[start:end])
+        found = found[published]
+        self.messages += len(found)
+        topics = [
+            data[start:end] for start, end in zip(found[:, 1].tolist(), found[:, 2].tolist(), strict=True)
+        ]
+        if self._take_many is not None and topics:
+            await self._take_many(Payloads(data, topics, found[:, 3].copy(), found[:, 4].copy()))
+        if self._take is not None:
+            for topic, (start, end) in zip(topics, found[:, 3:5].tolist(), strict=True):
+                while not self._take(topic.decode("utf-8", "replace"), data[start:end]):
+                    await asyncio.sleep(0.05)
+        again = found[found[:, 5] > 0, 5]
+        answers = np.empty((len(again), 4), dtype=np.uint8)
+        answers[:, 0], answers[:, 1], answers[:, 2], answers[:, 3] = 0x40, 2, again >> 8, again & 0xFF
+        return answers.tobytes()
 
     def _answered(self, kind: int, body: bytes) -> None:
         refused = body[1] != 0 if kind == _CONNACK else body[-1] >= 0x80
@@ -214,11 +252,11 @@ class MqttSubscriber:
             self.connected.set()
 
 
-async def _gather(transport: asyncio.WriteTransport) -> None:
+async def _gather(transport: asyncio.WriteTransport, wait_s: float) -> None:
     """Let messages collect in the socket: waking up for each small piece costs more than reading it."""
     if isinstance(transport, asyncio.Transport) and not transport.is_closing():
         transport.pause_reading()
-        await asyncio.sleep(_GATHER_S)
+        await asyncio.sleep(wait_s)
         transport.resume_reading()
 
 
@@ -256,47 +294,3 @@ def _connect(where: BrokerAddress, client_id: str) -> bytes:
 def _subscribe(where: BrokerAddress, topic: str) -> bytes:
     properties = b"\x00" if where.version == 5 else b""
     return _packet((_SUBSCRIBE << 4) | 2, b"\x00\x01" + properties + _text(topic) + b"\x01")
-
-
-def _frame(data: bytes, place: int) -> tuple[int, int] | None:
-    """Return start and end of the body of the packet at a place; None until it is whole."""
-    length, shift, at = 0, 0, place + 1
-    if at < len(data) and (byte := data[at]) < 0x80:  # nearly every message is that short
-        end = at + 1 + byte
-        return (at + 1, end) if end <= len(data) else None
-    while at < len(data):
-        byte = data[at]
-        length |= (byte & 0x7F) << shift
-        at += 1
-        if not byte & 0x80:
-            if length > _LONGEST:
-                break
-            return (at, at + length) if at + length <= len(data) else None
-        shift += 7
-        if shift > 21:
-            break
-    else:
-        return None
-    raise InputError("The broker sent what is no MQTT.", "A packet is too long.", "Check host and port.")
-
-
-def _publish(data: bytes, place: int, body: tuple[int, int], version: int) -> tuple[str, bytes, int]:
-    """Return topic, packet identifier (empty for QoS 0) and the start of the payload."""
-    start, end = body
-    size = (data[start] << 8) | data[start + 1]
-    at = start + 2 + size
-    topic = data[start + 2 : at].decode("utf-8", "replace")
-    identifier = b""
-    if data[place] & 0x06:
-        identifier = data[at : at + 2]
-        at += 2
-    if version == 5:
-        length, shift = 0, 0
-        while at < end:
-            byte = data[at]
-            length |= (byte & 0x7F) << shift
-            at, shift = at + 1, shift + 7
-            if not byte & 0x80:
-                break
-        at += length
-    return topic, identifier, at

@@ -1,4 +1,4 @@
-"""The running monitor: its doors, a pass ten times a second, and what it writes."""
+"""The running monitor: its doors, a pass five times a second, and what it writes."""
 
 from typing import TYPE_CHECKING
 

@@ -1,8 +1,8 @@
-"""What a running monitor writes: readings at once, steps of alerts, a snapshot every ten seconds."""
+"""What a running monitor writes: readings at once, steps of alerts, a snapshot every twenty seconds."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from digital_twins._logging import get_logger
 from digital_twins.monitoring.engine import monitor_state, resume_monitor
 from digital_twins.monitoring.ingest import SETTLE_S
 from digital_twins.monitoring.parts import NO_POST, Exchange
+from digital_twins.monitoring.signals import Named
 from digital_twins.monitoring.storage import StateStore
 
 if TYPE_CHECKING:
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from digital_twins.monitoring.service._service import MonitorService
-    from digital_twins.monitoring.signals import Reading
+    from digital_twins.monitoring.signals import Batch
     from digital_twins.monitoring.storage import Values
 
     Floats = NDArray[np.float64]
 
 _log = get_logger(__name__)
-_SNAPSHOT_S, _TICK_S = 10.0, 1.0
+_SNAPSHOT_S, _TICK_S = 20.0, 1.0
 _MOST = 500_000
 """Readings that wait for a database that cannot be written; older ones are given up and counted."""
 
@@ -45,8 +46,8 @@ class Keeper:
         self._states = StateStore(service.database, service.part.number)
         division = service.division
         self._exchange = Exchange(service.database, service.part) if division is None else division.exchange
-        self._journal: list[tuple[Reading, float]] = []
-        self._names: list[str] = []
+        self._journal: list[tuple[Batch, float]] = []
+        self._names: list[Named] = []
         self._times: list[Floats] = []
         self._values: list[NDArray[np.float32]] = []
         self._snapshot_s = service.clock()
@@ -56,13 +57,13 @@ class Keeper:
         """Let the next write be a snapshot."""
         self._wanted = True
 
-    def note(self, reading: Reading, received_s: float) -> None:
-        """Remember a reading for the journal; `Intake` calls it."""
-        self._journal.append((reading, received_s))
+    def note(self, batch: Batch, received_s: float) -> None:
+        """Remember readings for the journal; `Intake` calls it."""
+        self._journal.append((batch, received_s))
 
-    def keep(self, names: list[str], times: Floats, values: Floats) -> None:
+    def keep(self, names: Named, times: Floats, values: Floats) -> None:
         """Remember clean values; `PatientMonitor` calls it."""
-        self._names += names
+        self._names.append(names)
         self._times.append(times)
         self._values.append(values.astype(np.float32))
 
@@ -145,21 +146,31 @@ class Keeper:
 
         return work, done, undo, len(steps)
 
-    def _put_back(self, lines: list[tuple[Reading, float]], values: Values | None) -> None:
+    def _put_back(self, lines: list[tuple[Batch, float]], values: Values | None) -> None:
         """Remember again what could not be written, before the later ones."""
         self._journal[:0] = lines
         if values is not None:
-            self._names[:0] = values[0]
+            self._names.insert(0, values[0])
             self._times.insert(0, values[1])
             self._values.insert(0, values[2])
-        if len(self._journal) > _MOST:
-            self._service.intake.counts["not-stored"] += len(self._journal) - _MOST
-            del self._journal[:-_MOST]
+        spare = sum(len(each) for each, _ in self._journal) - _MOST
+        while spare > 0:
+            batch, received_s = self._journal[0]
+            gone = min(spare, len(batch))
+            self._service.intake.counts["not-stored"] += gone
+            self._journal[:1] = (
+                [(batch.rows(np.arange(gone, len(batch))), received_s)] if gone < len(batch) else []
+            )
+            spare -= gone
 
     def _take_values(self) -> Values | None:
         if not self._names:
             return None
-        names, times, values = self._names, np.concatenate(self._times), np.concatenate(self._values)
+        names, times, values = (
+            Named.join(self._names),
+            np.concatenate(self._times),
+            np.concatenate(self._values),
+        )
         self._names, self._times, self._values = [], [], []
         return names, times, values
 
@@ -190,19 +201,21 @@ class Keeper:
             self.want_snapshot()  # so that they are not found, and sent, again
         service.intake.journal = self.note
 
-    def _repeat(self, lines: list[tuple[Reading, float]]) -> None:
+    def _repeat(self, batches: list[tuple[Batch, float]]) -> None:
         """Work through readings again, with the timers as they ran then."""
         intake, monitor = self._service.intake, self._service.monitor
-        ticked_s = lines[0][1] if lines else 0.0
-        for reading, received_s in lines:
+        ticked_s = batches[0][1] if batches else 0.0
+        for batch, received_s in batches:
             if received_s - ticked_s >= _TICK_S:
                 intake.settled_s = received_s - SETTLE_S
                 monitor.step()
                 monitor.tick(ticked_s)
                 ticked_s = received_s
-            while not intake.offer(reading, received_s=received_s):
+            left = batch
+            while (taken := intake.offer_batch(left, received_s=received_s)) < len(left):
+                left = left.rows(np.arange(taken, len(left)))
                 monitor.step()
-        if lines:
+        if batches:
             monitor.step()
             monitor.tick(ticked_s)
 
@@ -210,13 +223,13 @@ class Keeper:
         """Put the last values of each patient back into the ring."""
         if not pieces:
             return
-        names: Any = np.array([name for piece in pieces for name in piece[0]])
+        names, numbers = Named.join([piece[0] for piece in pieces]).compact()
         times = np.concatenate([piece[1] for piece in pieces])
         values = np.concatenate([piece[2] for piece in pieces])
-        order = np.lexsort((times, np.unique(names, return_inverse=True)[1]))  # late ones into their place
-        known, starts = np.unique(names[order], return_index=True)
+        order = np.lexsort((times, numbers))  # late ones into their place
+        starts = np.unique(numbers[order], return_index=True)[1]
         monitor = self._service.monitor
-        for name, rows in zip(known.tolist(), np.split(order, starts[1:]), strict=True):
+        for name, rows in zip(names, np.split(order, starts[1:]), strict=True):
             row = monitor.patients.get(name)
             if row is not None:
                 monitor.ring.fill(row, times[rows], values[rows])

@@ -161,7 +161,7 @@ async def _open_doors(
     context = ssl.create_default_context() if address.tls else None
     await stack.enter_async_context(
         MqttSubscriber(
-            address, topic="vitals/+", take=service.take_message, durable=service.durable, tls=context
+            address, topic="vitals/+", take_many=service.take_messages, durable=service.durable, tls=context
         )
     )
     await stack.enter_async_context(

@@ -1,4 +1,4 @@
-"""The running monitor: broker or MLLP or HTTP in, a pass ten times a second, storage behind it."""
+"""The running monitor: broker or MLLP or HTTP in, a pass five times a second or when one waits, storage."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from digital_twins._errors import DigitalTwinError, InputError
 from digital_twins._logging import get_logger
 from digital_twins.monitoring.alerts import AlertBook, AlertStore
 from digital_twins.monitoring.engine import PatientMonitor
-from digital_twins.monitoring.ingest import SETTLE_S, Intake, decode_reading
+from digital_twins.monitoring.ingest import SETTLE_S, BatchDecoder, Intake, decode_reading
 from digital_twins.monitoring.parts import PartLostError, WardPart, open_monitor_database
 from digital_twins.monitoring.service._division import Division
 from digital_twins.monitoring.service._keeper import Keeper
@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from digital_twins.hl7v2 import Message
     from digital_twins.monitoring.alerts import Alert, AlertStep, Notice, Thresholds
     from digital_twins.monitoring.detection import AnomalyDetector
+    from digital_twins.monitoring.ingest import Payloads
     from digital_twins.monitoring.signals import Association, Reading
 
 _log = get_logger(__name__)
-_PASS_S = 0.1
+_PASS_S = 0.2
 _TICK_S = 1.0
 _LEFT_S, _LOOK_S = 120.0, 10.0
 
@@ -40,7 +41,7 @@ class MonitorService:
     """A monitor with its storage; a restart, also after a kill, goes on where it stopped.
 
     What `durable` has answered for is in the database: readings, every step of the alerts, associations. A
-    snapshot of all filters and twins is written every ten seconds, and the readings since then are worked
+    snapshot of all filters and twins is written every twenty seconds, and the readings since then are worked
     through again at the start.
 
     Parameters
@@ -107,6 +108,7 @@ class MonitorService:
         self._charted_s = self.clock()
         self._kick = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
+        self._decoder = BatchDecoder()
         self._homeless: dict[str, float] = {}
         self._looked = (-1, 0, 0)
 
@@ -177,6 +179,15 @@ class MonitorService:
             self.intake.counts["malformed"] += 1
             return True
         return self.intake.offer(reading, received_s=self.clock())
+
+    async def take_messages(self, payloads: Payloads) -> None:
+        """Take messages of MQTT as `take_message` does each; returns once there was room for all."""
+        batch, unreadable = self._decoder.decode(payloads)
+        if unreadable:
+            self.intake.counts["malformed"] += unreadable
+        while (taken := self.intake.offer_batch(batch, received_s=self.clock())) < len(batch):
+            batch = batch.rows(np.arange(taken, len(batch)))
+            await asyncio.sleep(_PASS_S / 2)
 
     def take_waveform(self, topic: str, payload: bytes) -> bool:
         """Take a piece of a waveform from MQTT; it is shown and not kept."""

@@ -9,6 +9,14 @@ if TYPE_CHECKING:
         Association as Association,
         AssociationLog as AssociationLog,
     )
+    from digital_twins.monitoring.signals._batch import (
+        Batch as Batch,
+        table_of as table_of,
+        values_of as values_of,
+        whole as whole,
+    )
+    from digital_twins.monitoring.signals._compiled import columns as columns, jit as jit
+    from digital_twins.monitoring.signals._named import Named as Named
     from digital_twins.monitoring.signals._per_patient import PerPatient as PerPatient
     from digital_twins.monitoring.signals._sample import (
         Quality as Quality,
@@ -36,6 +44,9 @@ if TYPE_CHECKING:
 _ROOM = "digital_twins.monitoring.signals"
 _WHERE = {
     **dict.fromkeys(("Association", "AssociationLog"), f"{_ROOM}._association"),
+    **dict.fromkeys(("Batch", "table_of", "values_of", "whole"), f"{_ROOM}._batch"),
+    **dict.fromkeys(("columns", "jit"), f"{_ROOM}._compiled"),
+    "Named": f"{_ROOM}._named",
     "PerPatient": f"{_ROOM}._per_patient",
     **dict.fromkeys(("Quality", "Reading", "Sample"), f"{_ROOM}._sample"),
     "in_unit": f"{_ROOM}._units",

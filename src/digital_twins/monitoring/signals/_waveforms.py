@@ -109,7 +109,7 @@ def decode_waveform(payload: bytes) -> WaveformPiece:
         raise _refused(f"it has more than {MAX_WAVEFORM_BYTES} bytes")
     try:
         piece = _DECODER.decode(payload)
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise _refused("it is not of the documented form") from None
     if piece.c not in WAVEFORMS:
         raise _refused("its code is unknown")

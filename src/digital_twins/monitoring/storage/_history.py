@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from digital_twins._errors import StorageError
-from digital_twins.monitoring.signals import COLUMN, VITALS, vital
+from digital_twins.monitoring.signals import COLUMN, VITALS, Named, vital
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import pyarrow as pa
@@ -57,16 +58,18 @@ class History:
         self._key = key
         self._ending = ".parquet" if key is None else ".sealed"
         self._roll_s, self._keep_s, self._tag = roll_s, keep_s, tag
-        self._patients: list[str] = []
+        self._patients: list[Named] = []
+        self._size = 0
         self._times: list[Floats] = []
         self._values: list[NDArray[np.float32]] = []
         self._first_s = np.inf
         self._number = 0
         folder.mkdir(parents=True, exist_ok=True)
 
-    def add(self, patients: list[str], time_s: Floats, values: NDArray[np.floating[Any]]) -> bool:
+    def add(self, patients: Sequence[str] | Named, time_s: Floats, values: NDArray[np.floating[Any]]) -> bool:
         """Take readings, [row] and [row, vital]; return whether all that were taken are in files now."""
-        self._patients += patients
+        self._patients.append(patients if isinstance(patients, Named) else Named.of(patients))
+        self._size += len(patients)
         self._times.append(time_s)
         self._values.append(values.astype(np.float32))
         self._first_s = min(self._first_s, float(time_s.min()))
@@ -88,7 +91,9 @@ class History:
         import pyarrow.parquet as pq
 
         times, values = np.concatenate(self._times), np.concatenate(self._values)
-        columns: dict[str, Any] = {"patient": pa.array(self._patients).dictionary_encode(), "time_s": times}
+        names, rows = Named.join(self._patients).compact()
+        patients = pa.DictionaryArray.from_arrays(rows.astype(np.int32), pa.array(names))
+        columns: dict[str, Any] = {"patient": patients, "time_s": times}
         columns |= {each.code: pa.array(values[:, n], from_pandas=True) for n, each in enumerate(VITALS)}
         first, last = int(times.min() * 1000), int(times.max() * 1000)
         path = self.folder / f"{first}-{last}-{self._tag}{os.getpid()}-{self._number}{self._ending}"
@@ -107,16 +112,16 @@ class History:
                 f"The system answered: {type(error).__name__}.",
                 "Make room on the disk; they are tried again.",
             ) from error
-        self._patients, self._times, self._values = [], [], []
+        self._patients, self._times, self._values, self._size = [], [], [], 0
         self._first_s, self._number = np.inf, self._number + 1
         self._forget(last / 1000.0)
         return path
 
     def _shorten(self) -> None:
         """Give up the oldest pieces when too much waits for a disk that stays full."""
-        while len(self._patients) > _MOST and len(self._times) > 1:
-            del self._patients[: len(self._times[0])]
-            del self._times[0], self._values[0]
+        while self._size > _MOST and len(self._times) > 1:
+            self._size -= len(self._times[0])
+            del self._patients[0], self._times[0], self._values[0]
 
     def read(self, patient: str, code: str, *, since_s: float, until_s: float) -> tuple[Floats, Floats]:
         """Return times and values of one vital sign from the files, by time; without what is in memory.

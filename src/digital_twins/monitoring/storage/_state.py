@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from digital_twins.monitoring.signals import VITALS, Reading
+from digital_twins.monitoring.signals import VITALS, Batch, Named, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,13 +19,29 @@ if TYPE_CHECKING:
     from digital_twins.storage import Database
 
     Floats = NDArray[np.float64]
-    Values = tuple[list[str], Floats, NDArray[np.float32]]
+    Values = tuple[Named, Floats, NDArray[np.float32]]
 
 HOUR_S = 3600.0
 Line = tuple[float, str, float, dict[str, float], tuple[str, ...], int]
 """A reading: arrival, device, its time, values, events, number."""
 _ENCODE = msgspec.msgpack.Encoder().encode
-_JOURNAL = msgspec.msgpack.Decoder(list[Line])
+
+
+class _Columns(msgspec.Struct, array_like=True):
+    """Readings that arrived together: values lie row by row without those that are missing."""
+
+    received_s: float
+    devices: list[str]
+    device_time_s: bytes
+    sequence: bytes
+    known: bytes
+    values: bytes
+    events: dict[int, tuple[str, ...]]
+
+
+_COLUMNS = b"\xc1"  # begins no msgpack: before it, versions wrote a `Line` a reading
+_JOURNAL = msgspec.msgpack.Decoder(list[_Columns])
+_LINES = msgspec.msgpack.Decoder(list[Line])
 _PATIENTS = msgspec.msgpack.Decoder(list[str])
 
 
@@ -43,9 +59,9 @@ class StateStore:
     def __init__(self, database: Database, part: int) -> None:
         self._database, self.part = database, part
 
-    def write_journal(self, cursor: apsw.Cursor, lines: Sequence[tuple[Reading, float]]) -> None:
+    def write_journal(self, cursor: apsw.Cursor, batches: Sequence[tuple[Batch, float]]) -> None:
         """Write readings and their times of arrival, inside a transaction."""
-        data = _ENCODE([line_of(each, received_s) for each, received_s in lines])
+        data = _COLUMNS + _ENCODE([_columns_of(each, received_s) for each, received_s in batches])
         cursor.execute("INSERT INTO monitor_journal(part, data) VALUES (?, ?)", (self.part, data))
 
     def write_snapshot(
@@ -90,17 +106,13 @@ class StateStore:
             ).fetchone()
         return None if row is None else bytes(row[0])
 
-    def journal(self) -> list[tuple[Reading, float]]:
+    def journal(self) -> list[tuple[Batch, float]]:
         """Return the readings since the snapshot and when they arrived, in their order."""
         with self._database.read() as connection:
             rows = connection.execute(
                 "SELECT data FROM monitor_journal WHERE part = ? ORDER BY number", (self.part,)
             ).fetchall()
-        return [
-            reading_of(line)
-            for (data,) in rows
-            for line in _JOURNAL.decode(bytes(data))  # type: ignore[arg-type]
-        ]
+        return [each for (data,) in rows for each in _journalled(bytes(data))]  # type: ignore[arg-type]
 
     def values(self, *, most: float) -> list[Values]:
         """Return the latest clean values of the last hour, in their order, until there are `most`."""
@@ -134,6 +146,36 @@ class StateStore:
         return unpacked(bytes(row[0] if row is not None else b""))
 
 
+def _columns_of(batch: Batch, received_s: float) -> _Columns:
+    known = np.isfinite(batch.values)
+    return _Columns(
+        received_s,
+        batch.devices,
+        batch.device_time_s.tobytes(),
+        batch.sequence.tobytes(),
+        np.packbits(known, axis=1).tobytes(),
+        batch.values[known].tobytes(),
+        dict(batch.events),
+    )
+
+
+def _journalled(data: bytes) -> list[tuple[Batch, float]]:
+    """Return the readings of one row of the journal and when they arrived."""
+    if data.startswith(_COLUMNS):
+        return [(_batch_of(each), each.received_s) for each in _JOURNAL.decode(data[1:])]
+    return [(Batch.of([reading]), at_s) for reading, at_s in map(reading_of, _LINES.decode(data))]
+
+
+def _batch_of(columns: _Columns) -> Batch:
+    count = len(columns.devices)
+    bits = np.frombuffer(columns.known, np.uint8).reshape(count, -1)
+    known = np.unpackbits(bits, axis=1, count=len(VITALS)).astype(np.bool_)
+    values = np.full(known.shape, np.nan)
+    values[known] = np.frombuffer(columns.values)
+    times, sequence = np.frombuffer(columns.device_time_s), np.frombuffer(columns.sequence, np.int64)
+    return Batch(columns.devices, times.copy(), sequence.copy(), values, columns.events)
+
+
 def line_of(reading: Reading, received_s: float) -> Line:
     """Return a reading as plain values."""
     held = reading.values
@@ -150,10 +192,12 @@ def reading_of(line: Line) -> tuple[Reading, float]:
 def packed(values: Values) -> bytes:
     """Return patients, times and values as compressed bytes."""
     names, times, table = values
-    known = list(dict.fromkeys(names))
-    place = {name: number for number, name in enumerate(known)}
-    rows = np.fromiter((place[each] for each in names), np.int32, len(names))
-    body = rows.tobytes() + times.astype(np.float64).tobytes() + table.astype(np.float32).T.tobytes()
+    known, rows = names.compact()
+    body = (
+        rows.astype(np.int32).tobytes()
+        + times.astype(np.float64).tobytes()
+        + table.astype(np.float32).T.tobytes()
+    )
     return zlib.compress(_ENCODE([_ENCODE(known), body]), 1)
 
 
@@ -165,4 +209,4 @@ def unpacked(data: bytes) -> Values:
     rows = np.frombuffer(body, np.int32, count)
     times = np.frombuffer(body, np.float64, count, 4 * count)
     table = np.frombuffer(body, np.float32, count * len(VITALS), 12 * count)
-    return [known[row] for row in rows.tolist()], times, table.reshape(len(VITALS), count).T
+    return Named(rows.astype(np.int64), known), times, table.reshape(len(VITALS), count).T

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from digital_twins.monitoring.signals import PerPatient
+from digital_twins.monitoring.signals import PerPatient, columns, jit
 from digital_twins.monitoring.twin._trend import TrendNoise
 
 if TYPE_CHECKING:
@@ -49,20 +49,32 @@ class PersonalBaseline(PerPatient):
         rows, time_s, values
             As for `TrendFilter.step`.
         """
-        last = self._time_s[rows]
-        dt = np.where(np.isnan(last), 0.0, time_s - last)[:, None]
-        mean, variance, weight = self.mean[rows], self.variance[rows], self._weight[rows]
-        mean = np.where(np.isnan(mean), values, mean)
-        off = values - mean
-        sd = np.sqrt(np.maximum(variance, self._floor))
-        score: Floats = off / sd
-        off = np.clip(np.where(np.isfinite(off), off, 0.0), -_OUTLIER_SD * sd, _OUTLIER_SD * sd)
-        weight = np.where(np.isfinite(values), weight * np.exp(-dt / self.memory_s) + 1.0, weight)
-        share = np.where(np.isfinite(values), 1.0 / np.maximum(weight, 1.0), 0.0)
-        # the first readings of a patient say little about the spread: the floor counts as thirty of them
-        share_spread = np.where(np.isfinite(values), 1.0 / (weight + 30.0), 0.0)
-        self.mean[rows] = mean + share * off
-        self.variance[rows] = variance + share_spread * (off * off - variance)
-        self._weight[rows] = weight
-        self._time_s[rows] = time_s
+        rows, time_s, values = columns(rows, time_s, values)
+        score: Floats = np.empty(values.shape)
+        state = (self.mean, self.variance, self._weight, self._time_s)
+        _step(rows, time_s, values, self._floor, float(self.memory_s), state, score)
         return score
+
+
+@jit
+def _step(rows, time_s, values, floor, memory_s, state, score):  # type: ignore[no-untyped-def]
+    means, variances, weights, last_s = state
+    for place in range(len(rows)):
+        row = rows[place]
+        dt = 0.0 if np.isnan(last_s[row]) else time_s[place] - last_s[row]
+        last_s[row] = time_s[place]
+        kept = np.exp(-dt / memory_s)
+        for n in range(values.shape[1]):
+            value, variance = values[place, n], variances[row, n]
+            mean = value if np.isnan(means[row, n]) else means[row, n]
+            sd = np.sqrt(max(variance, floor[n]))
+            off = value - mean
+            score[place, n] = off / sd
+            if np.isfinite(value):
+                off = min(max(off, -_OUTLIER_SD * sd), _OUTLIER_SD * sd)
+                weight = weights[row, n] * kept + 1.0
+                mean += off / max(weight, 1.0)
+                # the first readings of a patient say little about the spread: the floor counts as thirty
+                variances[row, n] = variance + (off * off - variance) / (weight + 30.0)
+                weights[row, n] = weight
+            means[row, n] = mean

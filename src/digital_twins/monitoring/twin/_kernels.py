@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numba
 import numpy as np
 
-from digital_twins.monitoring.twin._physiology import LONGEST_STEP_S, OBSERVED, SIZE, changes, shown
+from digital_twins.monitoring.twin._physiology import LONGEST_STEP_S, OBSERVED, SIZE, changes, shown, unmoved
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ def _jit(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_jit
-def moved_and_slopes(states, bodies, inputs, dt_s, perturb, moved, slopes):  # type: ignore[no-untyped-def]
+def moved_and_slopes(states, bodies, inputs, dt_s, perturb, moved, slopes):  # type: ignore[no-untyped-def]  # noqa: C901  (plain loops compile fast)
     """Set moved[row] to the state after dt_s, slopes[row] to its derivative by forward differences.
 
     Heun's method in equal steps of at most `LONGEST_STEP_S`.
@@ -55,18 +55,21 @@ def moved_and_slopes(states, bodies, inputs, dt_s, perturb, moved, slopes):  # t
         count = max(1, int(np.ceil(dt_s[row] / LONGEST_STEP_S - 1e-9)))
         h = dt_s[row] / count
         for column in range(SIZE + 1):
-            state[:] = states[row]
+            for n in range(SIZE):
+                state[n] = states[row, n]
             if column:
                 state[column - 1] += perturb[column - 1]
+            fixed = unmoved(state, body)
             for _ in range(count):
-                changes(slope, state, body, given)
+                changes(slope, state, body, given, fixed)
                 for n in range(SIZE):
                     there[n] = state[n] + h * slope[n]
-                changes(end, there, body, given)
+                changes(end, there, body, given, fixed)
                 for n in range(SIZE):
                     state[n] += h / 2.0 * (slope[n] + end[n])
             if column == 0:
-                moved[row] = state
+                for n in range(SIZE):
+                    moved[row, n] = state[n]
             else:
                 for n in range(SIZE):
                     slopes[row, n, column - 1] = (state[n] - moved[row, n]) / perturb[column - 1]
@@ -80,10 +83,11 @@ def seen_and_slopes(states, bodies, perturb, seen, slopes):  # type: ignore[no-u
         b = bodies[row]
         body = _OneBody(b[0], b[1], b[2], b[3], b[4], b[5])
         for column in range(SIZE + 1):
-            state[:] = states[row]
+            for n in range(SIZE):
+                state[n] = states[row, n]
             if column:
                 state[column - 1] += perturb[column - 1]
-            each = shown(state, body)
+            each = shown(state, body, unmoved(state, body))
             if column == 0:
                 for n in range(_SEEN):
                     seen[row, n] = each[n]
@@ -98,8 +102,9 @@ def carried(covariance, transition, noise):  # type: ignore[no-untyped-def]
     half = np.zeros((SIZE, SIZE))
     for row in range(len(covariance)):
         before, f = covariance[row], transition[row]
-        half[:] = 0.0
         for n in range(SIZE):
+            for m in range(SIZE):
+                half[n, m] = 0.0
             for k in range(SIZE):
                 for m in range(SIZE):
                     half[n, m] += f[n, k] * before[k, m]
@@ -114,7 +119,7 @@ def carried(covariance, transition, noise):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def taken_in(mean, covariance, off, slopes, reading_variance, innovation, variance, nis):  # type: ignore[no-untyped-def]
+def taken_in(mean, covariance, off, slopes, reading_variance, innovation, variance, nis):  # type: ignore[no-untyped-def]  # noqa: C901  (plain loops compile fast)
     """Take the readings in one after the other, all linearised at the same mean; all arrays are set in place.
 
     That equals the joint update, as the noise of the readings is independent, and lets each be missing.
@@ -122,15 +127,17 @@ def taken_in(mean, covariance, off, slopes, reading_variance, innovation, varian
     cross, moved = np.zeros(SIZE), np.zeros(SIZE)
     for row in range(len(mean)):
         p = covariance[row]
-        moved[:] = 0.0
         nis[row] = 0.0
+        for n in range(SIZE):
+            moved[n] = 0.0
         for place in range(off.shape[1]):
             innovation[row, place] = np.nan
             variance[row, place] = np.nan
             if not np.isfinite(off[row, place]):
                 continue
             h = slopes[row, place]
-            cross[:] = 0.0
+            for n in range(SIZE):
+                cross[n] = 0.0
             for k in range(SIZE):
                 for n in range(SIZE):
                     cross[n] += p[k, n] * h[k]

@@ -137,18 +137,30 @@ def resting_state(body: Body, count: int) -> Floats:
 def derivative(state: Floats, body: Body, inputs: Inputs) -> Floats:
     """Return the change a second of a state, [SIZE, ...]; the slow parameters stay as they are."""
     change = np.zeros_like(state)
-    changes(change, state, body, inputs)
+    changes(change, state, body, inputs, unmoved(state, body))
     return change
 
 
 @register_jitable
-def changes(change: Floats, state: Floats, body: Any, inputs: Any) -> None:
+def unmoved(state: Floats, body: Any) -> tuple[Floats, ...]:
+    """Return what a step does not change: ratios of tone, shunt, drive, pacemaker; filling at rest."""
+    return (
+        np.exp(state[8]),
+        np.exp(state[9]),
+        np.exp(state[10]),
+        np.exp(state[12]),
+        _filled(body.heart_rate_per_min),
+    )
+
+
+@register_jitable
+def changes(change: Floats, state: Floats, body: Any, inputs: Any, fixed: tuple[Floats, ...]) -> None:
     """Write the changes of the eight states; body and inputs hold arrays, or numbers when compiled."""
     pressure, heart, sympathetic, volume = state[0], state[1], state[2], state[3]
     oxygen, co2, breath, heat = state[4], state[5], state[6], state[7]
-    tone, drive = np.exp(state[8]) * inputs.vasopressor, np.exp(state[10])
+    tone, drive = fixed[0] * inputs.vasopressor, fixed[2]
     error = _SCALE_MMHG * np.arctan((pressure - body.mean_pressure_mmhg) / _SCALE_MMHG)
-    venous, stroke = _stroke(state, body)
+    venous, stroke = _stroke(state, body, fixed[4])
     flow = heart / 60.0 * stroke
     resting = _resistance(body)
     scale = body.weight_kg / 70.0
@@ -156,9 +168,7 @@ def changes(change: Floats, state: Floats, body: Any, inputs: Any) -> None:
     resistance = np.maximum(resistance, _LEAST_RUNOFF_S / (_ARTERIAL_COMPLIANCE * scale))
     change[0] = (flow - (pressure - venous) / resistance) / (_ARTERIAL_COMPLIANCE * scale)
     warm = heat - body.temperature_cel
-    interval = 60.0 / (np.exp(state[12]) * body.heart_rate_per_min) + _INTERVAL_S_PER_MMHG * (
-        error + sympathetic
-    )
+    interval = 60.0 / (fixed[3] * body.heart_rate_per_min) + _INTERVAL_S_PER_MMHG * (error + sympathetic)
     change[1] = (60.0 / np.maximum(interval, 0.27) + _FEVER_HEART * warm - heart) / _HEART_S
     change[2] = (error - sympathetic) / _SYMPATHETIC_S
     surplus = np.maximum(volume - _BLOOD_ML_PER_KG * body.weight_kg, 0.0)
@@ -168,7 +178,7 @@ def changes(change: Floats, state: Floats, body: Any, inputs: Any) -> None:
     inspired = inputs.oxygen_fraction * (_SEA_MMHG - _WATER_MMHG)
     change[4] = (ventilation * (inspired - oxygen) - _GAS * uptake) / (60.0 * _LUNG_L * scale)
     change[5] = (_GAS * output - ventilation * co2) / (60.0 * _CO2_STORE_L * scale)
-    lack = np.maximum(_HYPOXIC_FROM - _saturation(state, body, flow), 0.0)
+    lack = np.maximum(_HYPOXIC_FROM - _mixed(state, body, flow, fixed[1]), 0.0)
     wish = 1.0 + _CO2_DRIVE_PER_MMHG * (co2 - 40.0) + _HYPOXIC_DRIVE * lack
     target = (
         drive * np.minimum(np.maximum(wish, 0.0), 3.0) * body.respiratory_rate_per_min + _FEVER_BREATH * warm
@@ -179,15 +189,15 @@ def changes(change: Floats, state: Floats, body: Any, inputs: Any) -> None:
 
 def observe(state: Floats, body: Body) -> Floats:
     """Return what the monitor would show for states [SIZE, ...], as `OBSERVED`, [7, ...]."""
-    return np.stack(shown(state, body))
+    return np.stack(shown(state, body, unmoved(state, body)))
 
 
 @register_jitable
-def shown(state: Floats, body: Any) -> tuple[Floats, ...]:
-    _, stroke = _stroke(state, body)
+def shown(state: Floats, body: Any, fixed: tuple[Floats, ...]) -> tuple[Floats, ...]:
+    _, stroke = _stroke(state, body, fixed[4])
     pressure = state[0]
     pulse = stroke / (_ARTERIAL_COMPLIANCE * body.weight_kg / 70.0)
-    saturation = _saturation(state, body, state[1] / 60.0 * stroke)
+    saturation = _mixed(state, body, state[1] / 60.0 * stroke, fixed[1])
     return (
         state[1],
         pressure,
@@ -207,7 +217,7 @@ def _resistance(body: Any) -> float | Floats:
 
 
 @register_jitable
-def _stroke(state: Floats, body: Any) -> tuple[Floats, Floats]:
+def _stroke(state: Floats, body: Any, at_rest: float | Floats) -> tuple[Floats, Floats]:
     """Return venous pressure and stroke volume (ml)."""
     scale = body.weight_kg / 70.0
     venous_compliance, arterial_compliance = _VENOUS_COMPLIANCE * scale, _ARTERIAL_COMPLIANCE * scale
@@ -219,7 +229,7 @@ def _stroke(state: Floats, body: Any) -> tuple[Floats, Floats]:
     filled = filled - _VEINS_ML_PER_MMHG * scale * state[2]
     venous = np.maximum(_FILLING_MMHG + filled / venous_compliance, 0.2)
     stroke = 2.0 * body.weight_kg * venous / (venous + _FILLING_MMHG)
-    return venous, stroke * _filled(state[1]) / _filled(body.heart_rate_per_min)
+    return venous, stroke * _filled(state[1]) / at_rest
 
 
 @register_jitable
@@ -237,12 +247,17 @@ def _metabolism(warm: Floats, scale: float | Floats) -> tuple[Floats, Floats]:
     return uptake, 0.8 * uptake
 
 
-@register_jitable
 def _saturation(state: Floats, body: Any, flow_ml_s: Floats) -> Floats:
+    """Return the arterial saturation (%) of a state."""
+    return _mixed(state, body, flow_ml_s, np.exp(state[9]))
+
+
+@register_jitable
+def _mixed(state: Floats, body: Any, flow_ml_s: Floats, shunted: Floats) -> Floats:
     """Return the arterial saturation (%): end-capillary blood mixed with shunted venous blood."""
     tension = np.maximum(state[4], 1.0)
     capillary = 1.0 / (23400.0 / (tension**3 + 150.0 * tension) + 1.0)
-    shunt = np.minimum(_SHUNT * np.exp(state[9]), _MOST_SHUNT)
+    shunt = np.minimum(_SHUNT * shunted, _MOST_SHUNT)
     uptake, _ = _metabolism(state[7] - body.temperature_cel, body.weight_kg / 70.0)
     # ml of oxygen that a decilitre of blood gives off, as a share of what it carries when full
     drop = uptake * 1000.0 / (np.maximum(flow_ml_s, 5.0) * 0.6) / (_OXYGEN_ML_PER_G * body.haemoglobin_g_dl)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from digital_twins.monitoring.signals import VITALS, PerPatient
+from digital_twins.monitoring.signals import VITALS, PerPatient, columns, jit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -126,41 +126,12 @@ class TrendFilter(PerPatient):
         values
             Readings, [row, vital]; NaN where there is none.
         """
-        noise = self.noise
-        level, slope, p00, p01, p11 = self._predicted(rows, time_s)
-        innovation = values - level
-        variance = p00 + noise.reading
-        nis = innovation * innovation / variance
-        seen = np.isfinite(nis)
-        gain, gain_slope = np.where(seen, p00 / variance, 0.0), np.where(seen, p01 / variance, 0.0)
-        moved = np.where(seen, innovation, 0.0)
-        level += gain * moved
-        slope += gain_slope * moved
-        p11 -= gain_slope * p01
-        p01 *= 1.0 - gain
-        p00 *= 1.0 - gain
-        first = np.isnan(level) & ~np.isnan(values)
-        if first.any():
-            level = np.where(first, values, level)
-            p00 = np.where(first, noise.reading, p00)
-            p11 = np.where(first, noise.first_slope, p11)
-            p01[first] = slope[first] = 0.0
-        self.level[rows], self.slope[rows] = level, slope
-        self.p_level[rows], self.p_cross[rows], self.p_slope[rows] = p00, p01, p11
-        self.time_s[rows] = time_s
+        rows, time_s, values = columns(rows, time_s, values)
+        innovation, nis = np.empty(values.shape), np.empty(values.shape)
+        noise = (self.noise.reading, self.noise.level, self.noise.slope, self.noise.first_slope)
+        state = (self.level, self.slope, self.p_level, self.p_cross, self.p_slope, self.time_s)
+        _step(rows, time_s, values, noise, state, innovation, nis)
         return TrendStep(innovation, nis)
-
-    def _predicted(self, rows: Rows, time_s: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
-        last = self.time_s[rows]
-        dt = np.where(np.isnan(last), 0.0, time_s - last)[:, None]
-        level, slope = self.level[rows], self.slope[rows]
-        p00, p01, p11 = self.p_level[rows], self.p_cross[rows], self.p_slope[rows]
-        noise = self.noise
-        level += dt * slope
-        p00 += dt * (2.0 * p01 + dt * p11 + noise.level + dt * dt / 3.0 * noise.slope)
-        p01 += dt * (p11 + dt / 2.0 * noise.slope)
-        p11 += dt * noise.slope
-        return level, slope, p00, p01, p11
 
     def forecast(
         self, ahead_s: float, *, z: float = 1.96, damping_s: float = 900.0, baseline: Floats | None = None
@@ -193,3 +164,35 @@ class TrendFilter(PerPatient):
             variance = np.where(back, self.p_level + ahead_s * noise.level + noise.reading, variance)
         half = z * np.sqrt(variance)
         return mean, mean - half, mean + half
+
+
+@jit
+def _step(rows, time_s, values, noise, state, innovation, nis):  # type: ignore[no-untyped-def]
+    reading, level_noise, slope_noise, first_slope = noise
+    levels, slopes, p_level, p_cross, p_slope, last_s = state
+    for place in range(len(rows)):
+        row = rows[place]
+        dt = 0.0 if np.isnan(last_s[row]) else time_s[place] - last_s[row]
+        last_s[row] = time_s[place]
+        for n in range(values.shape[1]):
+            slope, p00, p01, p11 = slopes[row, n], p_level[row, n], p_cross[row, n], p_slope[row, n]
+            level = levels[row, n] + dt * slope
+            p00 += dt * (2.0 * p01 + dt * p11 + level_noise[n] + dt * dt / 3.0 * slope_noise[n])
+            p01 += dt * (p11 + dt / 2.0 * slope_noise[n])
+            p11 += dt * slope_noise[n]
+            value = values[place, n]
+            off = value - level
+            variance = p00 + reading[n]
+            innovation[place, n] = off
+            nis[place, n] = off * off / variance
+            if np.isfinite(nis[place, n]):
+                gain, gain_slope = p00 / variance, p01 / variance
+                level += gain * off
+                slope += gain_slope * off
+                p11 -= gain_slope * p01
+                p01 *= 1.0 - gain
+                p00 *= 1.0 - gain
+            if np.isnan(level) and not np.isnan(value):
+                level, slope, p00, p01, p11 = value, 0.0, reading[n], 0.0, first_slope[n]
+            levels[row, n], slopes[row, n] = level, slope
+            p_level[row, n], p_cross[row, n], p_slope[row, n] = p00, p01, p11

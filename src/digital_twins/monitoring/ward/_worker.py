@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import secrets
 import socket
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import HTTPConnection
 
+    from digital_twins.monitoring.ingest import Payloads
     from digital_twins.monitoring.parts import Ask
     from digital_twins.storage import Database
 
@@ -119,15 +121,19 @@ class _Held:
             service.division.respond = responder(service)
         broker, number, parts = self._worker.broker, self._number, service.part.count
 
-        def take(topic: str, payload: bytes) -> bool:
-            if device_part(topic.rpartition("/")[2], parts) != number:
-                return True  # of another part: a broker that does not map sends everything to all
-            return service.take_message(topic, payload)
+        @functools.lru_cache(maxsize=100_000)
+        def is_own(topic: bytes) -> bool:
+            return device_part(topic.decode("utf-8", "replace").rpartition("/")[2], parts) == number
+
+        async def take(payloads: Payloads) -> None:
+            own = [row for row, topic in enumerate(payloads.topics) if is_own(topic)]
+            if own:  # a broker that does not map sends everything to all
+                await service.take_messages(payloads.rows(own))
 
         self._subscriber = MqttSubscriber(
             broker.address,
             topic=broker.topic.replace("{part}", str(number)),
-            take=take,
+            take_many=take,
             client_id=session_of(number),
             durable=service.durable,
             tls=broker.tls,
