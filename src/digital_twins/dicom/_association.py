@@ -87,6 +87,8 @@ class Association(Channel):
         """Let the request in work be answered, then abort: the end of an association at shutdown."""
         if self._transport is None:
             return
+        self._ending = True
+        await self._leave_lane()
         if self._state is not State.IDLE:
             self._transport.pause_reading()
         while self._working():
@@ -204,6 +206,11 @@ class Association(Channel):
 
     def _tls(self) -> object | None:
         return None if self._transport is None else self._transport.get_extra_info("ssl_object")
+
+    def _may_leave_loop(self) -> bool:
+        rule = self._peer.rule
+        paced = rule is not None and rule.max_requests_per_s > 0
+        return not paced and super()._may_leave_loop()
 
     async def _before(self, message: Message) -> None:
         del message

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import time
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -24,15 +26,17 @@ from digital_twins.dicom._dimse import (
     response,
 )
 from digital_twins.dicom._framing import Assembler, Framer, Message
+from digital_twins.dicom._lane import PATIENCE_S, Lane, Rest
 from digital_twins.dicom._pdu import AbortReason, PduError, PduType, encode_abort, encode_data
 from digital_twins.dicom._spooling import SpoolWriter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 
     from digital_twins.dicom._contexts import AcceptedContext
     from digital_twins.dicom._dimse import Command
     from digital_twins.dicom._framing import Budget
+    from digital_twins.dicom._keepers import Keepers
     from digital_twins.dicom._peers import DicomPeer
     from digital_twins.storage import Spool
 
@@ -140,6 +144,9 @@ class Setup:
         Opens a file for an object that is to be stored; None keeps it in memory.
     dropped
         Called with a request whose data set was dropped while it arrived, the peer, and why.
+    lanes, store_here
+        Threads that take whole associations while objects come, and what stores an object in them: it
+        returns the answer, or None to leave the message to its handler. Without them the event loop reads.
     """
 
     limits: Limits
@@ -148,6 +155,8 @@ class Setup:
     prefix: Callable[[Command, AcceptedContext], bytes]
     new_spool: Callable[[], Spool] | None = None
     dropped: Callable[[Message, Peer, str], Awaitable[None]] | None = None
+    lanes: Keepers | None = None
+    store_here: Callable[[Message, Peer, asyncio.AbstractEventLoop], Command | None] | None = None
 
 
 class Channel(asyncio.BufferedProtocol):
@@ -171,6 +180,10 @@ class Channel(asyncio.BufferedProtocol):
         self._answers: dict[int, asyncio.Queue[tuple[Command, bytes] | None]] = {}
         self._last_id = 0
         self._peer = Peer("", "", "", "")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lane: Lane | None = None
+        self._lane_over: asyncio.Future[None] | None = None
+        self._ending = False
         self.contexts: dict[int, AcceptedContext] = {}
 
     @property
@@ -231,6 +244,7 @@ class Channel(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the connection; its end decides what comes first."""
         self._transport = cast("asyncio.Transport", transport)
+        self._loop = asyncio.get_running_loop()
         connection = transport.get_extra_info("socket")
         if connection is not None:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -244,9 +258,14 @@ class Channel(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Handle what arrived; no exception leaves this boundary."""
-        self._last_byte = asyncio.get_running_loop().time()
+        self._last_byte = time.monotonic()
+        self._understand((), self._framer.received(nbytes))
+
+    def _understand(self, messages: Iterable[Message], pdus: Iterable[tuple[PduType, memoryview]]) -> None:
         try:
-            for kind, body in self._framer.received(nbytes):
+            for message in messages:
+                self._on_message(message)
+            for kind, body in pdus:
                 self._event(kind, body)
                 if self._state is State.IDLE:
                     return
@@ -266,7 +285,9 @@ class Channel(asyncio.BufferedProtocol):
         del exc
         self._state = State.IDLE
         self._disarm()
-        if self._assembler is not None:
+        if self._lane is not None:
+            self._lane.leave()
+        elif self._assembler is not None:
             self._assembler.drop()
         if self._current is not None:
             self._current.cancelled.set()
@@ -306,18 +327,25 @@ class Channel(asyncio.BufferedProtocol):
     def _on_data(self, body: memoryview) -> None:
         assert self._assembler is not None
         for message in self._assembler.add(body):
-            number = int(message.command[Tag.COMMAND_FIELD])
-            if number == CommandField.C_CANCEL_RQ:
-                self._cancel(message.command.get(Tag.RESPONDED_MESSAGE_ID))
-            elif number & RESPONSE:
-                self._on_answer(message)
-            else:
-                self._queue.put_nowait(message)
-                if self._queue.qsize() >= _QUEUE_LENGTH and self._transport is not None:
-                    self._transport.pause_reading()
-        writer = self._assembler.spooling
-        if writer is not None and writer.waiting >= _SPOOL_PIECES and self._transport is not None:
+            self._on_message(message)
+        if self._is_full() and self._transport is not None:
             self._transport.pause_reading()
+
+    def _on_message(self, message: Message) -> None:
+        number = int(message.command[Tag.COMMAND_FIELD])
+        if number == CommandField.C_CANCEL_RQ:
+            self._cancel(message.command.get(Tag.RESPONDED_MESSAGE_ID))
+        elif number & RESPONSE:
+            self._on_answer(message)
+        else:
+            self._queue.put_nowait(message)
+
+    def _is_full(self) -> bool:
+        """Whether requests or pieces of an object wait that should be dealt with before more is read."""
+        writer = None if self._assembler is None else self._assembler.spooling
+        return self._queue.qsize() >= _QUEUE_LENGTH or (
+            writer is not None and writer.waiting >= _SPOOL_PIECES
+        )
 
     def _spool(self, message: Message) -> SpoolWriter | None:
         """Open a file for an object; a deflated one must be inflated in memory anyway."""
@@ -325,7 +353,8 @@ class Channel(asyncio.BufferedProtocol):
         is_object = message.command[Tag.COMMAND_FIELD] == CommandField.C_STORE_RQ
         if new_spool is None or not is_object or message.context.transfer_syntax in DEFLATED:
             return None
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        assert loop is not None
 
         def on_written() -> None:
             with suppress(RuntimeError):  # the loop may have ended meanwhile
@@ -338,7 +367,9 @@ class Channel(asyncio.BufferedProtocol):
             return None
 
     def _read_on(self) -> None:
-        if self._transport is not None and self._state is State.ESTABLISHED:
+        """Let the event loop read again, unless a lane reads."""
+        mine = self._lane is None and not self._ending and self._state is State.ESTABLISHED
+        if mine and self._transport is not None:
             self._transport.resume_reading()
 
     def _on_answer(self, message: Message) -> None:
@@ -357,8 +388,7 @@ class Channel(asyncio.BufferedProtocol):
         """Answer requests in their order; None ends the association."""
         while (message := await self._queue.get()) is not None:
             self._current = message
-            if self._transport is not None and self._state is State.ESTABLISHED:
-                self._transport.resume_reading()
+            self._read_on()
             try:
                 await self._before(message)
                 await self._answer(message)
@@ -371,7 +401,89 @@ class Channel(asyncio.BufferedProtocol):
                 self._current = None
                 if self._assembler is not None:
                     self._assembler.recycle(message)
+            lanes = self._setup.lanes
+            if lanes is not None and message.spool is not None and lanes.idle and self._may_leave_loop():
+                self._enter_lane(lanes)
         self._released()
+
+    def _may_leave_loop(self) -> bool:
+        """Whether the event loop has nothing more to do for this connection than to read it."""
+        transport = self._transport
+        return (
+            self._state is State.ESTABLISHED
+            and self._queue.empty()
+            and not (self._lane or self._ending or self._answers or self._sending.locked())
+            and transport is not None
+            and not transport.is_closing()
+            and transport.get_write_buffer_size() == 0
+            and transport.get_extra_info("ssl_object") is None
+            and not self._is_full()
+        )
+
+    def _enter_lane(self, lanes: Keepers) -> None:
+        """Give the connection to a thread for as long as objects follow each other."""
+        transport, loop, assembler = self._transport, self._loop, self._assembler
+        assert transport is not None
+        assert loop is not None
+        assert assembler is not None
+        connection = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+        connection.settimeout(PATIENCE_S)
+        lane = Lane(connection, self._framer, assembler, store=self._store_in_lane, touch=self._touched)
+
+        def work() -> None:
+            rest = lane.run()
+            with suppress(RuntimeError):  # the loop may have ended meanwhile
+                loop.call_soon_threadsafe(self._after_lane, rest)
+
+        self._lane, self._lane_over = lane, loop.create_future()
+        transport.pause_reading()
+        lanes.put(work)
+
+    def _after_lane(self, rest: Rest) -> None:
+        """Take the connection back, with what the lane left."""
+        self._lane = self._current = None
+        if self._lane_over is not None and not self._lane_over.done():
+            self._lane_over.set_result(None)
+        if self._state is State.IDLE:
+            assert self._assembler is not None
+            with suppress(PduError, DimseError):
+                for message in rest.messages:
+                    self._assembler.recycle(message)
+            self._assembler.drop()
+            return
+        assert self._transport is not None
+        if not (self._ending or self._transport.is_closing()):
+            self._transport.resume_reading()
+        if rest.unsent:
+            self._write(rest.unsent)
+        self._understand(rest.messages, rest.pdus)
+        if self._is_full() and self._state is State.ESTABLISHED:
+            self._transport.pause_reading()
+
+    def _touched(self, now_s: float) -> bool:
+        self._last_byte = now_s
+        return self._state is State.ESTABLISHED
+
+    def _store_in_lane(self, message: Message) -> bytes | None:
+        assert self._setup.store_here is not None
+        assert self._assembler is not None
+        assert self._loop is not None
+        if int(message.command[Tag.COMMAND_FIELD]) != CommandField.C_STORE_RQ or message.spool is None:
+            return None
+        self._current = message
+        command = self._setup.store_here(message, self._peer, self._loop)
+        self._current = None
+        if command is None:
+            return None
+        self._assembler.recycle(message)
+        return b"".join(self._pdus(message.context.context_id, command, None))
+
+    async def _leave_lane(self) -> None:
+        """Wait until the event loop has the connection."""
+        while self._lane is not None:
+            self._lane.leave()
+            assert self._lane_over is not None
+            await asyncio.shield(self._lane_over)
 
     async def _before(self, message: Message) -> None:
         """Wait where the peer must be slowed down."""
@@ -402,6 +514,8 @@ class Channel(asyncio.BufferedProtocol):
 
     async def _send(self, context_id: int, command: Command, dataset: bytes | memoryview | None) -> None:
         """Write one message; a large data set goes out as fast as the peer takes it."""
+        if self._lane is not None:
+            await self._leave_lane()
         if dataset is None and not self._sending.locked():
             await self._flush([*self._pdus(context_id, command, None)])
             return

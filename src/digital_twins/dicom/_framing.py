@@ -144,6 +144,8 @@ class Message:
         Where prefix and data set went instead: those of an object that is to be stored.
     refused
         Why the data set was dropped while it arrived (too big), or ''.
+    failure
+        What storing it has raised already; its handler has only to answer.
     """
 
     command: Command
@@ -152,6 +154,7 @@ class Message:
     prefix_bytes: int = 0
     spool: SpoolWriter | None = None
     refused: str = ""
+    failure: Exception | None = None
     cancelled: Cancelled = field(default_factory=Cancelled)
 
     @property

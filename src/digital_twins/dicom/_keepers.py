@@ -46,6 +46,11 @@ class Keepers:
             thread = self._idle.pop()
         thread.wake(work)
 
+    @property
+    def idle(self) -> int:
+        """Threads that have nothing to do."""
+        return len(self._idle)
+
     def close(self) -> None:
         """Finish what is queued and end the threads."""
         with self._mutex:

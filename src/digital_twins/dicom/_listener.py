@@ -222,6 +222,8 @@ def _node(store: DicomStore, services: Services, limits: Limits, *, ae_title: st
             received_header,
             new_spool=store.blobs.spool,
             dropped=services.no_room,
+            lanes=services.lanes,
+            store_here=services.keep_here,
         ),
         doorkeeper=Doorkeeper(
             table=access.peers,
@@ -286,4 +288,15 @@ def _services(
         **availability_handlers(store, executor, on_available=events.on_available),
     }
     keepers, syncers = Keepers(_THREADS, "keep"), Keepers(2 * _THREADS, "sync")
-    return Services(store, ae_title, executor, keepers, syncers, table, access.tls, on_stored, others)
+    return Services(
+        store,
+        ae_title,
+        executor,
+        keepers,
+        syncers,
+        lanes=Keepers(0 if access.tls is not None and access.tls_port else _THREADS, "lane"),
+        table=table,
+        tls=access.tls,
+        on_stored=on_stored,
+        others=others,
+    )

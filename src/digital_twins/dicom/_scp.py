@@ -45,13 +45,15 @@ class Services:
         Where objects go and queries are answered from.
     ae_title
         Named in C-FIND answers as RetrieveAETitle, and our calling title in C-MOVE sub-operations.
-    executor, keepers, syncers
+    executor, keepers, syncers, lanes
         Threads for queries and retrievals, for parsing and indexing what arrives, and for syncing its files:
-        those wait for nothing but the disk, so that a keeper may wait for them.
+        those wait for nothing but the disk, so that a keeper may wait for them. The last take associations
+        over while objects follow each other.
     table, tls
         Where C-MOVE destinations are found, and our certificate for those that want TLS.
     on_stored
-        Called in the event loop for every object that came to be on disk, before its response is sent.
+        Called in the event loop for every object that came to be on disk, before its response is sent or,
+        in a lane, at the same time.
     others
         Handlers of other services by command field and SOP class of the presentation context.
     """
@@ -61,6 +63,7 @@ class Services:
     executor: Executor
     keepers: Keepers
     syncers: Keepers
+    lanes: Keepers
     table: PeerTable
     tls: Tls | None = None
     on_stored: Callable[[Stored], None] | None = None
@@ -81,6 +84,7 @@ class Services:
 
     def close(self) -> None:
         """Finish what is queued and end the threads."""
+        self.lanes.close()
         self.keepers.close()
         self.syncers.close()
         self.executor.shutdown()
@@ -108,19 +112,18 @@ class Services:
 
     async def keep(self, message: Message, peer: Peer) -> AsyncIterator[tuple[Command, bytes | None]]:
         """C-STORE (PS3.4 annex B): success only when file and index rows are on disk."""
-        request, context = message.command, message.context
-        expected = (
-            str(request.get(Tag.AFFECTED_SOP_CLASS, "")),
-            str(request.get(Tag.AFFECTED_SOP_INSTANCE, "")),
-        )
-        if not is_storage(context.abstract_syntax) or expected[0] != context.abstract_syntax:
+        request = message.command
+        expected = _named(message)
+        if not _names_its_class(message):
             yield await self._not_supported(message, peer)
             return
-        if peer.rule is not None and Service.STORE not in peer.rule.services:
+        if not _may_store(peer):
             await self._record_refusal(peer, expected[1], Status.NOT_AUTHORISED, "not allowed to this peer")
             yield response(request, Status.NOT_AUTHORISED, comment="this peer may not store"), None
             return
         try:
+            if message.failure is not None:
+                raise message.failure
             stored = await self._keep(message, expected, peer.agent)
         except ObjectRefusedError as error:
             await self._record_refusal(peer, expected[1], error.status, error.why)
@@ -135,6 +138,20 @@ class Services:
             if self.on_stored is not None:
                 self.on_stored(stored)
             yield response(request, Status.SUCCESS), None
+
+    def keep_here(self, message: Message, peer: Peer, loop: asyncio.AbstractEventLoop) -> Command | None:
+        """Do in the thread of the caller what `keep` does in the loop; None leaves the message to `keep`."""
+        if message.spool is None or message.refused or not (_names_its_class(message) and _may_store(peer)):
+            return None
+        try:
+            stored = self.store.keep(self._preparation(message, _named(message), peer.agent)())
+        except Exception as error:  # noqa: BLE001  (whatever it is, `keep` records and answers it)
+            message.failure = error
+            return None
+        if self.on_stored is not None:
+            with suppress(RuntimeError):  # the loop may have ended meanwhile
+                loop.call_soon_threadsafe(self.on_stored, stored)
+        return response(message.command, Status.SUCCESS)
 
     async def find(self, message: Message, peer: Peer) -> AsyncIterator[tuple[Command, bytes | None]]:
         """C-FIND (PS3.4 section C.4.1) with C-CANCEL."""
@@ -206,22 +223,25 @@ class Services:
         """Prepare and commit in one thread: the event loop wakes once, at the end."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Stored] = loop.create_future()
-        syntax = message.context.transfer_syntax
-        prepare = (
-            partial(self.store.prepare, message.dataset, syntax, expected=expected, source=source)
-            if message.spool is None
-            else partial(
-                self.store.prepare_spooled,
-                message.spool,
-                message.prefix_bytes,
-                syntax,
-                expected=expected,
-                source=source,
-                sync=self.syncers.put,
-            )
-        )
+        prepare = self._preparation(message, expected, source)
         self.keepers.put(partial(_prepare_and_keep, loop, answer, prepare=prepare, keep=self.store.keep))
         return answer
+
+    def _preparation(
+        self, message: Message, expected: tuple[str, str], source: str
+    ) -> Callable[[], Prepared]:
+        syntax = message.context.transfer_syntax
+        if message.spool is None:
+            return partial(self.store.prepare, message.dataset, syntax, expected=expected, source=source)
+        return partial(
+            self.store.prepare_spooled,
+            message.spool,
+            message.prefix_bytes,
+            syntax,
+            expected=expected,
+            source=source,
+            sync=self.syncers.put,
+        )
 
     async def no_room(self, message: Message, peer: Peer, why: str) -> None:
         """Record an object that was sent and could not be taken, for want of room or memory."""
@@ -253,6 +273,21 @@ class Services:
             detail={"status": f"{status:04X}", "why": why},
         )
         await asyncio.wrap_future(self.store.record(event))
+
+
+def _named(message: Message) -> tuple[str, str]:
+    """Return the SOP class and instance UID that a C-STORE command states."""
+    get = message.command.get
+    return str(get(Tag.AFFECTED_SOP_CLASS, "")), str(get(Tag.AFFECTED_SOP_INSTANCE, ""))
+
+
+def _names_its_class(message: Message) -> bool:
+    abstract_syntax = message.context.abstract_syntax
+    return is_storage(abstract_syntax) and _named(message)[0] == abstract_syntax
+
+
+def _may_store(peer: Peer) -> bool:
+    return peer.rule is None or Service.STORE in peer.rule.services
 
 
 def _prepare_and_keep(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from anyio.to_thread import run_sync
@@ -115,21 +116,23 @@ class Retrieval:
     async def frames(self, request: Request) -> Response:
         """WADO-RS frames by number."""
         numbers = whole_numbers(request.path_params["frames"])
-        return await run_sync(self._read_frame, request, numbers) or await self._frames(
-            request, numbers, request.path_params["frames"]
-        )
-
-    def _read_frame(self, request: Request, numbers: Sequence[int]) -> Response | None:
-        """Answer for one frame in one visit to the thread: that is what viewers ask for most."""
         if len(numbers) > 1 or "range" in request.headers:
-            return None
+            return await self._frames(request, numbers, request.path_params["frames"])
+        answer, instance = await run_sync(self._read_frame, request, numbers)
+        # Here and not in the thread: the writer of the event would contend with it for the interpreter.
+        if answer.status_code != HTTPStatus.NOT_MODIFIED:
+            self._door.audit(request, "R", "dicom.frames", instance=instance, detail={"frames": 1})
+        return answer
+
+    def _read_frame(self, request: Request, numbers: Sequence[int]) -> tuple[Response, Instance]:
+        """Answer for one frame in one visit to the thread: that is what viewers ask for most."""
         instance = self._instances(request)[0]
         wanted = accepted(request)
         chosen = choose_frame_format(instance, wanted)
         tag = etag([instance], f"f{numbers[0]}{chosen.transfer_syntax}{int(wanted[0].multipart)}")
         answer = not_modified(request, tag)
         if answer is not None:
-            return answer
+            return answer, instance
         segments = frame_segments(self._store, instance, numbers, decoded=chosen.decoded)
         kind = f"{chosen.media_type}; transfer-syntax={chosen.transfer_syntax}"
         if wanted[0].multipart:
@@ -137,8 +140,7 @@ class Retrieval:
             head = part_head(boundary, chosen.media_type, chosen.transfer_syntax)
             segments = [head, *segments, f"\r\n--{boundary}--\r\n".encode()]
             kind = f'multipart/related; type="{chosen.media_type}"; boundary={boundary}'
-        self._door.audit(request, "R", "dicom.frames", instance=instance, detail={"frames": 1})
-        return Response(Body(segments).read(), media_type=kind, headers={"ETag": tag})
+        return Response(Body(segments).read(), media_type=kind, headers={"ETag": tag}), instance
 
     async def _frames(self, request: Request, numbers: Sequence[int], name: str) -> Response:
         instance = (await run_sync(self._instances, request))[0]
