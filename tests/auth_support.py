@@ -8,12 +8,13 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
+import msgspec
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
@@ -51,7 +52,7 @@ class Site:
                 break
             time.sleep(0.05)
         rows = tail_trail(self.node.services.data_dir / "audit.sqlite", n=100_000)
-        events = [asdict(row.event) for row in rows]
+        events = [msgspec.structs.asdict(row.event) for row in rows]
         return [event for event in events if event["kind"] in kinds]
 
     @contextmanager

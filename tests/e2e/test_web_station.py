@@ -289,7 +289,7 @@ def test_visitor_sees_and_may_not_acknowledge(chromium: Browser, ward: Ward) -> 
 
 
 def test_vendored_charts_are_the_files_that_were_published() -> None:
-    folder = Path(str(files("digital_twins.monitoring"))) / "static" / "vendor" / "uplot"
+    folder = Path(str(files("digital_twins.monitoring.station"))) / "static" / "vendor" / "uplot"
     listed = [line.split()[1:] for line in (folder / "VERSION").read_text("utf-8").splitlines()[1:]]
     assert len(listed) == 2
     for digest, name in listed:
