@@ -16,7 +16,6 @@ from digital_twins._errors import InputError
 from digital_twins.cli import main
 from digital_twins.monitoring import (
     Stays,
-    _learned,
     cross_validate_death_risk,
     load_death_risk,
     predictor_inputs,
@@ -24,6 +23,7 @@ from digital_twins.monitoring import (
     save_death_risk,
     train_death_risk,
 )
+from digital_twins.monitoring.prediction import _learned
 from digital_twins.monitoring.prediction._evaluate import (
     WATCHED_H,
     Judged,
