@@ -109,6 +109,35 @@ def test_compiled_step_is_the_law_of_the_arrays() -> None:
     assert seen == pytest.approx(observe(arrays, body), rel=1e-9, abs=1e-9)
 
 
+def test_written_out_slopes_are_the_differences_of_the_law() -> None:
+    """Every derivative by every state, near health and far from it, where limits cut the law off."""
+    rng = np.random.default_rng(3)
+    count = 200
+    body = Body(
+        weight_kg=rng.uniform(45, 120, count),
+        heart_rate_per_min=rng.uniform(55, 95, count),
+        mean_pressure_mmhg=rng.uniform(75, 105, count),
+        respiratory_rate_per_min=rng.uniform(10, 20, count),
+        temperature_cel=rng.uniform(36, 38, count),
+        haemoglobin_g_dl=rng.uniform(7, 16, count),
+    )
+    inputs = Inputs(rng.uniform(0.21, 1.0, count), rng.normal(0, 30, count), rng.uniform(0.8, 1.6, count))
+    spread = np.array([15, 15, 4, 400, 15, 6, 5, 1, 0.4, 1.0, 0.3, 0.8, 0.2])
+    wide = np.where(np.arange(count) % 2, 1.0, 2.5)
+    states = resting_state(body, count) + spread[:, None] * wide * rng.standard_normal((13, count))
+    for dt_s in (0.7, 3.0):
+        _, slopes = linearised_step(states, body, inputs, dt_s=np.full(count, dt_s))
+        _, view = linearised_view(states, body)
+        for n in range(13):
+            step = np.zeros((13, 1))
+            step[n] = 1e-5 * spread[n]
+            ahead = advance(states + step, body, inputs, dt_s=dt_s)
+            behind = advance(states - step, body, inputs, dt_s=dt_s)
+            assert slopes[:, :, n] == pytest.approx(((ahead - behind) / (2 * step[n])).T, rel=1e-4, abs=1e-6)
+            seen = (observe(states + step, body) - observe(states - step, body)) / (2 * step[n])
+            assert view[:, :, n] == pytest.approx(seen.T, rel=1e-4, abs=1e-6)
+
+
 def test_baroreflex_defends_the_pressure() -> None:
     """After the loss of a litre in ten minutes the pressure falls less than without the reflex."""
 

@@ -7,12 +7,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numba
 import numpy as np
 
-from digital_twins.monitoring.twin._physiology import LONGEST_STEP_S, OBSERVED, SIZE, changes, shown, unmoved
+from digital_twins.monitoring.twin._physiology import (
+    LONGEST_STEP_S,
+    OBSERVED,
+    SIZE,
+    STATES,
+    changes,
+    shown,
+    unmoved,
+)
+from digital_twins.monitoring.twin._slopes import DERIVATIVES, change_slopes, shown_slopes, times
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SEEN = len(OBSERVED)
+CHANGED = len(STATES)
+_WIDE = 16  # SIZE and three unused columns: rows of whole vectors
 # Not "reassoc", "nnan" or "ninf": sums keep their order and a NaN stays visible.
 _FASTMATH = {"contract", "nsz", "arcp"}
 
@@ -43,79 +54,103 @@ def _jit(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_jit
-def moved_and_slopes(states, bodies, inputs, dt_s, perturb, moved, slopes):  # type: ignore[no-untyped-def]  # noqa: C901  (plain loops compile fast)
-    """Set moved[row] to the state after dt_s, slopes[row] to its derivative by forward differences.
+def moved_and_slopes(states, bodies, inputs, dt_s, moved, slopes):  # type: ignore[no-untyped-def]
+    """Set moved[row] to the state after dt_s, slopes[row] to the derivative of just that.
 
-    Heun's method in equal steps of at most `LONGEST_STEP_S`.
+    Heun's method in equal steps of at most `LONGEST_STEP_S`; its derivative goes through the same steps.
     """
-    slope, end, there, state = np.zeros(SIZE), np.zeros(SIZE), np.zeros(SIZE), np.zeros(SIZE)
+    work = np.empty((3, SIZE)), np.empty((4, SIZE, _WIDE)), np.empty(DERIVATIVES)
     for row in range(len(states)):
         b, u = bodies[row], inputs[row]
         body, given = _OneBody(b[0], b[1], b[2], b[3], b[4], b[5]), _OneInput(u[0], u[1], u[2])
+        state, passed, half = moved[row], work[1][0], work[1][1]
+        for n in range(SIZE):
+            state[n] = states[row, n]
+            for m in range(_WIDE):
+                passed[n, m] = half[n, m] = 1.0 if n == m else 0.0
+        fixed = unmoved(state, body)
         count = max(1, int(np.ceil(dt_s[row] / LONGEST_STEP_S - 1e-9)))
-        h = dt_s[row] / count
-        for column in range(SIZE + 1):
-            for n in range(SIZE):
-                state[n] = states[row, n]
-            if column:
-                state[column - 1] += perturb[column - 1]
-            fixed = unmoved(state, body)
-            for _ in range(count):
-                changes(slope, state, body, given, fixed)
-                for n in range(SIZE):
-                    there[n] = state[n] + h * slope[n]
-                changes(end, there, body, given, fixed)
-                for n in range(SIZE):
-                    state[n] += h / 2.0 * (slope[n] + end[n])
-            if column == 0:
-                for n in range(SIZE):
-                    moved[row, n] = state[n]
-            else:
-                for n in range(SIZE):
-                    slopes[row, n, column - 1] = (state[n] - moved[row, n]) / perturb[column - 1]
+        for _ in range(count):
+            _heun(state, body, given, fixed, dt_s[row] / count, work)
+        for n in range(SIZE):
+            for m in range(SIZE):
+                slopes[row, n, m] = passed[n, m]
 
 
 @_jit
-def seen_and_slopes(states, bodies, perturb, seen, slopes):  # type: ignore[no-untyped-def]
-    """Set seen[row] to what the monitor would show, slopes[row] to its derivative by forward differences."""
-    state = np.zeros(SIZE)
+def _heun(state, body, given, fixed, h, work):  # type: ignore[no-untyped-def]
+    """Move one state, and the derivative that has come to it, by a step of h."""
+    (slope, end, there), (passed, half, first, second), each = work
+    changes(slope, state, body, given, fixed)
+    for n in range(CHANGED):
+        there[n] = state[n] + h * slope[n]
+    for n in range(CHANGED, SIZE):
+        there[n] = state[n]
+    changes(end, there, body, given, fixed)
+    change_slopes(each, state, body, given, fixed)
+    times(each, passed, first)
+    for n in range(CHANGED):
+        for m in range(_WIDE):
+            half[n, m] = passed[n, m] + h * first[n, m]
+    change_slopes(each, there, body, given, fixed)
+    times(each, half, second)
+    for n in range(CHANGED):
+        state[n] += h / 2.0 * (slope[n] + end[n])
+        for m in range(_WIDE):
+            passed[n, m] += h / 2.0 * (first[n, m] + second[n, m])
+
+
+@_jit
+def seen_and_slopes(states, bodies, seen, slopes):  # type: ignore[no-untyped-def]
+    """Set seen[row] to what the monitor would show, slopes[row] to its derivative."""
     for row in range(len(states)):
-        b = bodies[row]
+        b, state, slope = bodies[row], states[row], slopes[row]
         body = _OneBody(b[0], b[1], b[2], b[3], b[4], b[5])
-        for column in range(SIZE + 1):
-            for n in range(SIZE):
-                state[n] = states[row, n]
-            if column:
-                state[column - 1] += perturb[column - 1]
-            each = shown(state, body, unmoved(state, body))
-            if column == 0:
-                for n in range(_SEEN):
-                    seen[row, n] = each[n]
-            else:
-                for n in range(_SEEN):
-                    slopes[row, n, column - 1] = (each[n] - seen[row, n]) / perturb[column - 1]
+        fixed = unmoved(state, body)
+        each = shown(state, body, fixed)
+        for n in range(_SEEN):
+            seen[row, n] = each[n]
+            for m in range(SIZE):
+                slope[n, m] = 0.0
+        shown_slopes(slope, state, body, fixed)
 
 
 @_jit
 def carried(covariance, transition, noise):  # type: ignore[no-untyped-def]
-    """Replace each covariance by F P F' + the noise, [row, SIZE], on its diagonal."""
-    half = np.zeros((SIZE, SIZE))
+    """Replace each covariance by F P F' + the noise, [row, SIZE], on its diagonal.
+
+    Only the first `CHANGED` rows of F are more than those of the identity.
+    """
+    half, turned = np.empty((CHANGED, SIZE)), np.empty((SIZE, CHANGED))
     for row in range(len(covariance)):
-        before, f = covariance[row], transition[row]
-        for n in range(SIZE):
-            for m in range(SIZE):
-                half[n, m] = 0.0
+        before = covariance[row]
+        _halfway(before, transition[row], half, turned)
+        for n in range(CHANGED):
+            for m in range(CHANGED):
+                before[n, m] = 0.0
             for k in range(SIZE):
-                for m in range(SIZE):
-                    half[n, m] += f[n, k] * before[k, m]
+                for m in range(CHANGED):
+                    before[n, m] += half[n, k] * turned[k, m]
+            for m in range(n):  # equal but for rounding
+                before[n, m] = before[m, n]
+            for m in range(CHANGED, SIZE):
+                before[n, m] = half[n, m]
+                before[m, n] = half[n, m]
         for n in range(SIZE):
-            for m in range(n + 1):
-                total = 0.0
-                for k in range(SIZE):
-                    total += half[n, k] * f[m, k]
-                before[n, m] = total
-                before[m, n] = total
             before[n, n] += noise[row, n]
+
+
+@_jit
+def _halfway(covariance, transition, half, turned):  # type: ignore[no-untyped-def]
+    """Set half to F P and turned to F', of the rows that differ from the identity's; F is sparse."""
+    for n in range(CHANGED):
+        for m in range(SIZE):
+            half[n, m] = 0.0
+        for k in range(SIZE):
+            turned[k, n] = transition[n, k]
+            if transition[n, k] != 0.0:
+                for m in range(SIZE):
+                    half[n, m] += transition[n, k] * covariance[k, m]
 
 
 @_jit
@@ -139,8 +174,9 @@ def taken_in(mean, covariance, off, slopes, reading_variance, innovation, varian
             for n in range(SIZE):
                 cross[n] = 0.0
             for k in range(SIZE):
-                for n in range(SIZE):
-                    cross[n] += p[k, n] * h[k]
+                if h[k] != 0.0:  # a reading shows few of the states
+                    for n in range(SIZE):
+                        cross[n] += p[k, n] * h[k]
             spread, left = reading_variance[place], off[row, place]
             for n in range(SIZE):
                 spread += h[n] * cross[n]

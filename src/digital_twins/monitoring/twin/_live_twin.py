@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 STEP_SD = np.array([0.5, 0.3, 0.1, 2.0, 0.3, 0.05, 0.1, 0.002, 0.006, 0.006, 0.006, 0.002, 0.004])
 START_SD = np.array([10, 8, 3, 300, 8, 4, 3, 0.5, 0.3, 0.5, 0.2, 0.5, 0.15])
 READING_SD = np.array([2.0, 4.0, 6.0, 5.0, 1.0, 1.5, 0.15])
-_PERTURB = np.array([1e-3, 1e-3, 1e-3, 1e-2, 1e-3, 1e-3, 1e-3, 1e-4, 1e-5, 1e-5, 1e-5, 1e-4, 1e-5])
 LONGEST_GAP_S = 120.0
 """A longer silence is bridged as one of this length: the model says nothing about the time between."""
 
@@ -162,11 +161,11 @@ class LiveTwin:
 
 
 def linearised_step(state: Floats, body: Body, inputs: Inputs, *, dt_s: Floats) -> tuple[Floats, Floats]:
-    """Return the next state [SIZE, row] and its derivative [row, SIZE, SIZE] by forward differences."""
+    """Return the next state [SIZE, row] and its derivative [row, SIZE, SIZE]."""
     states = np.ascontiguousarray(state.T)
     moved, slopes = np.empty(states.shape), np.empty((len(states), SIZE, SIZE))
     parts = _columns(body, len(states)), _columns(inputs, len(states))
-    moved_and_slopes(states, *parts, np.asarray(dt_s, dtype=np.float64), _PERTURB, moved, slopes)
+    moved_and_slopes(states, *parts, np.asarray(dt_s, dtype=np.float64), moved, slopes)
     return moved.T, slopes
 
 
@@ -174,7 +173,7 @@ def linearised_view(state: Floats, body: Body) -> tuple[Floats, Floats]:
     """Return what would be seen [7, row] and its derivative [row, 7, SIZE]."""
     states = np.ascontiguousarray(state.T)
     seen, slopes = np.empty((len(states), len(OBSERVED))), np.empty((len(states), len(OBSERVED), SIZE))
-    seen_and_slopes(states, _columns(body, len(states)), _PERTURB, seen, slopes)
+    seen_and_slopes(states, _columns(body, len(states)), seen, slopes)
     return seen.T, slopes
 
 

@@ -6,7 +6,8 @@ CVSim lineage. Gas: one alveolar space, a shunt, and the dissociation curve of S
 (doi:10.1152/jappl.1979.46.3.599). Heat: first order towards a set point. docs/science/monitoring.md has the
 equations; every constant that was not read in a source is marked there and below.
 
-The law is written once: numpy runs it for arrays, `_kernels` compiles the same functions for numbers.
+The law is written once: numpy runs it for arrays, `_kernels` compiles the same functions for numbers; its
+derivatives stand in `_slopes`.
 """
 
 from __future__ import annotations
