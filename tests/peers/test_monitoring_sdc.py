@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 
 from digital_twins import InputError, NotFoundError
@@ -23,9 +24,14 @@ from digital_twins.monitoring import (
     SdcFeed,
     SdcPlan,
     SdcTls,
+    WardSize,
+    open_monitor_database,
     read_sdc,
     run_monitor,
+    run_ward,
 )
+from digital_twins.monitoring.storage import Line, reading_of
+from digital_twins.storage import Database
 from sdc_provider import SimulatedSdcDevice
 
 pytestmark = [
@@ -177,6 +183,55 @@ def test_a_file_names_the_devices(tmp_path: Path) -> None:
         file.write_text(text, encoding="utf-8")
         with pytest.raises(InputError, match="file of SDC devices"):
             read_sdc(file)
+
+
+@pytest.mark.timeout(600)
+def test_a_ward_in_parts_follows_a_device(tmp_path: Path, *, full: bool) -> None:
+    """The front follows it and its reading is the mail of a part; in the full run a worker shows it."""
+    (tmp_path / "devices.yaml").write_text("D1: one\n", encoding="utf-8")
+    (tmp_path / "staff.yaml").write_text("n: {name: N. N., role: nurse}\n", encoding="utf-8")
+    nurse = {"Authorization": "Bearer n"}
+
+    async def run(device: SimulatedSdcDevice) -> list[tuple[str, dict[str, float]]] | float:
+        opened: asyncio.Future[dict[str, int]] = asyncio.get_running_loop().create_future()
+        ports = MonitorPorts(sdc=SdcPlan((SdcDevice("SDC-1", address=device.address),)))
+        files = tmp_path / "devices.yaml", tmp_path / "staff.yaml"
+        size = WardSize(1 if full else 0, parts=2)
+        running = asyncio.create_task(
+            run_ward(tmp_path / "data", files=files, ports=ports, size=size, ready=opened.set_result)
+        )
+        try:
+            base = f"http://127.0.0.1:{(await asyncio.wait_for(opened, 120))['http']}"
+            await asyncio.to_thread(device.measure, {"hr": 72.0})
+            with open_monitor_database(tmp_path / "data", parts=None) as database:
+                if not full:
+                    await until(lambda: mail(database), 120)
+                    return mail(database)
+            async with httpx.AsyncClient(base_url=base, headers=nurse, timeout=60) as client:
+                for kind, subject, target in (("device", "SDC-1", "B1"), ("bed", "B1", "P1")):
+                    entry = {"kind": kind, "subject": subject, "target": target, "since_s": 0}
+                    async with asyncio.timeout(240):
+                        while (await client.post("/associations", json=entry)).is_error:
+                            await asyncio.sleep(0.5)
+                async with asyncio.timeout(240):
+                    while not (tiles := (await client.get("/patients")).json()["patients"]):
+                        await asyncio.sleep(0.2)
+                return float(tiles[0]["vitals"]["HR"])
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    with SimulatedSdcDevice() as device:
+        found = asyncio.run(run(device))
+    assert found == (72.0 if full else [("SDC-1", {"HR": 72.0})])
+
+
+def mail(database: Database) -> list[tuple[str, dict[str, float]]]:
+    """Devices and values of the readings that wait for a part."""
+    with database.read() as connection:
+        rows = connection.execute("SELECT data FROM monitor_mail").fetchall()
+    lines = [line for (data,) in rows for line in msgspec.msgpack.decode(bytes(data), type=list[Line])]
+    return [(reading.device, dict(reading.values)) for reading, _ in map(reading_of, lines)]
 
 
 @pytest.mark.timeout(300)

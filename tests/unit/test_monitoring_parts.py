@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,8 @@ from digital_twins.monitoring import (
     device_part,
     open_monitor_database,
 )
+from digital_twins.monitoring.storage import store_key
+from digital_twins.monitoring.ward._mail import ReadingMail
 
 START_S = 1_764_064_500.0
 PARTS = 3
@@ -103,12 +107,14 @@ def test_a_worker_that_slept_through_its_lease_writes_nothing(tmp_path: Path) ->
 class Ward:
     """Services of all parts in this process, on one database."""
 
-    def __init__(self, folder: Path, database, clock: Clock, *, parts: int) -> None:
-        self.folder, self.database, self.clock, self.parts = folder, database, clock, parts
+    key: bytes | None = None
+
+    def __init__(self, folder: Path, database, clock: Clock, *, parts: int, key: bytes | None = None) -> None:
+        self.folder, self.database, self.clock, self.parts, self.key = folder, database, clock, parts, key
         self.services = [self.open(number) for number in range(parts)]
 
     def open(self, number: int, *, epoch: int = 0) -> MonitorService:
-        part = WardPart(number, self.parts, database=self.database, epoch=epoch)
+        part = WardPart(number, self.parts, database=self.database, epoch=epoch, key=self.key)
         return MonitorService(self.folder, capacity=16, clock=self.clock, part=part)
 
     def tell(self, kind: str, subject: str, target: str | None, since_s: float = 0.0) -> None:
@@ -139,19 +145,27 @@ class Whole(Ward):
 
 
 def moves(random: np.random.Generator, seconds: int) -> dict[int, list[tuple[str, str, str | None]]]:
-    """Transfers, swaps, discharges and moved devices, by the second at which they are told and begin."""
-    beds = {f"B{n}": f"P{n}" for n in range(6)}
+    """Swaps, transfers, discharges, admissions and moved devices, by the second at which they begin."""
+    beds: dict[str, str | None] = {f"B{n}": f"P{n}" for n in range(6)}
     found: dict[int, list[tuple[str, str, str | None]]] = {}
+    admitted = 6
     for second in range(5, seconds, 4):
-        kind = random.integers(3)
-        first, second_bed = random.choice(list(beds), 2, replace=False).tolist()
-        if kind < 2:  # swap
-            a, b = beds[first], beds[second_bed]
-            beds[first], beds[second_bed] = b, a
-            steps = [("bed", each, None) for each in (first, second_bed)]
-            steps += [("bed", first, b), ("bed", second_bed, a)]
-        else:
-            steps = [("device", f"D{random.integers(9)}", first)]
+        kind = random.integers(5)
+        first, other = random.choice(list(beds), 2, replace=False).tolist()
+        if kind == 0:
+            found[second] = [("device", f"D{random.integers(9)}", first)]
+            continue
+        if kind == 1:  # discharge, or an admission to a bed that is free
+            patient = None
+            if beds[first] is None:
+                patient, admitted = f"P{admitted}", admitted + 1
+            beds[first] = patient
+            found[second] = [("bed", first, patient)]
+            continue
+        a, b = beds[first], beds[other]  # a swap; a transfer where one of the beds is free
+        beds[first], beds[other] = b, a
+        steps: list[tuple[str, str, str | None]] = [("bed", first, None), ("bed", other, None)]
+        steps += [("bed", bed, who) for bed, who in ((first, b), (other, a)) if who is not None]
         found[second] = steps
     return found
 
@@ -159,9 +173,9 @@ def moves(random: np.random.Generator, seconds: int) -> dict[int, list[tuple[str
 def kept(ward: Ward, until_s: float) -> dict[tuple[str, str], list[tuple[float, float]]]:
     for service in ward.services:
         service.close()
-    history = History(ward.folder / "history")
+    history = History(ward.folder / "history", key=store_key(ward.key, "history"))
     found = {}
-    for patient in (f"P{n}" for n in range(6)):
+    for patient in (f"P{n}" for n in range(40)):
         for code in ("HR", "SPO2"):
             times, values = history.read(patient, code, since_s=0.0, until_s=until_s)
             found[patient, code] = list(zip(times.tolist(), values.tolist(), strict=True))
@@ -176,12 +190,24 @@ def test_no_reading_is_lost_or_on_the_wrong_patient_when_patients_move_and_parts
         compare_wards(tmp_path / str(seed), seed, seconds=120 if full else 30)
 
 
-def compare_wards(folder: Path, seed: int, *, seconds: int) -> None:
+def test_an_encrypted_ward_moves_its_patients_as_one_in_clear(
+    tmp_path: Path, database_backend: str, *, full: bool
+) -> None:
+    if database_backend != "sqlite":
+        pytest.skip("a server encrypts its own disk")
+    compare_wards(tmp_path, 11, seconds=120 if full else 30, key=bytes(range(32)))
+    files = [path for path in (tmp_path / "parts").rglob("*") if path.is_file()]
+    assert any(path.suffix == ".sealed" for path in files)
+    assert not [path.name for path in files if b"P3" in path.read_bytes() and path.suffix == ".parquet"]
+    assert (tmp_path / "parts" / "monitor.sqlite").read_bytes()[:15] != b"SQLite format 3"
+
+
+def compare_wards(folder: Path, seed: int, *, seconds: int, key: bytes | None = None) -> None:
     random, clock = np.random.default_rng(seed), Clock()
     plan = moves(random, seconds)
     (folder / "whole").mkdir(parents=True)
-    with open_monitor_database(folder / "parts", parts=PARTS) as database:
-        divided = Ward(folder / "parts", database, clock, parts=PARTS)
+    with open_monitor_database(folder / "parts", parts=PARTS, key=key) as database:
+        divided = Ward(folder / "parts", database, clock, parts=PARTS, key=key)
         whole = Whole(folder / "whole", clock)
         both = (divided, whole)
         for ward in both:
@@ -199,11 +225,11 @@ def compare_wards(folder: Path, seed: int, *, seconds: int) -> None:
                 time_s = clock.now_s + 0.05 * n
                 patient = whole.service.associations.patient_of(f"D{n}", time_s)
                 code = "HR" if n < 6 else "SPO2"
-                base = {"HR": 60.0, "SPO2": 90.0}[code]
+                base = {"HR": 60.0, "SPO2": 60.0}[code]
                 value = base + (-1.0 if patient is None else float(patient[1:]))
                 for ward in both:
                     ward.send(Reading(f"D{n}", time_s, {code: value + second % 2 * 0.25}, (), second))
-                sent += 1
+                sent += patient is not None  # nobody's are put aside
             clock.now_s += 0.5
             if random.random() < 0.3:
                 number = int(random.integers(PARTS))
@@ -219,7 +245,7 @@ def compare_wards(folder: Path, seed: int, *, seconds: int) -> None:
         assert sum(each.intake.counts["forwarded"] for each in divided.services) > 0
         ours, theirs = kept(divided, clock.now_s + 10), kept(whole, clock.now_s + 10)
         for (patient, code), rows in ours.items():
-            assert {round(value) for _, value in rows} <= {{"HR": 60, "SPO2": 90}[code] + int(patient[1:])}, (
+            assert {round(value) for _, value in rows} <= {60 + int(patient[1:])}, (
                 patient,
                 code,
             )
@@ -227,3 +253,26 @@ def compare_wards(folder: Path, seed: int, *, seconds: int) -> None:
         assert sum(map(len, ours.values())) == sent
         with database.read() as connection:
             assert connection.execute("SELECT count(*) FROM monitor_mail").fetchone() == (0,)
+
+
+def test_readings_one_by_one_become_mail_and_wait_while_there_is_no_room() -> None:
+    sent: list[list[str]] = []
+    rooms = iter([False, True, True])
+
+    async def send(readings: Sequence[Reading]) -> bool:
+        room = next(rooms)
+        if room:
+            sent.append([each.device for each in readings])
+        return room
+
+    async def run() -> None:
+        async with ReadingMail(send) as mail, asyncio.timeout(60):
+            assert mail.offer(Reading("A", START_S, {"HR": 70.0}))
+            assert mail.offer(Reading("B", START_S, {"HR": 71.0}))
+            while not sent:
+                await asyncio.sleep(0.01)
+            mail.offer(Reading("C", START_S, {"HR": 72.0}))  # still goes out at the end
+            assert mail.refused == 0
+
+    asyncio.run(run())
+    assert sent == [["A", "B"], ["C"]]

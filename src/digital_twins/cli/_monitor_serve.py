@@ -8,7 +8,50 @@ import typer
 from digital_twins.cli._options import ConfigFile, Json
 
 if TYPE_CHECKING:
-    from digital_twins.monitoring import Channel, SdcPlan, Thresholds
+    from digital_twins.monitoring import Channel, Thresholds
+
+
+Devices = Annotated[Path, typer.Option(help="YAML file: device name to password.")]
+Staff = Annotated[Path, typer.Option(help="YAML file: token to name and role.")]
+Folder = Annotated[Path, typer.Option(help="Folder of the monitor.")]
+HttpPort = Annotated[int, typer.Option(help="HTTP port; 0 takes a free one.")]
+MqttPort = Annotated[int, typer.Option(help="MQTT port of the embedded broker; 0: a free one.")]
+Broker = Annotated[str | None, typer.Option(help="URL of an external broker instead.", show_default=False)]
+Hl7Port = Annotated[int | None, typer.Option(help="MLLP port for ORU; default: none.", show_default=False)]
+Sdc = Annotated[
+    Path | None, typer.Option(help="YAML file of IEEE 11073 SDC devices to follow.", show_default=False)
+]
+Capacity = Annotated[int, typer.Option(min=1, help="Patients at a time.")]
+Rules = Annotated[
+    Path | None, typer.Option(help="Alert rules instead of the bundled ones.", show_default=False)
+]
+NurseCall = Annotated[
+    str | None, typer.Option(help="URL that gets every notice of the escalation.", show_default=False)
+]
+NurseCallHl7 = Annotated[
+    str | None, typer.Option(help="mllps://HOST:PORT that gets them as ORU R40.", show_default=False)
+]
+NurseCallApprise = Annotated[
+    Path | None, typer.Option(help="File of apprise URLs (e-mail), one a line.", show_default=False)
+]
+Fhir = Annotated[str | None, typer.Option(help="Base URL of a FHIR server for alerts.", show_default=False)]
+FhirEvery = Annotated[
+    float, typer.Option(min=0, help="Seconds between readings for the FHIR server; 0: none.")
+]
+Workers = Annotated[
+    int, typer.Option(min=0, help="Worker processes that share the patients; 0: all in this one.")
+]
+Parts = Annotated[
+    int | None, typer.Option(min=2, help="Parts of the ward; default: one a worker.", show_default=False)
+]
+Topic = Annotated[
+    str | None,
+    typer.Option(help="Topic of a part at an external broker, with {part}.", show_default=False),
+]
+Lease = Annotated[float, typer.Option(min=1, help="Seconds until a silent worker's parts go.")]
+ExitAfter = Annotated[
+    float | None, typer.Option(help="End after that many seconds; default: Ctrl-C.", show_default=False)
+]
 
 
 def register(monitor: typer.Typer) -> None:
@@ -18,55 +61,26 @@ def register(monitor: typer.Typer) -> None:
 
 def serve(  # noqa: PLR0913  (options)
     *,
-    devices: Annotated[Path, typer.Option(help="YAML file: device name to password.")],
-    staff: Annotated[Path, typer.Option(help="YAML file: token to name and role.")],
-    data: Annotated[Path, typer.Option(help="Folder of the monitor.")] = Path("monitor-data"),
-    http_port: Annotated[int, typer.Option(help="HTTP port; 0 takes a free one.")] = 8043,
-    mqtt_port: Annotated[int, typer.Option(help="MQTT port of the embedded broker; 0: a free one.")] = 1883,
-    broker: Annotated[
-        str | None, typer.Option(help="URL of an external broker instead.", show_default=False)
-    ] = None,
-    hl7_port: Annotated[
-        int | None, typer.Option(help="MLLP port for ORU; default: none.", show_default=False)
-    ] = None,
-    sdc: Annotated[
-        Path | None, typer.Option(help="YAML file of IEEE 11073 SDC devices to follow.", show_default=False)
-    ] = None,
-    capacity: Annotated[int, typer.Option(min=1, help="Patients at a time.")] = 1000,
-    thresholds: Annotated[
-        Path | None, typer.Option(help="Alert rules instead of the bundled ones.", show_default=False)
-    ] = None,
-    nurse_call: Annotated[
-        str | None, typer.Option(help="URL that gets every notice of the escalation.", show_default=False)
-    ] = None,
-    nurse_call_hl7: Annotated[
-        str | None, typer.Option(help="mllps://HOST:PORT that gets them as ORU R40.", show_default=False)
-    ] = None,
-    nurse_call_apprise: Annotated[
-        Path | None, typer.Option(help="File of apprise URLs (e-mail), one a line.", show_default=False)
-    ] = None,
-    fhir: Annotated[
-        str | None, typer.Option(help="Base URL of a FHIR server for alerts.", show_default=False)
-    ] = None,
-    fhir_every: Annotated[
-        float, typer.Option(min=0, help="Seconds between readings for the FHIR server; 0: none.")
-    ] = 0.0,
-    workers: Annotated[
-        int, typer.Option(min=0, help="Worker processes that share the patients; 0: all in this one.")
-    ] = 0,
-    parts: Annotated[
-        int | None,
-        typer.Option(min=2, help="Parts of the ward; default: one a worker.", show_default=False),
-    ] = None,
-    topic: Annotated[
-        str | None,
-        typer.Option(help="Topic of a part at an external broker, with {part}.", show_default=False),
-    ] = None,
-    lease: Annotated[float, typer.Option(min=1, help="Seconds until a silent worker's parts go.")] = 4.0,
-    exit_after: Annotated[
-        float | None,
-        typer.Option(help="End after that many seconds; default: Ctrl-C.", show_default=False),
-    ] = None,
+    devices: Devices,
+    staff: Staff,
+    data: Folder = Path("monitor-data"),
+    http_port: HttpPort = 8043,
+    mqtt_port: MqttPort = 1883,
+    broker: Broker = None,
+    hl7_port: Hl7Port = None,
+    sdc: Sdc = None,
+    capacity: Capacity = 1000,
+    thresholds: Rules = None,
+    nurse_call: NurseCall = None,
+    nurse_call_hl7: NurseCallHl7 = None,
+    nurse_call_apprise: NurseCallApprise = None,
+    fhir: Fhir = None,
+    fhir_every: FhirEvery = 0.0,
+    workers: Workers = 0,
+    parts: Parts = None,
+    topic: Topic = None,
+    lease: Lease = 4.0,
+    exit_after: ExitAfter = None,
     config_file: ConfigFile = None,
     as_json: Json = False,
 ) -> None:
@@ -82,7 +96,14 @@ def serve(  # noqa: PLR0913  (options)
     from digital_twins._logging import setup_logging
     from digital_twins.cli import _output
     from digital_twins.config import load_settings
-    from digital_twins.monitoring import MonitorPorts, WardSize, load_thresholds, run_monitor, run_ward
+    from digital_twins.monitoring import (
+        MonitorPorts,
+        WardSize,
+        load_thresholds,
+        read_sdc,
+        run_monitor,
+        run_ward,
+    )
     from digital_twins.server import monitor_key
 
     settings = load_settings(config_file=config_file, data_dir=data)
@@ -103,7 +124,7 @@ def serve(  # noqa: PLR0913  (options)
         "ports": MonitorPorts(
             *(http_port, mqtt_port, hl7_port, broker, settings.database, fhir_every),
             key=monitor_key(settings),
-            sdc=_sdc_plan(sdc, divided=bool(workers or parts)),
+            sdc=None if sdc is None else read_sdc(sdc),
         ),
         "channels": _channels((nurse_call, nurse_call_hl7, fhir), nurse_call_apprise, rules),
         "exit_after_s": exit_after,
@@ -114,19 +135,6 @@ def serve(  # noqa: PLR0913  (options)
         asyncio.run(run_ward(data, size=size, thresholds=thresholds, **common))
     else:
         asyncio.run(run_monitor(data, capacity=capacity, thresholds=rules, **common))
-
-
-def _sdc_plan(file: Path | None, *, divided: bool) -> "SdcPlan | None":
-    from digital_twins._errors import InputError
-    from digital_twins.monitoring import read_sdc
-
-    if file is not None and divided:
-        raise InputError(
-            "The monitor was not started.",
-            "A ward in parts cannot follow SDC devices.",
-            "Leave out --sdc, or --workers and --parts.",
-        )
-    return None if file is None else read_sdc(file)
 
 
 def _channels(

@@ -1,19 +1,21 @@
-"""The state of a monitor as bytes, and back: filters, twins, baselines, rules, shelves, marks of duplicates.
+"""The state of a monitor as arrays, and back: filters, twins, baselines, rules, shelves, marks of duplicates.
 
 The last readings are not in it: they lie beside it, an hour of them.
 """
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
 from digital_twins.monitoring.storage import Line, line_of, reading_of
+from digital_twins.monitoring.twin import SIZE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from digital_twins.monitoring.engine._monitor import PatientMonitor
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
 
 _PARTS = ("quality", "trend", "changes", "baseline", "conditions", "technical")
 _OWN = ("news2_score", "spo2_scale", "anomaly", "_stopped")
-_TWIN = ("mean", "covariance", "time_s", "oxygen_fraction")
+_TWIN = ("mean", "time_s", "oxygen_fraction")
+_HALF = "covariance"  # the lower triangle: the filter keeps covariances symmetric to the last bit
+_LOWER = np.tril_indices(SIZE)
 
 
 class _Said(msgspec.Struct):
@@ -39,8 +43,8 @@ class _Said(msgspec.Struct):
 _DECODER = msgspec.msgpack.Decoder(_Said)
 
 
-def monitor_state(monitor: PatientMonitor) -> bytes:
-    """Return the state of a monitor and of its intake.
+def monitor_state(monitor: PatientMonitor) -> dict[str, NDArray[Any]]:
+    """Return the state of a monitor and of its intake by name; the arrays are copies.
 
     Parameters
     ----------
@@ -66,16 +70,15 @@ def monitor_state(monitor: PatientMonitor) -> bytes:
         arrays |= {f"{name}.{each}": value for each, value in part.state(rows).items()}
     arrays |= {f"own.{name}": getattr(monitor, name)[rows] for name in _OWN}
     arrays |= {f"twin.{name}": getattr(monitor.twin, name)[rows] for name in _TWIN}
+    arrays[_HALF] = monitor.twin.covariance[rows[:, None], *_LOWER]
     bodies = monitor.twin.bodies
     arrays |= {
         f"body.{name}": np.asarray(getattr(bodies, name))[rows] for name in bodies.__dataclass_fields__
     }
-    file = io.BytesIO()
-    np.savez(file, **arrays)  # type: ignore[arg-type]
-    return file.getvalue()
+    return arrays
 
 
-def resume_monitor(monitor: PatientMonitor, data: bytes) -> None:
+def resume_monitor(monitor: PatientMonitor, found: Mapping[str, NDArray[Any]]) -> None:
     """Take over the state of `monitor_state` into an empty monitor.
 
     Raises
@@ -83,8 +86,6 @@ def resume_monitor(monitor: PatientMonitor, data: bytes) -> None:
     ConflictError
         The monitor has room for fewer patients.
     """
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        found = dict(arrays)
     said = _DECODER.decode(found["said"].tobytes())
     rows = np.array([monitor.place(each) for each in said.patients], dtype=np.intp)
     monitor.gone.update(said.gone)
@@ -106,8 +107,12 @@ def resume_monitor(monitor: PatientMonitor, data: bytes) -> None:
             own = np.asarray(getattr(holder, name))
             if value.shape[1:] == own.shape[1:]:
                 own[rows] = value
+    if _HALF in found:  # versions before wrote all of it, as one of the twin's arrays
+        first, second = _LOWER
+        monitor.twin.covariance[rows[:, None], first, second] = found[_HALF]
+        monitor.twin.covariance[rows[:, None], second, first] = found[_HALF]
 
 
-def _of(arrays: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+def _of(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
     start = f"{prefix}."
     return {name.removeprefix(start): value for name, value in arrays.items() if name.startswith(start)}

@@ -100,7 +100,7 @@ class DeviceTable:
     def state(self) -> dict[str, NDArray[np.float64] | Numbers]:
         """Return marks of duplicates and times of all devices, for a snapshot; marks without gaps."""
         count = len(self.names)
-        marked = self.marked[:count]
+        marked = self.marked[:count].copy()
         held = np.arange(_REMEMBERED) < marked[:, None]
         return {
             "marked": marked,

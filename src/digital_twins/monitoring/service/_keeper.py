@@ -118,7 +118,7 @@ class Keeper:
         lines, self._journal = self._journal, []
         if not (steps or lines or due or post != NO_POST):
             return None, _nothing, _nothing, 0
-        state = monitor_state(service.monitor) if due else b""
+        state = monitor_state(service.monitor) if due else {}
         values = self._take_values() if due else None
         kept, self._kept = self._kept, False
         if due:

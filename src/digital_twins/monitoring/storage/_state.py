@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
 from digital_twins.monitoring.signals import VITALS, Batch, Named, Reading
+from digital_twins.monitoring.storage._packing import pack_arrays, unpack_arrays
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import apsw
     from numpy.typing import NDArray
@@ -39,6 +40,7 @@ class _Columns(msgspec.Struct, array_like=True):
     events: dict[int, tuple[str, ...]]
 
 
+_ZLIB = b"\x78"  # begins what versions before wrote
 _COLUMNS = b"\xc1"  # begins no msgpack: before it, versions wrote a `Line` a reading
 _JOURNAL = msgspec.msgpack.Decoder(list[_Columns])
 _LINES = msgspec.msgpack.Decoder(list[Line])
@@ -65,7 +67,13 @@ class StateStore:
         cursor.execute("INSERT INTO monitor_journal(part, data) VALUES (?, ?)", (self.part, data))
 
     def write_snapshot(
-        self, cursor: apsw.Cursor, state: bytes, values: Values | None, *, at_s: float, kept: bool
+        self,
+        cursor: apsw.Cursor,
+        state: Mapping[str, NDArray[Any]],
+        values: Values | None,
+        *,
+        at_s: float,
+        kept: bool,
     ) -> None:
         """Write a snapshot and the values since the last one; the journal before it is no longer needed.
 
@@ -85,7 +93,7 @@ class StateStore:
         cursor.execute(
             "INSERT INTO monitor_snapshot(part, at_s, data) VALUES (?, ?, ?)"
             " ON CONFLICT(part) DO UPDATE SET at_s = excluded.at_s, data = excluded.data",
-            (part, at_s, state),
+            (part, at_s, pack_arrays(state, codec="lz4_raw")),
         )
         if kept:
             self.mark_kept(cursor)
@@ -98,13 +106,13 @@ class StateStore:
             "DELETE FROM monitor_sample WHERE part = ? AND until_s < ? AND kept = 1", (part, at_s - HOUR_S)
         )
 
-    def snapshot(self) -> bytes | None:
-        """Return the last snapshot; None: there is none."""
+    def snapshot(self) -> dict[str, NDArray[Any]] | None:
+        """Return the last snapshot; None: there is none; raises StorageError when it cannot be read."""
         with self._database.read() as connection:
             row = connection.execute(
                 "SELECT data FROM monitor_snapshot WHERE part = ?", (self.part,)
             ).fetchone()
-        return None if row is None else bytes(row[0])
+        return None if row is None else unpack_arrays(bytes(row[0]))
 
     def journal(self) -> list[tuple[Batch, float]]:
         """Return the readings since the snapshot and when they arrived, in their order."""
@@ -193,20 +201,30 @@ def packed(values: Values) -> bytes:
     """Return patients, times and values as compressed bytes."""
     names, times, table = values
     known, rows = names.compact()
-    body = (
-        rows.astype(np.int32).tobytes()
-        + times.astype(np.float64).tobytes()
-        + table.astype(np.float32).T.tobytes()
-    )
-    return zlib.compress(_ENCODE([_ENCODE(known), body]), 1)
+    columns: dict[str, NDArray[Any]] = {
+        "names": np.frombuffer(_ENCODE(known), np.uint8),
+        "rows": rows.astype(np.int32),
+        "times": times.astype(np.float64),
+        "values": table.astype(np.float32).T,
+    }
+    return pack_arrays(columns, codec="zstd")
 
 
 def unpacked(data: bytes) -> Values:
     """Return what `packed` took."""
+    if data[:1] == _ZLIB:
+        return _unpacked_zlib(data)
+    columns = unpack_arrays(data)
+    names = _PATIENTS.decode(columns["names"].tobytes())
+    return Named(columns["rows"].astype(np.int64), names), columns["times"], columns["values"].T
+
+
+def _unpacked_zlib(data: bytes) -> Values:
+    """Read what versions before wrote."""
     head, body = msgspec.msgpack.decode(zlib.decompress(data))
-    known = _PATIENTS.decode(head)
     count = len(body) // (12 + 4 * len(VITALS))
     rows = np.frombuffer(body, np.int32, count)
     times = np.frombuffer(body, np.float64, count, 4 * count)
     table = np.frombuffer(body, np.float32, count * len(VITALS), 12 * count)
-    return Named(rows.astype(np.int64), known), times, table.reshape(len(VITALS), count).T
+    named = Named(rows.astype(np.int64), _PATIENTS.decode(head))
+    return named, times, table.reshape(len(VITALS), count).T

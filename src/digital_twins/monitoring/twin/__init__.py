@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     )
     from digital_twins.monitoring.twin._physiology import (
         OBSERVED as OBSERVED,
+        SIZE as SIZE,
         SLOW as SLOW,
         STATES as STATES,
         Body as Body,
@@ -43,7 +44,7 @@ _WHERE = {
     **dict.fromkeys(("LiveTwin", "READING_SD", "TwinStep", "measured"), f"{_ROOM}._live_twin"),
     **dict.fromkeys(("ParticleTwin", "systematic_rows"), f"{_ROOM}._particles"),
     **dict.fromkeys(
-        ("Body", "Inputs", "OBSERVED", "SLOW", "STATES", "advance", "observe", "resting_state"),
+        ("Body", "Inputs", "OBSERVED", "SIZE", "SLOW", "STATES", "advance", "observe", "resting_state"),
         f"{_ROOM}._physiology",
     ),
     **dict.fromkeys(("TrendFilter", "TrendNoise", "TrendStep"), f"{_ROOM}._trend"),

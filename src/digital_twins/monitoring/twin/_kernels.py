@@ -181,11 +181,11 @@ def taken_in(mean, covariance, off, slopes, reading_variance, innovation, varian
             for n in range(SIZE):
                 spread += h[n] * cross[n]
                 left -= h[n] * moved[n]
+            inverse = 1.0 / spread
             for n in range(SIZE):
-                gain = cross[n] / spread
-                moved[n] += gain * left
-                for m in range(SIZE):
-                    p[n, m] -= gain * cross[m]
+                moved[n] += cross[n] * inverse * left
+                for m in range(SIZE):  # the product of the two first: so the covariance stays symmetric
+                    p[n, m] -= cross[n] * cross[m] * inverse
             innovation[row, place], variance[row, place] = left, spread
             nis[row] += left * left / spread
         for n in range(SIZE):

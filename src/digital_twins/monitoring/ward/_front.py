@@ -130,6 +130,8 @@ class FrontDoors(Entrance):
         Running.
     devices, people, may_acknowledge
         As for `Entrance`.
+    followed
+        Devices that the front itself follows: they have no password and cannot speak to the doors.
     """
 
     def __init__(
@@ -141,9 +143,10 @@ class FrontDoors(Entrance):
         devices: Mapping[str, str],
         people: People,
         may_acknowledge: AbstractSet[str],
+        followed: Sequence[str] = (),
     ) -> None:
         self._registry = Registry(database, parts)
-        waves = Waveforms(self._registry.log, devices=frozenset(devices)), time.time
+        waves = Waveforms(self._registry.log, devices=frozenset(devices).union(followed)), time.time
         super().__init__(devices, people, may_acknowledge=may_acknowledge, waves=waves)
         self._database, self._parts, self._board = database, parts, board
         self._last: list[dict[str, Any]] = [{"patients": [], "counts": {}}] * parts

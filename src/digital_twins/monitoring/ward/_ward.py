@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 from digital_twins._errors import InputError
 from digital_twins._logging import get_logger
 from digital_twins.monitoring.alerts import Courier, parse_thresholds, thresholds_text
-from digital_twins.monitoring.ingest import BrokerAddress, EmbeddedBroker, MqttSubscriber
+from digital_twins.monitoring.ingest import BrokerAddress, EmbeddedBroker, MqttSubscriber, SdcFeed
 from digital_twins.monitoring.parts import LEASE_S, WardPlan, open_monitor_database, write_plan
 from digital_twins.monitoring.service import read_people, serving
 from digital_twins.monitoring.station import People, doors_app
 from digital_twins.monitoring.storage import store_key, ward_auditor, writing_trail
 from digital_twins.monitoring.ward._front import FrontDoors
+from digital_twins.monitoring.ward._mail import ReadingMail
 from digital_twins.monitoring.ward._switchboard import Switchboard
 from digital_twins.monitoring.ward._worker import MAPPED, PLAIN, WardBroker, WardWorker, session_of
 
@@ -113,53 +114,65 @@ async def run_ward(
     """
     devices, staff = read_people(files)
     rules = thresholds_text(thresholds)
-    may_acknowledge = parse_thresholds(rules).may_acknowledge
-    auditor = ward_auditor(folder)
     async with contextlib.AsyncExitStack() as stack:
         database = open_monitor_database(folder, server=ports.database, parts=size.count, key=ports.key)
         stack.callback(database.close)
         outgoing = {each.name: tuple(sorted(each.steps)) for each in channels}
-        plan = WardPlan(size.count, tuple(devices), rules, size.capacity, outgoing, ports.chart_s)
-        write_plan(database, plan)
+        followed = tuple(each.name for each in ports.followed)
+        known = (*devices, *(each for each in followed if each not in devices))
+        write_plan(database, WardPlan(size.count, known, rules, size.capacity, outgoing, ports.chart_s))
         await stack.enter_async_context(writing_trail(folder, database, server=ports.database))
         if channels:
-            stack.enter_context(Courier(database, channels, auditor=auditor))
+            stack.enter_context(Courier(database, channels, auditor=ward_auditor(folder)))
         board = await stack.enter_async_context(Switchboard(database))
         doors = FrontDoors(
             database,
             parts=size.count,
             board=board,
             devices=devices,
+            followed=followed,
             people=People(staff),
-            may_acknowledge=may_acknowledge,
+            may_acknowledge=parse_thresholds(rules).may_acknowledge,
         )
         opened: dict[str, int] = {}
-        if ports.broker is None:
-            broker = EmbeddedBroker(
-                folder / "broker",
-                devices=devices,
-                port=ports.mqtt,
-                parts=size.count,
-                key=store_key(ports.key, "broker"),
-            )
-            url = (await stack.enter_async_context(broker)).url
-            await _open_sessions(broker.address, size.count)
-            opened["mqtt"] = broker.port
-        else:
-            url = ports.broker
-            BrokerAddress.parse(url)
-        topic = MAPPED if ports.broker is None else size.topic
+        url = await _broker(stack, folder, (devices, ports), size, opened)
         crew = Crew(
-            _command(folder, size, topic),
+            _command(folder, size, MAPPED if ports.broker is None else size.topic),
             count=size.workers,
             environment=_environment(url, ports.database),
         )
         await stack.enter_async_context(crew)
         await _hl7(stack, doors, ports, opened)
+        await _sdc(stack, doors, ports)
         await stack.enter_async_context(_waveforms(doors, BrokerAddress.parse(url)))
         opened["http"], task = await stack.enter_async_context(serving(doors_app(doors), ports.http))
         ready(opened)
         await asyncio.wait([task], timeout=exit_after_s)
+
+
+async def _broker(
+    stack: contextlib.AsyncExitStack,
+    folder: Path,
+    asked: tuple[dict[str, str], MonitorPorts],
+    size: WardSize,
+    opened: dict[str, int],
+) -> str:
+    """Start the embedded broker, with a session of each part, or look at the external one; return its URL."""
+    devices, ports = asked
+    if ports.broker is not None:
+        BrokerAddress.parse(ports.broker)
+        return ports.broker
+    broker = EmbeddedBroker(
+        folder / "broker",
+        devices=devices,
+        port=ports.mqtt,
+        parts=size.count,
+        key=store_key(ports.key, "broker"),
+    )
+    url = (await stack.enter_async_context(broker)).url
+    await _open_sessions(broker.address, size.count)
+    opened["mqtt"] = broker.port
+    return url
 
 
 async def run_worker(
@@ -339,6 +352,22 @@ async def _hl7(
     mllp = await start_mllp(take, host="127.0.0.1", port=ports.hl7)
     stack.push_async_callback(mllp.close)
     opened["hl7"] = mllp.port
+
+
+async def _sdc(stack: contextlib.AsyncExitStack, doors: FrontDoors, ports: MonitorPorts) -> None:
+    """Follow SDC devices here, once for the whole ward: their readings go to the parts as mail."""
+    if ports.sdc is None:
+        return
+    mail = await stack.enter_async_context(ReadingMail(doors.take))
+    await stack.enter_async_context(
+        SdcFeed(
+            ports.sdc.devices,
+            take=mail.offer,
+            wave=lambda name, piece: doors.waves.offer(name, piece, received_s=doors.clock()),
+            tls=ports.sdc.tls,
+            interface=ports.sdc.interface,
+        )
+    )
 
 
 def _command(folder: Path, size: WardSize, topic: str | None) -> list[str]:
