@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         BrokerAddress as BrokerAddress,
         MqttSubscriber as MqttSubscriber,
     )
+    from digital_twins.monitoring.ingest._running import Running as Running
     from digital_twins.monitoring.ingest._sdc import (
         SdcDevice as SdcDevice,
         SdcFeed as SdcFeed,
@@ -40,6 +41,7 @@ _WHERE = {
     **dict.fromkeys(("Arrival", "Arrivals", "Intake", "SETTLE_S"), f"{_ROOM}._intake"),
     **dict.fromkeys(("BatchDecoder", "MAX_BYTES", "Payloads", "decode_reading"), f"{_ROOM}._message"),
     **dict.fromkeys(("BrokerAddress", "MqttSubscriber"), f"{_ROOM}._mqtt"),
+    "Running": f"{_ROOM}._running",
     **dict.fromkeys(("SdcDevice", "SdcFeed", "SdcPlan", "SdcTls", "read_sdc"), f"{_ROOM}._sdc"),
 }
 

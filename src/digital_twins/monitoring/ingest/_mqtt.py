@@ -8,10 +8,9 @@ and, where asked for, durable.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -20,11 +19,11 @@ from digital_twins._errors import DigitalTwinError, InputError
 from digital_twins._logging import get_logger
 from digital_twins.monitoring.ingest._message import Payloads
 from digital_twins.monitoring.ingest._packets import CUT, NO_MQTT, packets
+from digital_twins.monitoring.ingest._running import Running
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable
-    from types import TracebackType
 
     from numpy.typing import NDArray
 
@@ -95,7 +94,7 @@ def _no_url() -> InputError:
     )
 
 
-class MqttSubscriber:
+class MqttSubscriber(Running):
     """A subscription that connects again by itself: ``async with MqttSubscriber(...)``.
 
     Parameters
@@ -144,19 +143,6 @@ class MqttSubscriber:
         self._found = np.empty((_PACKETS, 6), dtype=np.int64)
         packets(np.frombuffer(b"", np.uint8), address.version, self._found)  # compiled before anything comes
         self._durable = durable
-        self._task: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
 
     async def _run(self) -> None:
         attempt = 0

@@ -22,6 +22,7 @@ from digital_twins.monitoring.prediction._metrics import (
     auprc,
     auroc,
     calibration_slope,
+    catching,
     interval,
     min_se_ppv,
 )
@@ -215,11 +216,7 @@ def alarms_per_patient_day(alarmed: Flags) -> float:
 
 def alarm_threshold(died: Flags, watched: Floats, wanted: float) -> float:
     """Return the greatest threshold that catches at least the wanted share of deaths; NaN if none died."""
-    if not died.any():
-        return float("nan")
-    highest = np.sort(watched.max(axis=1)[died])[::-1]
-    place = int(np.ceil(wanted * highest.size - 1e-9)) - 1
-    return float(highest[np.clip(place, 0, highest.size - 1)])
+    return catching(watched.max(axis=1)[died], wanted)
 
 
 def figures(died: Flags, judged: Judged, *, resamples: int, seed: int) -> dict[str, dict[str, float]]:

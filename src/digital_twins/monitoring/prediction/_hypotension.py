@@ -20,6 +20,7 @@ from digital_twins.monitoring.prediction._metrics import (
     auprc,
     auroc,
     calibration_slope,
+    catching,
     interval,
     min_se_ppv,
 )
@@ -160,11 +161,12 @@ def _figures(
 ) -> dict[str, dict[str, float]]:
     known, new = questions
     calibrated = calibrate(scores[0][known.asked], known.event[known.asked])
-    caught = np.sort(scores[0][known.asked & known.event])[::-1]
-    alarm = caught[np.clip(int(np.ceil(wanted * caught.size - 1e-9)) - 1, 0, caught.size - 1)]
+    alarm = catching(scores[0][known.asked & known.event], wanted)
     risk, alarmed = calibrated.risk(scores[1]), scores[1] >= alarm
 
-    def of(statistic: Callable[[Flags, Floats], float], what: Floats) -> Callable[[NDArray[np.int64]], float]:
+    def of(
+        statistic: Callable[[Flags, Any], float], what: NDArray[Any]
+    ) -> Callable[[NDArray[np.int64]], float]:
         return lambda rows: statistic(new.event[rows][new.asked[rows]], what[rows][new.asked[rows]])
 
     statistics = {

@@ -87,6 +87,15 @@ def best_threshold(died: Flags, risk: Floats) -> float:
     return float(order[int(np.argmax(lesser))])
 
 
+def catching(scores: Floats, wanted: float) -> float:
+    """Return the greatest threshold that at least the wanted share of scores reaches; NaN without scores."""
+    if not scores.size:
+        return float("nan")
+    ordered = np.sort(scores)[::-1]
+    place = int(np.ceil(wanted * ordered.size - 1e-9)) - 1
+    return float(ordered[np.clip(place, 0, ordered.size - 1)])
+
+
 def interval(
     statistic: Callable[[NDArray[np.int64]], float], size: int, *, resamples: int, seed: int
 ) -> dict[str, float]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from digital_twins._errors import DigitalTwinError
 from digital_twins._logging import get_logger
+from digital_twins.monitoring.ingest import Running
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -19,7 +20,7 @@ _EVERY_S, _RETRY_S = 0.2, 0.5
 _MOST = 20_000
 
 
-class ReadingMail:
+class ReadingMail(Running):
     """Collects readings and sends them on: ``async with ReadingMail(doors.take) as mail: mail.offer(...)``.
 
     Parameters
@@ -37,19 +38,12 @@ class ReadingMail:
         self._send = send
         self._waiting: list[Reading] = []
         self._some = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
         self.refused = 0
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run())
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await super().__aexit__(kind, error, trace)
         await self._hand_over()
 
     def offer(self, reading: Reading) -> bool:

@@ -6,15 +6,14 @@ import asyncio
 import contextlib
 import secrets
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from digital_twins._errors import DigitalTwinError, StorageError
 from digital_twins._logging import get_logger
+from digital_twins.monitoring.ingest import Running
 from digital_twins.monitoring.parts import Ask, send_asks
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from digital_twins.monitoring.station import StaffMember
     from digital_twins.storage import Database
 
@@ -41,7 +40,7 @@ def part_away() -> PartAwayError:
     )
 
 
-class Switchboard:
+class Switchboard(Running):
     """Asks parts and waits for their answers: ``async with Switchboard(database)``.
 
     Parameters
@@ -54,18 +53,6 @@ class Switchboard:
         self._database = database
         self._open: dict[str, asyncio.Future[Answer]] = {}
         self._some = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._poll())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
 
     async def ask(
         self,
@@ -100,7 +87,7 @@ class Switchboard:
         finally:
             del self._open[name]
 
-    async def _poll(self) -> None:
+    async def _run(self) -> None:
         while True:
             if not self._open:
                 self._some.clear()
