@@ -182,7 +182,7 @@ def fibrillation(served: Served) -> dict[str, Any]:
             found.extend(each for each in answer.json() if each["key"] == "event:vf")
         return bool(found)
 
-    until(looked, 120)
+    until(looked, 240)
     return found[0]
 
 
@@ -243,7 +243,7 @@ def kill_a_worker(store: Store, *, workers: int, limit_s: float | None) -> None:
                 body = {"kind": kind, "subject": subject, "target": target, "since_s": 0}
                 served.client.post("/associations", json=body, headers=NURSE).raise_for_status()
         bedside = Bedside(served.ports["mqtt"], names)
-        until(lambda: len([each for each in heart_rates(served).values() if each]) == PARTS, 120)
+        until(lambda: len([each for each in heart_rates(served).values() if each]) == PARTS, 240)
         part, owner = 1, holder(database, 1)
         alarm = {"t": time.time(), "v": {}, "e": ["vf"]}
         served.client.post(f"/readings/{names[part]}", json=alarm, headers=ONE).raise_for_status()
@@ -251,23 +251,23 @@ def kill_a_worker(store: Store, *, workers: int, limit_s: float | None) -> None:
         assert isinstance(number, int)
         assert number % PARTS == part
         done = f"/alerts/{number}/acknowledge"
-        until(lambda: served.client.post(done, headers=NURSE).is_success)
+        until(lambda: served.client.post(done, headers=NURSE).is_success, 240)
 
         victim = int(owner.rsplit("-", 2)[1])
         assert victim in children(served.process.pid)
         os.kill(victim, signal.SIGKILL)
         killed_s = time.monotonic()
-        until(lambda: holder(database, part) not in {owner, ""}, 120)
+        until(lambda: holder(database, part) not in {owner, ""}, 240)
         before = len(bedside.acknowledged(names[part]))
-        until(lambda: heart_rates(served).get(f"P{part}"), 120)
+        until(lambda: heart_rates(served).get(f"P{part}"), 240)
         if limit_s is not None:
             assert time.monotonic() - killed_s < limit_s
-        until(lambda: len(bedside.acknowledged(names[part])) > before + 5)
+        until(lambda: len(bedside.acknowledged(names[part])) > before + 5, 240)
         alert = fibrillation(served)
         assert (alert["id"], alert["acknowledged_by"]) == (number, "N. N.")
         bedside.end()
         wanted = {f"P{n}": bedside.acknowledged(name) for n, name in enumerate(names)}
-        until(lambda: all(times <= stored(database, each) for each, times in wanted.items()), 120)
+        until(lambda: all(times <= stored(database, each) for each, times in wanted.items()), 240)
     finally:
         database.close()
         served.end()
