@@ -15,7 +15,7 @@ from digital_twins.server._models import SignatureRequest, SignatureView
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from digital_twins.governance import ElectronicSignature
+    from digital_twins.governance import ElectronicSignature, SigningComponents
     from digital_twins.server._catalogue import Catalogue
     from digital_twins.server._signed_reports import ReportSigning
 
@@ -31,24 +31,6 @@ def add_signatures(
 ) -> None:
     """Add the routes; on a node where nobody signs in nothing can be signed."""
 
-    def node() -> ReportSigning:
-        if signing is None:
-            raise InputError(
-                "Reports cannot be signed here.",
-                "Nobody signs in at this node.",
-                "Set authentication = true.",
-            )
-        return signing
-
-    def found(twin_id: str, version: int | None) -> tuple[str, int, str]:
-        view, _ = catalogue.twin(twin_id, version)
-        number = int(view["version"])
-        return (
-            f"twin/{twin_id}/{number}/report.pdf",
-            number,
-            catalogue.patient(view["patient_key"]).patient_id,
-        )
-
     @app.post(
         "/twins/{twin_id}/report/signatures",
         response_model=SignatureView,
@@ -56,18 +38,9 @@ def add_signatures(
         tags=["twins"],
     )
     def sign(twin_id: str, asked: SignatureRequest, version: Version = None) -> SignatureView:
-        from digital_twins.governance import SigningComponents
-
-        room, (record, number, patient_id) = node(), found(twin_id, version)
-        principal = acting_principal()
-        if principal is None or not principal.session:
-            raise NotSignedInError(
-                "The report was not signed.",
-                "A token cannot sign.",
-                "Sign in at the web pages and sign there.",
-            )
+        room, (record, number, patient_id) = _room(signing), _report(catalogue, twin_id, version)
+        shown = _components(asked)
         pdf = catalogue.blob(twin_id, number, "pdf")
-        shown = SigningComponents(principal.session, asked.name, asked.password, asked.code)
         made = room.signatures.sign(pdf, shown, record=record, meaning=asked.meaning, patient_id=patient_id)
         with contextlib.suppress(ConflictError):  # the page is full: the signature stands without the file
             room.add(pdf, made, patient_id=patient_id)
@@ -80,7 +53,7 @@ def add_signatures(
         tags=["twins"],
     )
     def listed(twin_id: str, version: Version = None) -> list[SignatureView]:
-        room, (record, number, patient_id) = node(), found(twin_id, version)
+        room, (record, number, patient_id) = _room(signing), _report(catalogue, twin_id, version)
         pdf = catalogue.blob(twin_id, number, "pdf")
         audit("R", "api.twin.signatures", record, patient_id)
         return [_view(room, each, pdf) for each in room.signatures.of(record)]
@@ -92,7 +65,7 @@ def add_signatures(
         tags=["twins"],
     )
     def signed(twin_id: str, version: Version = None) -> Response:
-        room, (record, _, patient_id) = node(), found(twin_id, version)
+        room, (record, _, patient_id) = _room(signing), _report(catalogue, twin_id, version)
         files = room.files(record)
         if not files:
             raise NotFoundError(
@@ -104,6 +77,38 @@ def add_signatures(
         audit("R", "api.twin.file", record, patient_id)
         headers = {"content-disposition": 'inline; filename="twin-report-signed.pdf"'}
         return Response(content, media_type="application/pdf", headers=headers)
+
+
+def _room(signing: ReportSigning | None) -> ReportSigning:
+    if signing is None:
+        raise InputError(
+            "Reports cannot be signed here.",
+            "Nobody signs in at this node.",
+            "Set authentication = true.",
+        )
+    return signing
+
+
+def _report(catalogue: Catalogue, twin_id: str, version: int | None) -> tuple[str, int, str]:
+    """Return the name that signatures know the report by, the twin's version and the patient's number."""
+    view, _ = catalogue.twin(twin_id, version)
+    number = int(view["version"])
+    patient_id = catalogue.patient(view["patient_key"]).patient_id
+    return f"twin/{twin_id}/{number}/report.pdf", number, patient_id
+
+
+def _components(asked: SignatureRequest) -> SigningComponents:
+    """Return what the signer shows; only a session of the web pages can sign."""
+    from digital_twins.governance import SigningComponents
+
+    principal = acting_principal()
+    if principal is None or not principal.session:
+        raise NotSignedInError(
+            "The report was not signed.",
+            "A token cannot sign.",
+            "Sign in at the web pages and sign there.",
+        )
+    return SigningComponents(principal.session, asked.name, asked.password, asked.code)
 
 
 def _view(room: ReportSigning, signature: ElectronicSignature, pdf: bytes) -> SignatureView:
