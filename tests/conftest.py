@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import re
@@ -52,6 +53,12 @@ def _log_of_one_test() -> Iterator[None]:
     for handler in list(root.handlers):
         if type(handler.formatter).__module__ == "digital_twins._logging":
             root.removeHandler(handler)
+
+
+def pytest_collection_finish() -> None:
+    """Take what every test has imported out of the garbage collector's rounds: it stays until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
