@@ -55,6 +55,7 @@ def open_tables(config_file: Path | None, data: Path | None) -> "Iterator[Author
             migrations=migrations,
             server=settings.database,
             key=database_key(keys, settings.database),
+            keys=keys,
         ) as database,
     ):
         key = audit.load_pseudonym_key(settings.pseudonym_key_file)

@@ -82,7 +82,7 @@ def _encrypt(settings: Settings, keys: KeyRegister, progress: Callable[[int, int
     database = not settings.database and encrypt_database(
         folder / DATABASE_FILE, keys.database_key(DATABASE_FILE)
     )
-    owners = _owners(settings, keys)
+    owners = _seal_rows(settings, keys)
     sealed, damaged = encrypt_blobs(
         folder / "blobs", keys, lambda digest: owners.get(digest, COMMON), progress=progress
     )
@@ -90,14 +90,15 @@ def _encrypt(settings: Settings, keys: KeyRegister, progress: Callable[[int, int
     return Encrypted(sealed, damaged, database)
 
 
-def _owners(settings: Settings, keys: KeyRegister) -> dict[str, str]:
-    """Return the patient of each blob that a table names."""
-    from digital_twins.server._encryption import database_key
+def _seal_rows(settings: Settings, keys: KeyRegister) -> dict[str, str]:
+    """Put rows that are in clear under the keys of their patients, and return the patient of each blob."""
+    from digital_twins.dicom import drop_clear_json
+    from digital_twins.fhir import seal_resources
     from digital_twins.server._services import open_database
 
-    with closing(
-        open_database(settings.data_dir, server=settings.database, key=database_key(keys, settings.database))
-    ) as database:
+    with closing(open_database(settings.data_dir, server=settings.database, keys=keys)) as database:
+        seal_resources(database)
+        drop_clear_json(database)
         return _owners_in(database)
 
 

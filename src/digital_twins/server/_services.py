@@ -112,7 +112,7 @@ def open_services(
     from digital_twins.fhir.validation import PACKAGES_FOLDER, ResourceValidation
     from digital_twins.server import _catalogue, _stale
 
-    database = open_database(data_dir, server=server, key=database_key(keys, server))
+    database = open_database(data_dir, server=server, keys=keys)
     blobs = storage.BlobStore(data_dir / "blobs", keys=keys)
     auditor = audit.Auditor(node, audit.load_pseudonym_key(data_dir / "pseudonym.key"))
     store = dicom.DicomStore(database, blobs, pseudonym=auditor.patient)
@@ -151,8 +151,8 @@ LOG_BYTES = 8 * 1024 * 1024
 """Kept size of the database's log: the commit of an object then overwrites what is there (see `Database`)."""
 
 
-def open_database(data_dir: Path, *, server: str, key: bytes | None) -> Database:
-    """Open the database with the tables of every room; parameters as for `open_services` and `Database`."""
+def open_database(data_dir: Path, *, server: str, keys: KeyRegister | None) -> Database:
+    """Open the database with the tables of every room; parameters as for `open_services`."""
     from digital_twins import audit, auth, dicom, fhir, patient_modeling, records, storage
     from digital_twins.fhir import subscriptions
     from digital_twins.governance import SIGNATURE_MIGRATIONS
@@ -176,6 +176,7 @@ def open_database(data_dir: Path, *, server: str, key: bytes | None) -> Database
             *_erase.MIGRATIONS,
         ),
         server=server,
-        key=key,
+        key=database_key(keys, server),
         log_bytes=LOG_BYTES,
+        keys=keys,
     )
