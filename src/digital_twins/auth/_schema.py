@@ -37,6 +37,7 @@ CREATE TABLE auth_launch(
 CREATE TABLE auth_assertion(
   client TEXT NOT NULL, jti TEXT NOT NULL, expires INTEGER NOT NULL, PRIMARY KEY(client, jti));
 """,
+        protected=("auth_emergency.reason",),
     ),
 )
 """Schema steps for `digital_twins.storage.Database`."""

@@ -12,7 +12,7 @@ from digital_twins.audit import AuditEvent
 from digital_twins.server._datadir import DataFolder
 from digital_twins.server._encryption import DATABASE_FILE, open_keys
 from digital_twins.server._services import open_services
-from digital_twins.storage import COMMON, encrypt_blobs, encrypt_database
+from digital_twins.storage import COMMON, encrypt_blobs, encrypt_database, rows_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,9 +79,10 @@ def encrypt_folder(settings: Settings, *, progress: Callable[[int, int], None] |
 
 def _encrypt(settings: Settings, keys: KeyRegister, progress: Callable[[int, int], None] | None) -> Encrypted:
     folder = settings.data_dir
-    database = not settings.database and encrypt_database(
-        folder / DATABASE_FILE, keys.database_key(DATABASE_FILE)
-    )
+    if settings.database:  # its columns, when `_seal_rows` opens it
+        database = not rows_sealed(settings.database, folder.joinpath(DATABASE_FILE).stem)
+    else:
+        database = encrypt_database(folder / DATABASE_FILE, keys.database_key(DATABASE_FILE))
     owners = _seal_rows(settings, keys)
     sealed, damaged = encrypt_blobs(
         folder / "blobs", keys, lambda digest: owners.get(digest, COMMON), progress=progress

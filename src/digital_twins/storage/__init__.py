@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from digital_twins.storage._reading import (
         ServerState as ServerState,
         read_schema as read_schema,
+        rows_sealed as rows_sealed,
         server_state as server_state,
         stream as stream,
     )
@@ -57,7 +58,8 @@ _WHERE = {
     "Landing": "digital_twins.storage._landing",
     "Migration": "digital_twins.storage._migrations",
     **dict.fromkeys(
-        ("ServerState", "read_schema", "server_state", "stream"), "digital_twins.storage._reading"
+        ("ServerState", "read_schema", "rows_sealed", "server_state", "stream"),
+        "digital_twins.storage._reading",
     ),
     **dict.fromkeys(("SEALED", "RowKeys", "seal_for"), "digital_twins.storage._row_keys"),
     **dict.fromkeys(("encrypt_blobs", "encrypt_database"), "digital_twins.storage._seal_store"),

@@ -115,6 +115,23 @@ class RowKeys:
         except (InvalidTag, ValueError, binascii.Error):
             raise DecryptionError("A text of the database was changed.") from None
 
+    @property
+    def migrating(self) -> bool:
+        """Whether a store that was in clear is being encrypted."""
+        return self._register.migrating
+
+    def protect(self, value: Any, column: str) -> Any:
+        """Return a value as it is kept in a protected column: texts hidden, bytes sealed."""
+        if isinstance(value, str):
+            return self.hide(value, column)
+        return self.seal(value) if isinstance(value, bytes) and value else value
+
+    def clear(self, value: Any) -> Any:
+        """Return a value as it was before `protect` or `seal`; raises as `open` and `show`."""
+        if isinstance(value, str):
+            return self.show(value)
+        return self.open(value) if isinstance(value, bytes) and value.startswith(SEALED) else value
+
     def opened(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return a row with its sealed bytes opened; raises as `open`."""
         for value in row:
