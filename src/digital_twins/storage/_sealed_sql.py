@@ -104,7 +104,7 @@ class _Planner:
         self.parsed = parsed
         self.words = parsed.words
         self.columns = columns
-        self.edits: dict[int, tuple[int, str, Value | None]] = {}  # first word -> word behind, text, value
+        self.edits: dict[int, tuple[int, str, Value]] = {}  # first word -> word behind, text, value
         self.done: set[int] = set()
         self.touched = False
         self.sources: dict[int, int] = {}
@@ -355,19 +355,20 @@ class _Planner:
         pieces: list[str] = []
         values: list[Value] = []
         numbers: dict[Value, int] = {}
+        # What is hidden elsewhere is text there: a test for NULL needs its own place, with a type.
+        hidden = {value.source for _, _, value in self.edits.values() if isinstance(value, Hidden)}
         place = end = 0
         while place < len(self.words):
             word = self.words[place]
             edit = self.edits.get(place)
             if edit is None and word.kind == "mark":
-                tests_null = [each.key for each in self.words[place + 1 : place + 3]]
-                null = "IS" in tests_null[:1]
-                edit = (place + 1, "CAST({} AS TEXT)" if null else "{}", Plain(self.sources[place]))
+                source = self.sources[place]
+                null = place + 1 < len(self.words) and self.words[place + 1].key == "IS" and source in hidden
+                edit = (place + 1, "CAST({} AS TEXT)" if null else "{}", Plain(source))
             if edit is None:
                 place += 1
                 continue
             behind, text, value = edit
-            assert value is not None
             if value not in numbers:
                 values.append(value)
                 numbers[value] = len(values)
