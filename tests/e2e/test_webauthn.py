@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Page
 
-pytestmark = [pytest.mark.peers, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.peers, pytest.mark.timeout(1500)]
 PEOPLE = {"sigrid": "Dr Sigrid Sommer", "pavel": "Pavel Physik"}
 
 
@@ -80,6 +80,7 @@ class Place:
         with self.chromium.page() as page:
             cookie = {"name": "twin-session", "value": client.cookies["twin-session"], "url": self.site.base}
             page.context.add_cookies([cookie])
+            page.set_default_timeout(240_000)
             devices = page.context.new_cdp_session(page)
             devices.send("WebAuthn.enable")
             options = {
@@ -92,7 +93,7 @@ class Place:
             }
             device = devices.send("WebAuthn.addVirtualAuthenticator", {"options": options})
             page.goto(f"{self.site.base}/patients/{self.key}")
-            page.wait_for_selector("html[data-ready=twin]", state="attached", timeout=120_000)
+            page.wait_for_selector("html[data-ready=twin]", state="attached")
             yield page, (devices, device["authenticatorId"])
 
 
@@ -153,9 +154,9 @@ def test_an_authenticator_is_registered_and_signs_in_the_dialog_and_no_attack_is
         signed = client.get(place.path).json()
         _check_signature(place, signed)
         _attacks(place, client, page, device)
-        assert [each["signature_id"] for each in client.get(place.path).json()] == [
-            each["signature_id"] for each in signed
-        ] + [_again(place, client, page)]
+        later = _again(place, client, page)
+        held = [each["signature_id"] for each in client.get(place.path).json()]
+        assert sorted(held) == sorted([signed[0]["signature_id"], later])
         _revoked(place, client, page)
     events = place.site.trail("auth.authenticator.add", "auth.authenticator.revoke", "governance.signature")
     kinds = [(each["kind"], each["outcome"]) for each in events]
@@ -174,13 +175,13 @@ def _register_and_sign(place: Place, page: Page, folder: Path) -> None:
     page.fill("#sign-code", place.code("sigrid"))
     page.fill("#sign-label", "blue key")
     page.click("#sign-register")
-    page.wait_for_selector("#sign-status:text-is('Registered.')", timeout=90_000)
+    page.wait_for_selector("#sign-status:text-is('Registered.')")
     assert "blue key" in page.inner_text("#sign-keys")
     page.click("#sign-add summary")
     page.fill("#sign-name", "sigrid")
     page.fill("#sign-password", PASSWORD)
     page.click("#sign-form button[type=submit]")
-    page.wait_for_selector("#sign-status:text-is('Signed.')", timeout=90_000)
+    page.wait_for_selector("#sign-status:text-is('Signed.')")
     assert "Dr Sigrid Sommer, approval" in page.inner_text("#signatures")
     assert "authenticator · holds" in page.inner_text("#signatures")
     assert page.input_value("#sign-password") == ""

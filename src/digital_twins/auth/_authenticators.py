@@ -225,11 +225,37 @@ class Authenticators:
                 raise NotFoundError(
                     "The authenticator was not revoked.",
                     "The account has none of this id.",
-                    "List them: twin auth authenticator list NAME",
+                    "List them: GET /api/authenticators",
                 )
             self._event(cursor, "authenticator.revoke", name, credential, agent=agent)
 
         self._records.database.write(work)
+
+    def revoke_all(self, name: str, *, agent: str) -> int:
+        """Revoke every authenticator of an account, by one event, and return how many there were.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such account.
+        """
+        now = int(self._records.now())
+
+        def work(cursor: apsw.Cursor) -> int:
+            if cursor.execute("SELECT 1 FROM auth_user WHERE name=?", (name,)).fetchone() is None:
+                raise NotFoundError(
+                    "Nothing was revoked.", "There is no account of this name.", "Run: twin auth user list"
+                )
+            text = (
+                "UPDATE auth_authenticator SET revoked=? WHERE username=? AND revoked=0 RETURNING credential"
+            )
+            count = len(cursor.execute(text, (now, name)).fetchall())
+            self._records.event(
+                cursor, "authenticator.revoke", agent=agent, entity=f"user:{name}", detail={"count": count}
+            )
+            return count
+
+        return self._records.database.write(work)
 
     def request(self, name: str, challenge: bytes) -> dict[str, Any]:
         """Return the options with which a browser asks an authenticator (``navigator.credentials.get``).
