@@ -204,7 +204,7 @@ class Authenticators:
                 " WHERE username=? AND revoked=0 ORDER BY created, credential",
                 (name,),
             ).fetchall()
-        return [Authenticator(str(row[0]), str(row[1]), int(row[2]), int(row[3])) for row in rows]
+        return [Authenticator(str(row[0]), str(row[1]), int(str(row[2])), int(str(row[3]))) for row in rows]
 
     def revoke(self, name: str, credential: str, *, agent: str) -> None:
         """Never take an answer of an authenticator again, e.g. of a lost one.
@@ -293,14 +293,14 @@ class Authenticators:
         library = self._library()
         shown = credential.get("id") if isinstance(credential, dict) else None
         with self._records.database.read() as connection:
-            row = connection.execute(
+            row: Any = connection.execute(
                 "SELECT public_key, sign_count FROM auth_authenticator"
                 " WHERE username=? AND credential=? AND revoked=0",
                 (name, shown if isinstance(shown, str) else ""),
             ).fetchone()
         if row is None:
             raise self._wrong(name, "authenticator", counted=True)
-        public_key, before = bytes(row[0]), int(str(row[1]))  # type: ignore[arg-type]
+        public_key, before = bytes(row[0]), int(row[1])
         try:
             done = library.verify_authentication_response(
                 credential=credential,

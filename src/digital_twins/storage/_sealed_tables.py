@@ -164,8 +164,11 @@ def _encrypt_table(cursor: Any, table: str, names: Sequence[str], keys: RowKeys)
 
 def _matching(pairs: Iterable[tuple[str, str]], condition: str, values: Sequence[Any]) -> list[str]:
     """Return the ciphertexts whose text satisfies a condition, as SQLite understands it."""
-    with apsw.Connection(":memory:") as connection:
+    connection = apsw.Connection(":memory:")
+    try:
         connection.execute("CREATE TABLE held(c TEXT, v TEXT)")
         connection.executemany("INSERT INTO held VALUES (?, ?)", pairs)
         rows: Any = connection.execute(f"SELECT c FROM held WHERE {condition}", tuple(values))  # noqa: S608  (a piece of our own statement)  # nosec B608
         return [str(each) for (each,) in rows]
+    finally:
+        connection.close()
