@@ -70,36 +70,7 @@ def add_signatures(
         made = room.signatures.sign(pdf, shown, record=record, meaning=asked.meaning, patient_id=patient_id)
         return _sealed(room, made, pdf, patient_id)
 
-    @app.post(
-        "/twins/{twin_id}/report/signatures/challenge",
-        response_model=SignatureChallenge,
-        summary="Begin a signature with an authenticator (WebAuthn)",
-        tags=["twins"],
-    )
-    def begin(twin_id: str, asked: SignatureBegin, version: Version = None) -> SignatureChallenge:
-        from digital_twins.governance import SigningComponents
-
-        room, (record, number, _) = node(), found(twin_id, version)
-        pdf = catalogue.blob(twin_id, number, "pdf")
-        shown = SigningComponents(session_of(), asked.name, asked.password)
-        waits = room.signatures.prepare(pdf, shown, record=record, meaning=asked.meaning)
-        return SignatureChallenge(
-            signature_id=waits.signature_id, manifest=waits.manifest.to_json(), options=waits.options
-        )
-
-    @app.post(
-        "/twins/{twin_id}/report/signatures/answer",
-        response_model=SignatureView,
-        summary="Sign with the answer of the authenticator",
-        tags=["twins"],
-    )
-    def answer(twin_id: str, given: SignatureAnswer, version: Version = None) -> SignatureView:
-        room, (_, number, patient_id) = node(), found(twin_id, version)
-        pdf = catalogue.blob(twin_id, number, "pdf")
-        made = room.signatures.complete(
-            pdf, session_of(), given.signature_id, given.credential, patient_id=patient_id
-        )
-        return _sealed(room, made, pdf, patient_id)
+    _with_authenticator(app, catalogue, node, found)
 
     @app.get(
         "/twins/{twin_id}/report/signatures",
@@ -132,6 +103,50 @@ def add_signatures(
         audit("R", "api.twin.file", record, patient_id)
         headers = {"content-disposition": 'inline; filename="twin-report-signed.pdf"'}
         return Response(content, media_type="application/pdf", headers=headers)
+
+
+def _with_authenticator(
+    app: FastAPI,
+    catalogue: Catalogue,
+    node: Callable[[], ReportSigning],
+    found: Callable[[str, int | None], tuple[str, int, str]],
+) -> None:
+    """Add the two steps of a signature whose second component is an authenticator."""
+
+    @app.post(
+        "/twins/{twin_id}/report/signatures/challenge",
+        response_model=SignatureChallenge,
+        summary="Begin a signature with an authenticator (WebAuthn)",
+        tags=["twins"],
+    )
+    def begin(twin_id: str, asked: SignatureBegin, version: Version = None) -> SignatureChallenge:
+        from digital_twins.governance import SigningComponents
+
+        room, (record, number, _) = node(), found(twin_id, version)
+        pdf = catalogue.blob(twin_id, number, "pdf")
+        shown = SigningComponents(session_of(), asked.name, asked.password)
+        waits = room.signatures.prepare(pdf, shown, record=record, meaning=asked.meaning)
+        return SignatureChallenge(
+            signature_id=waits.signature_id, manifest=waits.manifest.to_json(), options=waits.options
+        )
+
+    @app.post(
+        "/twins/{twin_id}/report/signatures/answer",
+        response_model=SignatureView,
+        summary="Sign with the answer of the authenticator",
+        tags=["twins"],
+    )
+    def answer(twin_id: str, given: SignatureAnswer, version: Version = None) -> SignatureView:
+        room, (_, number, patient_id) = node(), found(twin_id, version)
+        pdf = catalogue.blob(twin_id, number, "pdf")
+        made = room.signatures.complete(
+            pdf,
+            session_of(),
+            pending=given.signature_id,
+            credential=given.credential,
+            patient_id=patient_id,
+        )
+        return _sealed(room, made, pdf, patient_id)
 
 
 def may_sign(signing: ReportSigning | None) -> bool:

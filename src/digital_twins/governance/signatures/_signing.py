@@ -170,9 +170,9 @@ class Signatures:
         self,
         content: bytes,
         session: str,
+        *,
         pending: str,
         credential: dict[str, Any],
-        *,
         patient_id: str | None = None,
     ) -> ElectronicSignature:
         """Make the signature that `prepare` began, with the answer of the authenticator; one answer each.
