@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import secrets
 import threading
 from contextlib import closing, contextmanager
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.peers
-OWNERS = [f"MRN-{number}" for number in range(550)]
-"""More than one batch of a rotation."""
+FULL = os.environ.get("TWIN_TEST_FULL") == "1"
+OWNERS = [f"MRN-{number}" for number in range(1200 if FULL else 60)]
+"""At the full count more than two batches of a rotation."""
 
 
 class Keeper(NamedTuple):
