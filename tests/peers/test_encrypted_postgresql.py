@@ -31,6 +31,8 @@ IN_CLEAR = {
     "auth_assertion, auth_client, auth_code, auth_grant, auth_launch, auth_refresh, auth_session": "sign-in",
     "auth_user": "staff; secrets are digests or sealed",
     "auth_emergency.id, auth_emergency.username": "staff",
+    "auth_authenticator, auth_registration": "staff, public keys, challenges",
+    "governance_pending, governance_assertion": "staff, hashes, public keys",
     "audit_outbox": "pseudonyms, as the trail has them",
     "governance_signature": "staff, and hashes of what they signed",
     "migration": "schema",
