@@ -10,12 +10,18 @@ from fastapi import FastAPI, Query, Response
 
 from digital_twins._errors import ConflictError, InputError, NotFoundError
 from digital_twins.auth import NotSignedInError, acting_principal
-from digital_twins.server._models import SignatureRequest, SignatureView
+from digital_twins.server._models import (
+    SignatureAnswer,
+    SignatureBegin,
+    SignatureChallenge,
+    SignatureRequest,
+    SignatureView,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from digital_twins.governance import ElectronicSignature, SigningComponents
+    from digital_twins.governance import ElectronicSignature
     from digital_twins.server._catalogue import Catalogue
     from digital_twins.server._signed_reports import ReportSigning
 
@@ -31,6 +37,24 @@ def add_signatures(
 ) -> None:
     """Add the routes; on a node where nobody signs in nothing can be signed."""
 
+    def node() -> ReportSigning:
+        if signing is None:
+            raise InputError(
+                "Reports cannot be signed here.",
+                "Nobody signs in at this node.",
+                "Set authentication = true.",
+            )
+        return signing
+
+    def found(twin_id: str, version: int | None) -> tuple[str, int, str]:
+        view, _ = catalogue.twin(twin_id, version)
+        number = int(view["version"])
+        return (
+            f"twin/{twin_id}/{number}/report.pdf",
+            number,
+            catalogue.patient(view["patient_key"]).patient_id,
+        )
+
     @app.post(
         "/twins/{twin_id}/report/signatures",
         response_model=SignatureView,
@@ -38,13 +62,15 @@ def add_signatures(
         tags=["twins"],
     )
     def sign(twin_id: str, asked: SignatureRequest, version: Version = None) -> SignatureView:
-        room, (record, number, patient_id) = _room(signing), _report(catalogue, twin_id, version)
-        shown = _components(asked)
+        from digital_twins.governance import SigningComponents
+
+        room, (record, number, patient_id) = node(), found(twin_id, version)
         pdf = catalogue.blob(twin_id, number, "pdf")
+        shown = SigningComponents(session_of(), asked.name, asked.password, asked.code)
         made = room.signatures.sign(pdf, shown, record=record, meaning=asked.meaning, patient_id=patient_id)
-        with contextlib.suppress(ConflictError):  # the page is full: the signature stands without the file
-            room.add(pdf, made, patient_id=patient_id)
-        return _view(room, made, pdf)
+        return _sealed(room, made, pdf, patient_id)
+
+    _with_authenticator(app, catalogue, node, found)
 
     @app.get(
         "/twins/{twin_id}/report/signatures",
@@ -53,7 +79,7 @@ def add_signatures(
         tags=["twins"],
     )
     def listed(twin_id: str, version: Version = None) -> list[SignatureView]:
-        room, (record, number, patient_id) = _room(signing), _report(catalogue, twin_id, version)
+        room, (record, number, patient_id) = node(), found(twin_id, version)
         pdf = catalogue.blob(twin_id, number, "pdf")
         audit("R", "api.twin.signatures", record, patient_id)
         return [_view(room, each, pdf) for each in room.signatures.of(record)]
@@ -65,7 +91,7 @@ def add_signatures(
         tags=["twins"],
     )
     def signed(twin_id: str, version: Version = None) -> Response:
-        room, (record, _, patient_id) = _room(signing), _report(catalogue, twin_id, version)
+        room, (record, _, patient_id) = node(), found(twin_id, version)
         files = room.files(record)
         if not files:
             raise NotFoundError(
@@ -79,36 +105,76 @@ def add_signatures(
         return Response(content, media_type="application/pdf", headers=headers)
 
 
-def _room(signing: ReportSigning | None) -> ReportSigning:
-    if signing is None:
-        raise InputError(
-            "Reports cannot be signed here.",
-            "Nobody signs in at this node.",
-            "Set authentication = true.",
+def _with_authenticator(
+    app: FastAPI,
+    catalogue: Catalogue,
+    node: Callable[[], ReportSigning],
+    found: Callable[[str, int | None], tuple[str, int, str]],
+) -> None:
+    """Add the two steps of a signature whose second component is an authenticator."""
+
+    @app.post(
+        "/twins/{twin_id}/report/signatures/challenge",
+        response_model=SignatureChallenge,
+        summary="Begin a signature with an authenticator (WebAuthn)",
+        tags=["twins"],
+    )
+    def begin(twin_id: str, asked: SignatureBegin, version: Version = None) -> SignatureChallenge:
+        from digital_twins.governance import SigningComponents
+
+        room, (record, number, _) = node(), found(twin_id, version)
+        pdf = catalogue.blob(twin_id, number, "pdf")
+        shown = SigningComponents(session_of(), asked.name, asked.password)
+        waits = room.signatures.prepare(pdf, shown, record=record, meaning=asked.meaning)
+        return SignatureChallenge(
+            signature_id=waits.signature_id, manifest=waits.manifest.to_json(), options=waits.options
         )
-    return signing
+
+    @app.post(
+        "/twins/{twin_id}/report/signatures/answer",
+        response_model=SignatureView,
+        summary="Sign with the answer of the authenticator",
+        tags=["twins"],
+    )
+    def answer(twin_id: str, given: SignatureAnswer, version: Version = None) -> SignatureView:
+        room, (_, number, patient_id) = node(), found(twin_id, version)
+        pdf = catalogue.blob(twin_id, number, "pdf")
+        made = room.signatures.complete(
+            pdf,
+            session_of(),
+            pending=given.signature_id,
+            credential=given.credential,
+            patient_id=patient_id,
+        )
+        return _sealed(room, made, pdf, patient_id)
 
 
-def _report(catalogue: Catalogue, twin_id: str, version: int | None) -> tuple[str, int, str]:
-    """Return the name that signatures know the report by, the twin's version and the patient's number."""
-    view, _ = catalogue.twin(twin_id, version)
-    number = int(view["version"])
-    patient_id = catalogue.patient(view["patient_key"]).patient_id
-    return f"twin/{twin_id}/{number}/report.pdf", number, patient_id
+def may_sign(signing: ReportSigning | None) -> bool:
+    """Whether a person acts, in a session, who may sign reports."""
+    principal = acting_principal()
+    return bool(signing and principal and principal.session and "report.sign" in principal.actions)
 
 
-def _components(asked: SignatureRequest) -> SigningComponents:
-    """Return what the signer shows; only a session of the web pages can sign."""
-    from digital_twins.governance import SigningComponents
+def session_of() -> str:
+    """Return the digest of the session that acts.
 
+    Raises
+    ------
+    NotSignedInError
+        A token acts, and no person in a session.
+    """
     principal = acting_principal()
     if principal is None or not principal.session:
         raise NotSignedInError(
-            "The report was not signed.",
-            "A token cannot sign.",
-            "Sign in at the web pages and sign there.",
+            "Nothing was signed.", "A token cannot sign.", "Sign in at the web pages and sign there."
         )
-    return SigningComponents(principal.session, asked.name, asked.password, asked.code)
+    return principal.session
+
+
+def _sealed(room: ReportSigning, made: ElectronicSignature, pdf: bytes, patient_id: str) -> SignatureView:
+    with contextlib.suppress(ConflictError):  # the page is full: the signature stands without the file
+        room.add(pdf, made, patient_id=patient_id)
+    return _view(room, made, pdf)
 
 
 def _view(room: ReportSigning, signature: ElectronicSignature, pdf: bytes) -> SignatureView:
@@ -124,4 +190,5 @@ def _view(room: ReportSigning, signature: ElectronicSignature, pdf: bytes) -> Si
         in_pdf=manifest.signature_id in {each for each, _ in room.files(manifest.record)},
         problems=list(room.signatures.problems(signature, pdf)),
         document=signature.to_json(),
+        authenticator=room.signatures.evidence(signature),
     )

@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from digital_twins.storage._row_keys import RowKeys
+
 _CAREFUL_GROUPS = 16
+
+
+class SealedConnection(apsw.Connection):
+    """A connection that opens the sealed values of what is read."""
+
+    row_keys: RowKeys | None = None
+    """Seal what is written, see `seal_for`."""
 
 
 class SqliteEngine:
@@ -37,9 +46,11 @@ class SqliteEngine:
         busy_timeout_s: float,
         key: bytes | None = None,
         log_bytes: int = 0,
+        row_keys: RowKeys | None = None,
     ) -> None:
         self.path = path
         self._key = key
+        self._row_keys = row_keys
         self._log_bytes = log_bytes
         self.name = path.name
         self.location: tuple[str, str] | None = None
@@ -118,7 +129,7 @@ class SqliteEngine:
     def _open_writer(self, migrations: Sequence[Migration]) -> apsw.Connection:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            connection = apsw.Connection(str(self.path))
+            connection = self._connect(apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
             unlock(connection, self._key)
         except OSError as error:
             raise from_os_error(error, self._what) from error
@@ -137,6 +148,15 @@ class SqliteEngine:
             if isinstance(error, OSError):
                 raise from_os_error(error, self._what) from error
             raise from_sqlite(error, self._what) from error
+        return connection
+
+    def _connect(self, flags: int) -> apsw.Connection:
+        keys = self._row_keys
+        if keys is None:
+            return apsw.Connection(str(self.path), flags=flags)
+        connection = SealedConnection(str(self.path), flags=flags)
+        connection.row_keys = keys
+        connection.row_trace = lambda _cursor, row: keys.opened(row)
         return connection
 
     def _configure(self, connection: apsw.Connection) -> None:
@@ -163,7 +183,7 @@ class SqliteEngine:
 
     def _open_reader(self) -> apsw.Connection:
         try:
-            connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READONLY)
+            connection = self._connect(apsw.SQLITE_OPEN_READONLY)
             unlock(connection, self._key)
             connection.set_busy_timeout(int(self._busy_timeout_s * 1000))
             _keep_plans(connection)
