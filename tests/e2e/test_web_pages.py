@@ -71,7 +71,9 @@ def test_pages_have_no_violation_and_no_console_error(
     assert chromium.complaints == []
 
 
-def test_list_names_state_and_leads_to_the_twin(chromium: Browser, site: tuple[WebNode, str, str]) -> None:
+def test_list_leads_to_the_twin_which_shows_image_tumour_and_labels(
+    chromium: Browser, site: tuple[WebNode, str, str], tmp_path: Path
+) -> None:
     _, base, key = site
     with chromium.page() as page:
         opened(page, base)
@@ -82,29 +84,33 @@ def test_list_names_state_and_leads_to_the_twin(chromium: Browser, site: tuple[W
         page.get_by_role("link", name="Example, Ada").click()
         page.wait_for_url(f"**/patients/{key}")
         page.get_by_role("heading", name="Example, Ada").wait_for()
+        page.wait_for_selector("html[data-ready]", timeout=60_000, state="attached")
+        for text in ("Not a medical device", "SIMULATED FOLLOW-UP", "TEST DATA", "NOT ACQUIRED"):
+            assert page.get_by_text(text).first.is_visible()
+        page.screenshot(path=tmp_path / "twin.png", full_page=True)
+        assert len(np.unique(painted(page).reshape(-1, 3), axis=0)) > 50
+        assert orange(page) > 500
+        slider_and_treatment_move_the_predicted_tumour(page)
 
 
-def test_slider_and_treatment_move_the_predicted_tumour(
+def slider_and_treatment_move_the_predicted_tumour(page: Page) -> None:
+    page.get_by_label("60 Gy in 30 fractions").check()
+    page.wait_for_selector("#canvas[data-shown='radiation/0']")
+    start = orange(page)
+    day = page.get_by_label("Predicted day")
+    day.focus()
+    day.press("End")
+    page.wait_for_selector("#canvas[data-shown='radiation/18']")
+    end = orange(page)
+    assert "PREDICTED day 126, NOT ACQUIRED" in page.locator("#stage-label").inner_text()
+    assert (day.get_attribute("aria-valuetext") or "").startswith("Day 126: ")
+    assert 0 < end < 0.8 * start
+
+
+def test_whole_page_works_from_the_keyboard_and_follows_its_job(
     chromium: Browser, site: tuple[WebNode, str, str]
 ) -> None:
-    _, base, key = site
-    with chromium.page() as page:
-        opened(page, f"{base}/patients/{key}")
-        page.get_by_label("60 Gy in 30 fractions").check()
-        page.wait_for_selector("#canvas[data-shown='radiation/0']")
-        start = orange(page)
-        day = page.get_by_label("Predicted day")
-        day.focus()
-        day.press("End")
-        page.wait_for_selector("#canvas[data-shown='radiation/18']")
-        end = orange(page)
-        assert "PREDICTED day 126, NOT ACQUIRED" in page.locator("#stage-label").inner_text()
-        assert (day.get_attribute("aria-valuetext") or "").startswith("Day 126: ")
-        assert 0 < end < 0.8 * start
-
-
-def test_whole_page_works_from_the_keyboard(chromium: Browser, site: tuple[WebNode, str, str]) -> None:
-    _, base, key = site
+    node, base, key = site
     with chromium.page() as page:
         opened(page, f"{base}/patients/{key}")
         reached: list[str] = []
@@ -123,35 +129,14 @@ def test_whole_page_works_from_the_keyboard(chromium: Browser, site: tuple[WebNo
         assert page.locator("#location").inner_text() != before
         page.keyboard.press("Home")
         assert page.locator("#location").inner_text() == before
+        job_progress_arrives_without_reload(page, node, key)
 
 
-def test_job_progress_arrives_without_reload(chromium: Browser, site: tuple[WebNode, str, str]) -> None:
-    node, base, key = site
-    with chromium.page() as page:
-        opened(page, f"{base}/patients/{key}")
-        node.jobs.enqueue("twin.build", {"patient_key": key}, key="progress")
-        job = node.jobs.claim("w", ["twin.build"])
-        assert job is not None
-        node.jobs.progress(job, 0.4, "calibrating")
-        page.get_by_text("Building 40 % · calibrating").wait_for(timeout=20_000)
-        node.jobs.succeed(job, {"version": 3})
-        page.get_by_text("Version 3 is ready.").wait_for(timeout=20_000)
-
-
-def test_labels_and_research_sentence_are_there(chromium: Browser, site: tuple[WebNode, str, str]) -> None:
-    _, base, key = site
-    with chromium.page() as page:
-        opened(page, f"{base}/patients/{key}")
-        for text in ("Not a medical device", "SIMULATED FOLLOW-UP", "TEST DATA", "NOT ACQUIRED"):
-            assert page.get_by_text(text).first.is_visible()
-
-
-def test_screenshot_shows_image_and_tumour(
-    chromium: Browser, site: tuple[WebNode, str, str], tmp_path: Path
-) -> None:
-    _, base, key = site
-    with chromium.page() as page:
-        opened(page, f"{base}/patients/{key}")
-        page.screenshot(path=tmp_path / "twin.png", full_page=True)
-        assert len(np.unique(painted(page).reshape(-1, 3), axis=0)) > 50
-        assert orange(page) > 500
+def job_progress_arrives_without_reload(page: Page, node: WebNode, key: str) -> None:
+    node.jobs.enqueue("twin.build", {"patient_key": key}, key="progress")
+    job = node.jobs.claim("w", ["twin.build"])
+    assert job is not None
+    node.jobs.progress(job, 0.4, "calibrating")
+    page.get_by_text("Building 40 % · calibrating").wait_for(timeout=60_000)
+    node.jobs.succeed(job, {"version": 3})
+    page.get_by_text("Version 3 is ready.").wait_for(timeout=60_000)

@@ -220,6 +220,8 @@ def test_every_request_is_one_event(tmp_path, sink):
                     association = scu(node.port)
                     ask(association)
                     association.release()
+                    if not association.is_released and service[0] != STORE:
+                        wrong.append((service, number, "the release was not answered"))
                     found = [(each["kind"], each["outcome"]) for each in audited(store)[before:]]
                     if found != [(kind, outcome)]:
                         wrong.append((service, number, found))

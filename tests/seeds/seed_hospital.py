@@ -44,14 +44,18 @@ def _record(patient_id: str, bundle: dict[str, Any], mrn: str, shift: timedelta)
 
 @contextmanager
 def hospital_with(folder: Path, mrn: str, first_study: date) -> Iterator[Node]:
-    """Run a node whose one patient has this number and the first study on this day."""
+    """Run a node whose one patient has this number and the first study on this day.
+
+    It waits for more images before it would build a twin of its own: the documents' blocks build theirs.
+    """
     from digital_twins.dicom import DicomWebClient
     from digital_twins.fhir import FHIRClient
 
     sample = sample_patient("lung")
     instances = sample.datasets()
     shift = first_study - _day(min(i.StudyDate for i in instances))
-    with Node(load_settings(data_dir=folder, dicom_port=0, http_port=0)) as node:
+    settings = load_settings(data_dir=folder, dicom_port=0, http_port=0, study_stable_seconds=3600)
+    with Node(settings) as node:
         FHIRClient(base_url=f"{node.base_url}/fhir").transaction(
             _record(sample.patient_id, sample.fhir_bundle(), mrn, shift)
         )

@@ -6,6 +6,13 @@ from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
     from digital_twins.auth._accounts import Accounts as Accounts, User as User
+    from digital_twins.auth._authenticators import (
+        CHALLENGE_S as CHALLENGE_S,
+        Assertion as Assertion,
+        Authenticator as Authenticator,
+        Authenticators as Authenticators,
+        evidence_holds as evidence_holds,
+    )
     from digital_twins.auth._authority import Authority as Authority, open_authority as open_authority
     from digital_twins.auth._clients import Client as Client, Clients as Clients
     from digital_twins.auth._issuers import TrustedIssuer as TrustedIssuer
@@ -37,6 +44,10 @@ if TYPE_CHECKING:
 
 _WHERE = {
     **dict.fromkeys(("Accounts", "User"), "digital_twins.auth._accounts"),
+    **dict.fromkeys(
+        ("CHALLENGE_S", "Assertion", "Authenticator", "Authenticators", "evidence_holds"),
+        "digital_twins.auth._authenticators",
+    ),
     **dict.fromkeys(("Authority", "open_authority"), "digital_twins.auth._authority"),
     **dict.fromkeys(("Client", "Clients"), "digital_twins.auth._clients"),
     "TrustedIssuer": "digital_twins.auth._issuers",

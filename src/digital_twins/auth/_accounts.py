@@ -242,7 +242,14 @@ class Accounts:
         self._refuse(name if row else "", why)
         raise _wrong()
 
-    def confirm(self, name: str, *, password: str | None = None, code: str | None = None) -> User:
+    def confirm(
+        self,
+        name: str,
+        *,
+        password: str | None = None,
+        code: str | None = None,
+        authenticator: bool = False,
+    ) -> User:
         """Check the components of an electronic signature again; a code is good once, failures lock.
 
         Parameters
@@ -251,6 +258,8 @@ class Accounts:
             Account of the session in which the signature is given.
         password, code
             What was shown; at least one, and every one that was shown must be right.
+        authenticator
+            An authenticator is asked too, in place of a code: see `Authenticators`.
 
         Raises
         ------
@@ -265,12 +274,16 @@ class Accounts:
         right = password is None or check_password(password_hash, password)
         secret = self._sealed.reveal(name, totp) if totp and code is not None else None
         step = totp_step(secret, code or "", now=now, last=last) if secret else last
-        right = right and step is not None and (password is not None or code is not None)
+        right = right and step is not None and (password is not None or code is not None or authenticator)
         if right and totp and step is not None and not disabled and now >= locked:
             return self._admit(name, step, spent=code is not None, kind="")
         why = "locked" if now < locked else "disabled" if disabled or not totp else "credentials"
         self._refuse(name if row else "", why, kind="signature")
         raise _wrong()
+
+    def count_failure(self, name: str) -> None:
+        """Count a wrong answer of an authenticator towards the lock of the account."""
+        self._refuse(name, "credentials", kind="signature")
 
     def _admit(self, name: str, step: int, *, spent: bool, kind: str = "sign-in") -> User:
         def work(cursor: apsw.Cursor) -> User:

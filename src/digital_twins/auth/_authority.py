@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from digital_twins._errors import InputError
 from digital_twins.auth._accounts import Accounts
+from digital_twins.auth._authenticators import Authenticators
 from digital_twins.auth._client_auth import ClientAuthentication
 from digital_twins.auth._clients import Clients
 from digital_twins.auth._grants import Grants
@@ -45,6 +46,7 @@ class Authority:
     keys: KeyRing
     tokens: Tokens
     authentication: ClientAuthentication
+    authenticators: Authenticators
     provider: ProviderSignIn | None = None
 
     @property
@@ -123,6 +125,7 @@ def open_authority(
         keys=keys,
         tokens=Tokens(records, keys, grants, issuer=base, audience=f"{base}/fhir", external=external),
         authentication=ClientAuthentication(records, clients, grants, (f"{base}/auth/token",)),
+        authenticators=Authenticators(records, accounts, base),
     )
 
 

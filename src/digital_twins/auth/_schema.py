@@ -37,6 +37,18 @@ CREATE TABLE auth_launch(
 CREATE TABLE auth_assertion(
   client TEXT NOT NULL, jti TEXT NOT NULL, expires INTEGER NOT NULL, PRIMARY KEY(client, jti));
 """,
+        protected=("auth_emergency.reason",),
+    ),
+    Migration(
+        "auth.0002.authenticators",
+        """
+CREATE TABLE auth_authenticator(
+  credential TEXT PRIMARY KEY, username TEXT NOT NULL, public_key BLOB NOT NULL, sign_count INTEGER NOT NULL,
+  label TEXT NOT NULL, created INTEGER NOT NULL, revoked INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX auth_authenticator_user ON auth_authenticator(username);
+CREATE TABLE auth_registration(
+  session TEXT PRIMARY KEY, username TEXT NOT NULL, challenge TEXT NOT NULL, expires INTEGER NOT NULL);
+""",
     ),
 )
 """Schema steps for `digital_twins.storage.Database`."""

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import numba
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from digital_twins._compiled import jit
 
 
-def _jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile on first use; keep the machine code on disk where any cache folder can be written."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    try:
-        compiled = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # numba found no writable cache folder: compile anew in each process
-        compiled = numba.njit(**options)(function)
-    return compiled  # type: ignore[no-any-return]
-
-
-@_jit
+@jit
 def _cholesky(a, n):  # type: ignore[no-untyped-def]
     """Lower factor of the leading n x n block in place; returns the logarithm of its determinant."""
     log_determinant = 0.0
@@ -37,7 +23,7 @@ def _cholesky(a, n):  # type: ignore[no-untyped-def]
     return log_determinant
 
 
-@_jit
+@jit
 def _forward(lower, n, b):  # type: ignore[no-untyped-def]
     """Solve L x = b in place."""
     for i in range(n):
@@ -46,7 +32,7 @@ def _forward(lower, n, b):  # type: ignore[no-untyped-def]
         b[i] /= lower[i, i]
 
 
-@_jit
+@jit
 def _backward(lower, n, b):  # type: ignore[no-untyped-def]
     """Solve L^T x = b in place."""
     for i in range(n - 1, -1, -1):
@@ -55,7 +41,7 @@ def _backward(lower, n, b):  # type: ignore[no-untyped-def]
         b[i] /= lower[i, i]
 
 
-@_jit
+@jit
 def _noise_factor(days, n, wander, noise, out):  # type: ignore[no-untyped-def]
     """Cholesky factor of wander * (min(t, t') - t_0) + noise I over the patient's readings."""
     for i in range(n):
@@ -65,7 +51,7 @@ def _noise_factor(days, n, wander, noise, out):  # type: ignore[no-untyped-def]
     return _cholesky(out, n)
 
 
-@_jit
+@jit
 def misfits(days, counts, residuals, variances, out):  # type: ignore[no-untyped-def]
     """Set out[p] = r^T K^-1 r of every patient; ``variances`` is (wander per day, noise)."""
     work = np.empty((days.shape[1], days.shape[1]))
@@ -81,7 +67,7 @@ def misfits(days, counts, residuals, variances, out):  # type: ignore[no-untyped
         out[p] = total
 
 
-@_jit
+@jit
 def gauss_newton(days, counts, linear, variances, damping, results):  # type: ignore[no-untyped-def]
     """Damped Gauss-Newton step and undamped Laplace covariance of every patient's parameters.
 
@@ -128,7 +114,7 @@ def gauss_newton(days, counts, linear, variances, damping, results):  # type: ig
             covariances[p, :, a] = column[:size]
 
 
-@_jit
+@jit
 def deviance(days, counts, residuals, jacobian, prior_covariance, variances, freedom, weights):  # type: ignore[no-untyped-def]
     """-2 log marginal likelihood, linearised: Student-t with ``freedom`` (<= 0: normal) of every patient.
 
@@ -164,7 +150,7 @@ def deviance(days, counts, residuals, jacobian, prior_covariance, variances, fre
     return total
 
 
-@_jit
+@jit
 def predict(days, counts, fitted, variances, ahead, results):  # type: ignore[no-untyped-def]
     """Conditional mean of the wander and total predictive variance at days after the last reading.
 

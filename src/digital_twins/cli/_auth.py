@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
     user.command("disable")(disable)
     user.command("roles")(roles)
     user.command("password")(password)
+    user.command("revoke")(revoke)
     user.command("list")(users)
     client = typer.Typer(help="Apps and services.", no_args_is_help=True)
     client.command("add")(client_add)
@@ -55,6 +56,7 @@ def open_tables(config_file: Path | None, data: Path | None) -> "Iterator[Author
             migrations=migrations,
             server=settings.database,
             key=database_key(keys, settings.database),
+            keys=keys,
         ) as database,
     ):
         key = audit.load_pseudonym_key(settings.pseudonym_key_file)
@@ -124,6 +126,15 @@ def password(name: Name, *, data: DataDir = None, config_file: ConfigFile = None
     word = _new_password()
     with open_tables(config_file, data) as authority:
         authority.accounts.set_password(name, word)
+
+
+def revoke(name: Name, *, data: DataDir = None, config_file: ConfigFile = None) -> None:
+    """Take no answer of an account's authenticators any more: one was lost or stolen."""
+    from digital_twins.cli import _output
+
+    with open_tables(config_file, data) as authority:
+        count = authority.authenticators.revoke_all(name, agent="operator")
+        _output.write_lines([f"{count} authenticators revoked"])
 
 
 def users(*, data: DataDir = None, config_file: ConfigFile = None, as_json: Json = False) -> None:

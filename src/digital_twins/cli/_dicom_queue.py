@@ -88,6 +88,7 @@ def _queues(data: Path | None, config_file: Path | None) -> "Iterator[SendQueues
             migrations=(*OUTBOX_MIGRATIONS, *MIGRATIONS),
             server=settings.database,
             key=database_key(keys, settings.database),
+            keys=keys,
         ) as database,
     ):
         yield SendQueues(database)

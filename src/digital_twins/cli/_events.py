@@ -51,7 +51,9 @@ COMMANDS: dict[str, str] = {
         (f"audit {name}" for name in ("verify", "prove", "export", "tail", "timestamp")),
         "reads the trail, which names no patient",
     ),
-    **dict.fromkeys((f"auth user {name}" for name in ("add", "disable", "roles", "password")), NODE),
+    **dict.fromkeys(
+        (f"auth user {name}" for name in ("add", "disable", "roles", "password", "revoke")), NODE
+    ),
     "auth user list": "shows staff",
     "auth client add": NODE,
     "auth client disable": NODE,

@@ -205,6 +205,7 @@ def _reindex(settings: "Settings") -> int:
             migrations=MIGRATIONS,
             server=settings.database,
             key=database_key(keys, settings.database),
+            keys=keys,
         ) as database,
         _output.steps() as steps,
         steps("index the stored resources") as step,

@@ -37,7 +37,7 @@ def status(*, data: DataDir = None, config_file: ConfigFile = None, as_json: Jso
     with opened_keys(settings) as keys:
         shown: dict[str, object] = {"encrypted": keys is not None}
         if keys is not None:
-            database = "the server's own disk encryption" if settings.database else "AES-256 (SQLCipher 4)"
+            database = "AES-SIV by column" if settings.database else "AES-256 (SQLCipher 4)"
             shown |= {"blobs": "AES-256-GCM", "database": database, **asdict(keys.status())}
     if as_json:
         _output.write_json(shown)

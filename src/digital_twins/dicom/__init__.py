@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from digital_twins.dicom._forwarding import Destination as Destination, Forwarder as Forwarder
     from digital_twins.dicom._handler import DICOMHandler as DICOMHandler
     from digital_twins.dicom._header import ObjectRefusedError as ObjectRefusedError
-    from digital_twins.dicom._json import build_pending as build_pending
+    from digital_twins.dicom._json import build_pending as build_pending, drop_clear_json as drop_clear_json
     from digital_twins.dicom._key_objects import (
         KeyObjects as KeyObjects,
         key_object_selection as key_object_selection,
@@ -173,6 +173,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "AsyncDicomWebClient": "digital_twins.dicom._web_client_async",
     **dict.fromkeys(("DicomFootprint", "dicom_footprint", "erase_dicom_in"), "digital_twins.dicom._erasure"),
+    "drop_clear_json": "digital_twins.dicom._json",
     "DicomStore": "digital_twins.dicom._store",
     "DicomWebClient": "digital_twins.dicom._web_client",
     "DicomWebError": "digital_twins.dicom._web_requests",

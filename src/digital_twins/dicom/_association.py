@@ -115,6 +115,7 @@ class Association(Channel):
             self._on_data(body)
         elif self._state is State.ESTABLISHED and kind is PduType.RELEASE_RQ:
             self._state = State.AWAITING_LOCAL_RELEASE
+            self._give_up_answers()  # a peer that has asked for the end sends no data any more
             self._queue.put_nowait(None)
         else:
             self._provider_abort(AbortReason.UNEXPECTED_PDU, f"PDU {kind} in state {self._state}")

@@ -291,10 +291,14 @@ class Channel(asyncio.BufferedProtocol):
             self._assembler.drop()
         if self._current is not None:
             self._current.cancelled.set()
-        for inbox in self._answers.values():
-            inbox.put_nowait(None)
+        self._give_up_answers()
         self._writable.set()
         self._queue.put_nowait(None)
+
+    def _give_up_answers(self) -> None:
+        """End the wait for every answer that is still to come."""
+        for inbox in self._answers.values():
+            inbox.put_nowait(None)
 
     def pause_writing(self) -> None:
         """The peer reads slower than we write."""
@@ -392,8 +396,10 @@ class Channel(asyncio.BufferedProtocol):
             try:
                 await self._before(message)
                 await self._answer(message)
-            except (ConnectionError, TimeoutError):
-                self._close_now()
+            except (ConnectionError, TimeoutError) as error:
+                unanswered = isinstance(error, ConnectionError)
+                if not (unanswered and self._state is State.AWAITING_LOCAL_RELEASE):
+                    self._close_now()
             except Exception as error:  # noqa: BLE001  (edge: one request must not end the listener)
                 _log.error("dicom.request.failed", reason=type(error).__name__)
                 await self._respond(message, response(message.command, Status.PROCESSING_FAILURE), None)

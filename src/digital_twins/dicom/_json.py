@@ -11,6 +11,7 @@ from digital_twins._logging import get_logger
 from digital_twins.dicom._dataset_file import load
 from digital_twins.dicom._json_model import json_model
 from digital_twins.dicom._text import quiet_pydicom
+from digital_twins.storage import SEALED, seal_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from digital_twins.dicom._store import DicomStore
     from digital_twins.dicom._stored import Instance
+    from digital_twins.storage import Database
 
 BASE_MARK = b"@@dicomweb-base@@"
 """Stands for the DICOMweb root in kept JSON; replaced by the real one in each answer."""
@@ -126,9 +128,12 @@ def metadata(store: DicomStore, instances: Sequence[Instance]) -> list[bytes]:
 
 def _build(store: DicomStore, instances: Sequence[Instance]) -> tuple[dict[int, bytes], Future[None]]:
     built = {i.id: zlib.compress(build_json(store, i), _ZLIB_LEVEL) for i in instances}
-    rows = [(i.id, built[i.id], i.digest) for i in instances]
 
     def keep(cursor: apsw.Cursor) -> None:
+        rows = [
+            (i.id, seal_for(cursor, built[i.id], lambda owner=i.patient_id: owner), i.digest)  # type: ignore[misc]
+            for i in instances
+        ]
         # An object may have been replaced or removed while its JSON was built, and its number given anew.
         cursor.executemany(
             "INSERT OR IGNORE INTO dicom_json (instance, json)"
@@ -152,3 +157,9 @@ def build_pending(store: DicomStore, *, limit: int = 500) -> int:
     for start in range(0, len(missing), _PAGE):
         _build(store, missing[start : start + _PAGE])[1].result()
     return len(missing)
+
+
+def drop_clear_json(database: Database) -> int:
+    """Remove kept JSON that lies in clear in an encrypted store, and return how much; it is built anew."""
+    sql = f"DELETE FROM dicom_json WHERE substr(json, 1, {len(SEALED)}) <> ? RETURNING instance"  # noqa: S608  (a number of ours)  # nosec B608
+    return database.write(lambda cursor: len(cursor.execute(sql, (SEALED,)).fetchall()))

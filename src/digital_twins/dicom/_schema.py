@@ -94,6 +94,14 @@ CREATE TABLE dicom_json (
     json BLOB NOT NULL          -- DICOM JSON model (PS3.18 annex F), zlib
 );
 """,
+        protected=(
+            *("dicom_patient.patient_id", "dicom_patient.name", "dicom_patient.name_alphabetic"),
+            *("dicom_patient.name_ideographic", "dicom_patient.name_phonetic", "dicom_patient.birth_date"),
+            *("dicom_study.accession_number", "dicom_study.study_id", "dicom_study.description"),
+            *("dicom_study.referring", "dicom_study.referring_alphabetic"),
+            *("dicom_study.referring_ideographic", "dicom_study.referring_phonetic"),
+            "dicom_series.description",
+        ),
     ),
     Migration(
         "dicom-2-services",
@@ -133,6 +141,10 @@ CREATE TABLE dicom_availability ( -- notices of peers
 );
 CREATE INDEX dicom_availability_study ON dicom_availability (study_uid);
 """,
+        protected=(
+            *("dicom_worklist.patient_id", "dicom_worklist.item", "dicom_performed_step.attributes"),
+            "dicom_availability.notice",
+        ),
     ),
     Migration(
         "dicom-ups-1",
@@ -162,6 +174,7 @@ CREATE TABLE dicom_workitem_event (
 );
 CREATE INDEX dicom_workitem_event_subscriber ON dicom_workitem_event (subscriber, id);
 """,
+        protected=("dicom_workitem.model", "dicom_workitem_global.conditions", "dicom_workitem_event.body"),
     ),
     Migration(
         "dicom-routing-1",

@@ -74,4 +74,8 @@ CREATE TABLE dicom_series_request ( -- Request Attributes Sequence of the first 
 CREATE INDEX dicom_series_request_step ON dicom_series_request (step_id);
 CREATE INDEX dicom_series_request_procedure ON dicom_series_request (procedure_id);
 """,
+    protected=(
+        *("dicom_withdrawn.entry", "dicom_merge.prior_id", "dicom_merge.surviving_id", "dicom_merge.prior"),
+        *("dicom_prefetch.patient_id", "dicom_series_request.step_id", "dicom_series_request.procedure_id"),
+    ),
 )

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from digital_twins.fhir._resource import FHIRResource as FHIRResource
     from digital_twins.fhir._routes import FhirFirst as FhirFirst, fhir_routes as fhir_routes
     from digital_twins.fhir._schema import MIGRATIONS as MIGRATIONS
+    from digital_twins.fhir._sealing import seal_resources as seal_resources
     from digital_twins.fhir._search import SearchPage as SearchPage
     from digital_twins.fhir._server import FhirFeatures as FhirFeatures
     from digital_twins.fhir._sign_in import SmartSession as SmartSession, sign_in as sign_in
@@ -59,6 +60,7 @@ _WHERE = {
     **dict.fromkeys(("BulkExport", "BulkFile"), "digital_twins.fhir._bulk_client"),
     **dict.fromkeys(("AsyncFHIRClient", "FHIRClient"), "digital_twins.fhir._client"),
     **dict.fromkeys(("FhirFootprint", "erase_fhir_in", "fhir_footprint"), "digital_twins.fhir._erasure"),
+    "seal_resources": "digital_twins.fhir._sealing",
     "OAuth2Auth": "digital_twins.fhir._client_auth",
     **dict.fromkeys(("LoadStep", "fhir_files", "load_steps"), "digital_twins.fhir._load"),
     **dict.fromkeys(

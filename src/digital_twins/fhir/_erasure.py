@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from digital_twins.fhir._compartment import patient_compartment
+from digital_twins.fhir._owner import of_patients, patient_owner, patients_in
 from digital_twins.fhir._schema import INDEX_TABLES
 from digital_twins.fhir._words import TEXT_TABLES
 
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import apsw
-
-_REFERENCE = re.compile(rb'"reference"\s*:\s*"(?:[^"]*/)?(Patient/[A-Za-z0-9.\-]{1,64})(?:/_history/[^"]*)?"')
 
 _AT_ONCE = 500
 """Rows of one DELETE: no index begins with the resource, so each reads its table once."""
@@ -47,6 +44,11 @@ class FhirFootprint:
     shared: tuple[str, ...]
     last_updated_us: int
 
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """The owners whose keys the resources of these patients lie under in an encrypted store."""
+        return tuple(patient_owner(each) for each in self.patients)
+
 
 def fhir_footprint(cursor: apsw.Cursor, patient_ids: Sequence[str]) -> FhirFootprint:
     """Return the resources of patients that carry one of the identifiers, in any version that is stored.
@@ -67,8 +69,8 @@ def fhir_footprint(cursor: apsw.Cursor, patient_ids: Sequence[str]) -> FhirFootp
         place = f"{kind}/{name}"
         if kind == "Patient":
             named, whole = {place} & mine, True
-        elif kind in patient_compartment() or kind == "Binary":
-            named = {each.decode() for each in _REFERENCE.findall(bytes(body))}
+        elif of_patients(kind):
+            named = patients_in(bytes(body))
             whole = named <= mine
             named &= mine
         else:

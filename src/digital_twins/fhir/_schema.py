@@ -87,9 +87,17 @@ CREATE TABLE fhir_text_stale (rid INTEGER PRIMARY KEY);
 """
 
 MIGRATIONS = (
-    Migration("fhir.0001.resource", FHIR_TABLES),
-    Migration("fhir.0002.coding", CODING_TABLE),
+    Migration(
+        "fhir.0001.resource",
+        FHIR_TABLES,
+        protected=("fhir_token.code", "fhir_string.norm", "fhir_string.exact"),
+    ),
+    Migration("fhir.0002.coding", CODING_TABLE, protected=("fhir_coding.code", "fhir_coding.words")),
     Migration("fhir.0003.history", HISTORY_INDEXES),
     Migration("fhir.0004.package_parameters", PACKAGE_PARAMETERS),
-    Migration("fhir.0005.text", TEXT_TABLES),
+    Migration(
+        "fhir.0005.text",
+        TEXT_TABLES,
+        protected=("fhir_word.word", "fhir_text.narrative", "fhir_text.content"),
+    ),
 )

@@ -17,10 +17,11 @@ from digital_twins.fhir._definitions import definitions
 from digital_twins.fhir._index import IndexRows, index_rows
 from digital_twins.fhir._json import dumps
 from digital_twins.fhir._outcome import FhirError, Issue, gone, not_found
+from digital_twins.fhir._owner import owner_of
 from digital_twins.fhir._package_search import add_rows
 from digital_twins.fhir._schema import INDEX_TABLES
 from digital_twins.fhir._words import mark_stale
-from digital_twins.storage import insert_row
+from digital_twins.storage import insert_row, seal_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -286,7 +287,8 @@ def insert(
     """Store version 1 of a new resource; with ``pending`` its index rows are left to the caller to flush."""
     kind, updated = resource["resourceType"], now_us()
     body = _seal(resource, name, 1, updated)
-    values = (kind, name, updated, method, definitions().index_version, body)
+    stored = seal_for(cursor, body, lambda: owner_of(kind, name, body))
+    values = (kind, name, updated, method, definitions().index_version, stored)
     rid = insert_row(cursor, _INSERT_RESOURCE, values, key="rid")
     codings = codings or SeenCodings()
     waiting = pending or PendingRows(codings)
@@ -300,9 +302,10 @@ def _supersede(cursor: Executes, current: _Current, updated: int, new: tuple[int
     """Move the current version into the history and put the new one in its place."""
     deleted, method, body = new
     mark_stale(cursor, current.rid)
-    cursor.execute(
-        "INSERT INTO fhir_version(rid, version, updated, deleted, method, body) VALUES(?,?,?,?,?,?)",
-        (current.rid, current.version, current.updated, int(current.deleted), current.method, current.body),
+    cursor.execute(  # as it lies there: sealed for whom it was about then
+        "INSERT INTO fhir_version(rid, version, updated, deleted, method, body) "
+        "SELECT rid, version, updated, deleted, method, body FROM fhir_resource WHERE rid=?",
+        (current.rid,),
     )
     cursor.execute(
         "UPDATE fhir_resource SET version=?, updated=?, deleted=?, method=?, index_version=?, body=? "
@@ -337,7 +340,8 @@ def put(
     body = _seal(resource, name, current.version + 1, updated)
     codings = codings or SeenCodings()
     old = _old_rows(cursor, current, codings)
-    _supersede(cursor, current, updated, (0, "PUT", body))
+    stored = seal_for(cursor, body, lambda: owner_of(kind, name, body))
+    _supersede(cursor, current, updated, (0, "PUT", stored))
     rows = codings.rows(resource)
     _reindex(cursor, current.rid, old, rows)
     codings.write(cursor, rows.coding)

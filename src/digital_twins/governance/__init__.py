@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     )
     from digital_twins.governance.signatures._refusal import SignatureRequiredError as SignatureRequiredError
     from digital_twins.governance.signatures._signing import (
+        PendingSignature as PendingSignature,
         Signatures as Signatures,
         SigningComponents as SigningComponents,
         signature_key as signature_key,
@@ -88,7 +89,9 @@ _WHERE = {
         f"{_SIGN}._pades",
     ),
     "SignatureRequiredError": f"{_SIGN}._refusal",
-    **dict.fromkeys(("Signatures", "SigningComponents", "signature_key"), f"{_SIGN}._signing"),
+    **dict.fromkeys(
+        ("PendingSignature", "Signatures", "SigningComponents", "signature_key"), f"{_SIGN}._signing"
+    ),
     "SIGNATURE_MIGRATIONS": f"{_SIGN}._store",
     **dict.fromkeys(("Hindcast", "hindcast"), "digital_twins.governance._hindcast"),
     "ModelCard": "digital_twins.governance._model_card",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from digital_twins.models._kernels import _jit
+from digital_twins.models._kernels import _copy, _jit
 
 
 @_jit
@@ -42,7 +42,7 @@ def react_outside(field, inner, gain, saturation):  # type: ignore[no-untyped-de
             for i in range(first):
                 row[i] = gain * row[i] / (one + saturation * row[i])
             if inside:
-                row[x0:x1] = box[z - z0 + 1, y - y0 + 1, 1 : columns - 1]
+                _copy(row[x0:x1], box[z - z0 + 1, y - y0 + 1, 1 : columns - 1])
                 for i in range(x1, row.size):
                     row[i] = gain * row[i] / (one + saturation * row[i])
 

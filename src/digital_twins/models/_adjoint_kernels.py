@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
 
-import numba
 import numpy as np
 
-from digital_twins.models._kernels import _euler, _log_kill
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from digital_twins._compiled import jit
+from digital_twins.models._kernels import _euler, _first_from, _log_kill
 
 # "reassoc" lets the inner products run in vector lanes; a NaN stays visible all the same.
 _FASTMATH = {"contract", "nsz", "arcp", "reassoc"}
-
-
-def _jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    options: dict[str, Any] = {"nogil": True, "fastmath": _FASTMATH, "error_model": "numpy"}
-    try:
-        compiled = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # numba found no writable cache folder: compile anew in each process
-        compiled = numba.njit(**options)(function)
-    return compiled  # type: ignore[no-any-return]
+_jit = partial(jit, fastmath=_FASTMATH)
 
 
 @_jit
@@ -205,6 +194,13 @@ def _piece_gradient(rate, decay, growth, piece, bars):  # type: ignore[no-untype
 
 
 @_jit
+def _add(row, value):  # type: ignore[no-untyped-def]
+    """Add to each element: the expression on a slice compiles several times as long."""
+    for i in range(row.size):
+        row[i] += value
+
+
+@_jit
 def moebius_gradient(times, jumps, doses, terms, growth, bars):  # type: ignore[no-untyped-def]
     """Reverse of ``moebius_maps``: derivatives by growth, each jump's log survival and each dose's amplitude.
 
@@ -220,7 +216,7 @@ def moebius_gradient(times, jumps, doses, terms, growth, bars):  # type: ignore[
     term, amplitude, decay = terms
     growth_bar, jump_bar, dose_bar = 0.0, np.zeros(jump_day.size), np.zeros(dose_day.size)
     rate = np.zeros(decay.size)
-    jump, dose = np.searchsorted(jump_day, times[0]), np.searchsorted(dose_day, times[0])
+    jump, dose = _first_from(jump_day, times[0]), _first_from(dose_day, times[0])
     for i in range(dose):
         rate[term[i]] += amplitude[i] * np.exp(-decay[term[i]] * (times[0] - dose_day[i]))
     for k in range(times.size - 1):
@@ -242,9 +238,9 @@ def moebius_gradient(times, jumps, doses, terms, growth, bars):  # type: ignore[
                 rate, decay, growth, piece, (bars[1][k], doses, dose_bar)
             )
             growth_bar += by_growth
-            jump_bar[first:jump] += by_jump
+            _add(jump_bar[first:jump], by_jump)
             now = until
         growth_bar += bars[0][k] * level * (end - start)
-        jump_bar[first:jump] += bars[0][k] * level
+        _add(jump_bar[first:jump], bars[0][k] * level)
         _dose_shares(dose_bar, doses, (start, end), -bars[0][k] * level)
     return growth_bar, jump_bar, dose_bar

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
 
-import numba
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from digital_twins._compiled import jit
 
 # Not "reassoc", "nnan" or "ninf": sums keep their order and a NaN stays visible.
 _FASTMATH = {"contract", "nsz", "arcp"}
-
-
-def _jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile on first use; keep the machine code on disk where any cache folder can be written."""
-    options: dict[str, Any] = {"nogil": True, "fastmath": _FASTMATH, "error_model": "numpy"}
-    try:
-        compiled = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # numba found no writable cache folder: compile anew in each process
-        compiled = numba.njit(**options)(function)
-    return compiled  # type: ignore[no-any-return]
+_jit = partial(jit, fastmath=_FASTMATH)
 
 
 @_jit
@@ -61,6 +50,13 @@ def _finish(density, second, gain, saturation):  # type: ignore[no-untyped-def]
     for i in range(density.size):
         v = half * (density[i] + second[i])
         density[i] = gain * v / (one + saturation * v)
+
+
+@_jit
+def _copy(target, source):  # type: ignore[no-untyped-def]
+    """Copy a row element by element: an assignment to a slice compiles four times as long."""
+    for i in range(target.size):
+        target[i] = source[i]
 
 
 @_jit
@@ -112,6 +108,15 @@ def _log_kill(rate, decay, elapsed):  # type: ignore[no-untyped-def]
 
 
 @_jit
+def _first_from(days, start):  # type: ignore[no-untyped-def]
+    """Place of the first of the sorted days that does not lie before the start."""
+    found = 0
+    while found < days.size and days[found] < start:
+        found += 1
+    return found
+
+
+@_jit
 def _smooth_piece(rate, decay, growth, length):  # type: ignore[no-untyped-def]
     """Moebius map (gain, saturation) over a piece without events; ``rate`` decays to the piece's end.
 
@@ -154,8 +159,8 @@ def moebius_maps(times, jump_day, jump_log, dose_day, dose_term, dose_rate, deca
     """
     gain, saturation = np.ones(times.size - 1), np.zeros(times.size - 1)
     rate = np.zeros(decay.size)
-    jump = np.searchsorted(jump_day, times[0])
-    dose = np.searchsorted(dose_day, times[0])
+    jump = _first_from(jump_day, times[0])
+    dose = _first_from(dose_day, times[0])
     for i in range(dose):
         g = dose_term[i]
         rate[g] += dose_rate[i] * np.exp(-decay[g] * (times[0] - dose_day[i]))

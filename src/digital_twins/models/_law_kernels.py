@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from digital_twins.models._kernels import _jit, _log_kill
+from digital_twins.models._kernels import _first_from, _jit, _log_kill
 
 
 @_jit
@@ -96,7 +96,7 @@ def growth_tables(times, nodes, coefficients, jumps, doses, terms):  # type: ign
     term, amplitude, decay = terms
     tables = np.empty((times.size - 1, nodes.size))
     rate = np.zeros(decay.size)
-    jump, dose = np.searchsorted(jump_day, times[0]), np.searchsorted(doses, times[0])
+    jump, dose = _first_from(jump_day, times[0]), _first_from(doses, times[0])
     for i in range(dose):
         rate[term[i]] += amplitude[i] * np.exp(-decay[term[i]] * (times[0] - doses[i]))
     for k in range(times.size - 1):

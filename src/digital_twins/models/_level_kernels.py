@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
 
-import numba
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from digital_twins._compiled import jit
 
 # "reassoc" lets sums run in vector lanes.
 _FASTMATH = {"contract", "nsz", "arcp", "reassoc"}
-
-
-def _jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    options: dict[str, Any] = {"nogil": True, "fastmath": _FASTMATH, "error_model": "numpy"}
-    try:
-        compiled = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # numba found no writable cache folder: compile anew in each process
-        compiled = numba.njit(**options)(function)
-    return compiled  # type: ignore[no-any-return]
+_jit = partial(jit, fastmath=_FASTMATH)
 
 
 @_jit

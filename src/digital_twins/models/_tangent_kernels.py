@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from digital_twins.models._kernels import _euler, _jit, _log_kill
+from digital_twins.models._kernels import _copy, _euler, _first_from, _jit, _log_kill
 
 
 @_jit
@@ -61,7 +61,7 @@ def _sweep(fields, scratch, geometry, step, reaction, seeds):  # type: ignore[no
             _euler(target, field, (fz[p - 1], fz[p], fy[p], fx[p]), (lo, hi), stride, step)
             rows = (ratio[lo:hi], moved[lo:hi], slope[lo:hi])
             if j == 0:
-                moved[lo:hi] = scratch[p % 3, 0, lo:hi]
+                _copy(moved[lo:hi], scratch[p % 3, 0, lo:hi])
                 _finish_density(fields[0, p, lo:hi], rows, reaction)
             else:
                 by = (seeds[0, j - 1], seeds[1, j - 1], reaction[0] * seeds[2, j - 1])
@@ -80,7 +80,7 @@ def diffuse_and_react_tangents(fields, scratch, geometry, step, repeats, reactio
     one = fields.dtype.type(1.0)
     zero = fields.dtype.type(0.0)
     still = np.zeros_like(seeds)
-    still[0] = seeds[0]
+    _copy(still[0], seeds[0])
     for _ in range(repeats - 1):
         _sweep(fields, scratch, geometry, step, (one, zero), still)
     _sweep(fields, scratch, geometry, step, reaction, seeds)
@@ -105,7 +105,7 @@ def react_tangents(fields, reaction, seeds):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _piece(rates, decay, growth, piece, seeds):  # type: ignore[no-untyped-def]
+def _piece(rates, decay, growth, piece, seeds):  # type: ignore[no-untyped-def]  # noqa: C901  (plain loops compile fast)
     """Moebius map over a piece without events, and its derivatives; ``rates`` decay to the piece's end.
 
     ``rates`` are [1 + tangent, term]: the kill rates and their derivatives. ``piece`` is (length, days since
@@ -140,12 +140,14 @@ def _piece(rates, decay, growth, piece, seeds):  # type: ignore[no-untyped-def]
     for j in range(count):
         levels[j] = by_level[j] + by_growth[j] * length - _log_kill(rates[j + 1], decay, length)
     for g in range(decay.size):
-        rates[:, g] *= np.exp(-decay[g] * length)
+        waned = np.exp(-decay[g] * length)
+        for j in range(count + 1):
+            rates[j, g] *= waned
     return gain, growth * integral, levels, bent
 
 
 @_jit
-def moebius_tangents(times, jumps, doses, growth, seeds):  # type: ignore[no-untyped-def]
+def moebius_tangents(times, jumps, doses, growth, seeds):  # type: ignore[no-untyped-def]  # noqa: C901  (plain loops compile fast)
     """``moebius_maps`` and its derivatives along directions.
 
     ``jumps`` are (day, log), ``doses`` (day, term, amplitude, decays of the terms), sorted by day; ``seeds``
@@ -160,21 +162,24 @@ def moebius_tangents(times, jumps, doses, growth, seeds):  # type: ignore[no-unt
     gain, saturation = np.ones(intervals), np.zeros(intervals)
     by_gain, by_saturation = np.zeros((intervals, count)), np.zeros((intervals, count))
     rates = np.zeros((count + 1, decay.size))
-    jump, dose = np.searchsorted(jump_day, times[0]), np.searchsorted(dose_day, times[0])
+    jump, dose = _first_from(jump_day, times[0]), _first_from(dose_day, times[0])
     for i in range(dose):
         waned = np.exp(-decay[term[i]] * (times[0] - dose_day[i]))
         rates[0, term[i]] += amplitude[i] * waned
-        rates[1:, term[i]] += by_dose[:, i] * waned
+        for j in range(count):
+            rates[j + 1, term[i]] += by_dose[j, i] * waned
     for k in range(intervals):
         now, end, level = times[k], times[k + 1], np.zeros(count)
         while now < end:
             while dose < dose_day.size and dose_day[dose] <= now:
                 rates[0, term[dose]] += amplitude[dose]
-                rates[1:, term[dose]] += by_dose[:, dose]
+                for j in range(count):
+                    rates[j + 1, term[dose]] += by_dose[j, dose]
                 dose += 1
             while jump < jump_day.size and jump_day[jump] <= now:
                 gain[k] *= np.exp(jump_log[jump])
-                level += by_jump[:, jump]
+                for j in range(count):
+                    level[j] += by_jump[j, jump]
                 jump += 1
             until = end
             if dose < dose_day.size:
@@ -183,8 +188,10 @@ def moebius_tangents(times, jumps, doses, growth, seeds):  # type: ignore[no-unt
                 until = min(until, jump_day[jump])
             a, b, level, bent = _piece(rates, decay, growth, until - now, (by_growth, level))
             saturation[k] += b * gain[k]
-            by_saturation[k] += bent * gain[k]
+            for j in range(count):
+                by_saturation[k, j] += bent[j] * gain[k]
             gain[k] *= a
             now = until
-        by_gain[k] = gain[k] * level
+        for j in range(count):
+            by_gain[k, j] = gain[k] * level[j]
     return gain, saturation, by_gain, by_saturation

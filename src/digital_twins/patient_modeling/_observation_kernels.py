@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import numba
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from digital_twins._compiled import jit
 
 
-def _jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile on first use; keep the machine code on disk where any cache folder can be written."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    try:
-        compiled = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # numba found no writable cache folder: compile anew in each process
-        compiled = numba.njit(**options)(function)
-    return compiled  # type: ignore[no-any-return]
-
-
-@_jit
+@jit
 def patch_volumes(density, patch, threshold, volumes):  # type: ignore[no-untyped-def]
     """Add to ``volumes[p]`` the voxels (fractional) of each patch p that lie above ``threshold``.
 

@@ -116,12 +116,7 @@ class TumorTwinPipeline:
         InputError
             When an input cannot be used or inputs do not belong together.
         """
-        if baseline is not None and baseline.tzinfo is None:
-            raise InputError(
-                "The baseline has no timezone.",
-                "A wall-clock time without one cannot be compared with acquisition times.",
-                "Pass datetime(..., tzinfo=UTC).",
-            )
+        _refuse_naive(baseline)
         images = {name: load_volume(source) for name, source in _named(imaging_data).items()}
         lesion = load_mask(tumor_segmentation)
         _refuse_other_patient(patient_id, (*images.values(), lesion))
@@ -139,17 +134,12 @@ class TumorTwinPipeline:
         )
         clinical = _with_body_surface(dict(clinical_data or {}))
         family = tumour_family(clinical)
-        inputs = {f"image:{name}": volume.digest() for name, volume in images.items()}
-        inputs["tumor_segmentation"] = lesion.digest()
-        if given is not None:
-            inputs["domain"] = given.digest()
-        inputs |= on_grid.inputs
+        inputs = _input_digests(images, lesion, given) | on_grid.inputs
         notes = [f"domain: {geometry.domain_rule}", f"priors: {family}", *on_grid.notes, *self._solver_note()]
         provenance = Provenance(inputs, __version__, seed, None, tuple(notes))
         first = _first_version(lesion, growth_priors(family, clinical), self.priors, provenance=provenance)
-        name = "/".join([patient_id, str(seed), *(f"{key}={inputs[key]}" for key in sorted(inputs))])
         return PatientTwin(
-            str(uuid.uuid5(_NAMESPACE, name)),
+            _twin_id(patient_id, seed, inputs),
             patient_id,
             baseline=baseline or (image.acquired if image is not None else None) or lesion.acquired,
             image=None if image is None else _around(image, lesion),
@@ -166,6 +156,30 @@ class TumorTwinPipeline:
             return ["solver: gpu_parallel, the scheme of the CPU in JAX on an accelerator"]
         _log.info("twin.solver_fallback")
         return [f"solver: gpu_parallel was asked for; computed on the CPU with the same scheme: {reason}"]
+
+
+def _refuse_naive(baseline: datetime | None) -> None:
+    if baseline is not None and baseline.tzinfo is None:
+        raise InputError(
+            "The baseline has no timezone.",
+            "A wall-clock time without one cannot be compared with acquisition times.",
+            "Pass datetime(..., tzinfo=UTC).",
+        )
+
+
+def _input_digests(images: Mapping[str, Volume], lesion: Mask, domain: Mask | None) -> dict[str, str]:
+    """Name of each input to its digest, as the provenance keeps them."""
+    found = {f"image:{name}": volume.digest() for name, volume in images.items()}
+    found["tumor_segmentation"] = lesion.digest()
+    if domain is not None:
+        found["domain"] = domain.digest()
+    return found
+
+
+def _twin_id(patient_id: str, seed: int, inputs: Mapping[str, str]) -> str:
+    """Return the same name for the same inputs and seed."""
+    name = "/".join([patient_id, str(seed), *(f"{key}={inputs[key]}" for key in sorted(inputs))])
+    return str(uuid.uuid5(_NAMESPACE, name))
 
 
 def _first_version(

@@ -36,6 +36,7 @@ MIGRATIONS = (
         CREATE TRIGGER twin_version_no_delete BEFORE DELETE ON twin_version
             BEGIN SELECT RAISE(ABORT, 'twin versions are append-only'); END;
         """,
+        protected=("twin_version.patient_id",),
     ),
 )
 """Tables of the registry, for ``Database(path, migrations=...)``."""

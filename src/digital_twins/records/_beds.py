@@ -37,6 +37,7 @@ BED_MIGRATIONS = (
         );
         CREATE INDEX bed_device_device ON bed_device(device, start_us);
         """,
+        protected=("bed_stay.patient", "bed_stay.visit", "bed_device.patient"),
     ),
 )
 """Tables of stays and device links. Times are microseconds since 1970 UTC; an open end is NULL."""

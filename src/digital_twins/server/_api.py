@@ -11,6 +11,7 @@ from starlette.responses import FileResponse, StreamingResponse
 
 import digital_twins
 from digital_twins.server import _problems
+from digital_twins.server._authenticators_api import add_authenticators
 from digital_twins.server._jobs_view import job_view
 from digital_twins.server._models import (
     RESEARCH_USE,
@@ -25,7 +26,7 @@ from digital_twins.server._models import (
 from digital_twins.server._nifti import one_frame
 from digital_twins.server._operations_api import Operations, add_operations
 from digital_twins.server._queues_api import add_queues
-from digital_twins.server._signing_api import add_signatures
+from digital_twins.server._signing_api import add_signatures, may_sign
 from digital_twins.server._static import STATIC
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def create_api(parts: ApiParts) -> FastAPI:
     add_queues(app, parts.queues, audit=parts.audit)
     add_operations(app, parts.operations)
     add_signatures(app, parts.catalogue, parts.signing, audit=parts.audit)
+    add_authenticators(app, parts.signing)
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> FileResponse:
@@ -136,7 +138,11 @@ def _patients(app: FastAPI, parts: ApiParts) -> None:
         jobs = [job_view(job) for job in parts.jobs.list(limit=500) if job.payload.get("patient_key") == key]
         parts.audit("R", "api.patient.read", key, entry.patient_id)
         return PatientDetail(
-            **summary, biomarkers=entry.summary.get("biomarkers", {}), twins=twins, jobs=jobs
+            **summary,
+            biomarkers=entry.summary.get("biomarkers", {}),
+            twins=twins,
+            jobs=jobs,
+            may_sign=may_sign(parts.signing),
         )
 
 

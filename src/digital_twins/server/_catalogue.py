@@ -35,6 +35,7 @@ MIGRATIONS = (
         CREATE INDEX server_twin_patient ON server_twin(patient_key, created);
         CREATE TABLE server_output(reference TEXT PRIMARY KEY, kind TEXT NOT NULL, created REAL NOT NULL);
         """,
+        protected=("server_patient.patient_id", "server_patient.summary", "server_twin.view"),
     ),
 )
 """Tables of the web's catalogue. Times are seconds since 1970-01-01 UTC."""

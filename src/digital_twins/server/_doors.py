@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Literal
 
+    from starlette.routing import BaseRoute
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from digital_twins.auth import Authority
@@ -51,10 +52,6 @@ def node_app(
     """
     from digital_twins.auth import acting_as, auth_routes
     from digital_twins.dicom import dicomweb_routes
-    from digital_twins.fhir import FhirFeatures, fhir_routes
-    from digital_twins.fhir.bulk import BULK_OPERATIONS, bulk_routes
-    from digital_twins.fhir.cds_hooks import CdsHooks, cds_routes
-    from digital_twins.fhir.subscriptions import SUBSCRIPTION_OPERATIONS, subscription_routes
 
     def audit(action: Literal["R", "U"], kind: str, entity: str, patient_id: str | None) -> None:
         web = services.auditor.acting(agent_name("web"))
@@ -75,7 +72,6 @@ def node_app(
         max_object_bytes=settings.max_object_bytes,
     )
     signing_in = auth_routes(authority, patients=lambda: patients_of(services)) if authority else []
-    fhir_url = f"{settings.public_url.rstrip('/')}/fhir" if settings.public_url else None
     services.metrics.gauge("twin_jobs", services.job_counts)
     app = create_app(
         ApiParts(
@@ -91,28 +87,8 @@ def node_app(
         metrics=services.metrics,
         health=health,
         routes=[
-            *cds_routes(
-                CdsHooks(services.fhir, verify=lambda _: agent_name("anonymous")), public_url=fhir_url
-            ),
-            *bulk_routes(
-                services.exports,
-                public_url=fhir_url,
-                agent=lambda _: agent_name("anonymous"),
-                requires_token=authority is not None,
-            ),
-            *subscription_routes(subscriptions, public_url=fhir_url),
             *(each for each in signing_in if each.path.startswith("/fhir/")),
-            *fhir_routes(
-                services.fhir,
-                base="/fhir",
-                validation=services.validation,
-                agent=lambda _: agent_name("anonymous"),
-                public_url=fhir_url,
-                features=FhirFeatures(
-                    (*BULK_OPERATIONS, *SUBSCRIPTION_OPERATIONS),
-                    oauth=authority.oauth_addresses if authority else None,
-                ),
-            ),
+            *_fhir_doors(services, subscriptions, settings, authority),
             # Behind the FHIR routes: each request there would be compared with every one of these first.
             *(each for each in signing_in if not each.path.startswith("/fhir/")),
             Mount("/dicom-web", with_cors(_query_accept(Router(web_routes)), settings.dicomweb_cors_origins)),
@@ -121,6 +97,39 @@ def node_app(
         gate=None if authority is None else lambda inner: Gate(inner, authority),
     )
     return _watch_records(app, record_changed)
+
+
+def _fhir_doors(
+    services: Services, subscriptions: Subscriptions, settings: Settings, authority: Authority | None
+) -> list[BaseRoute]:
+    """Return the routes of the FHIR base, CDS Hooks, bulk export and subscriptions."""
+    from digital_twins.fhir import FhirFeatures, fhir_routes
+    from digital_twins.fhir.bulk import BULK_OPERATIONS, bulk_routes
+    from digital_twins.fhir.cds_hooks import CdsHooks, cds_routes
+    from digital_twins.fhir.subscriptions import SUBSCRIPTION_OPERATIONS, subscription_routes
+
+    fhir_url = f"{settings.public_url.rstrip('/')}/fhir" if settings.public_url else None
+    return [
+        *cds_routes(CdsHooks(services.fhir, verify=lambda _: agent_name("anonymous")), public_url=fhir_url),
+        *bulk_routes(
+            services.exports,
+            public_url=fhir_url,
+            agent=lambda _: agent_name("anonymous"),
+            requires_token=authority is not None,
+        ),
+        *subscription_routes(subscriptions, public_url=fhir_url),
+        *fhir_routes(
+            services.fhir,
+            base="/fhir",
+            validation=services.validation,
+            agent=lambda _: agent_name("anonymous"),
+            public_url=fhir_url,
+            features=FhirFeatures(
+                (*BULK_OPERATIONS, *SUBSCRIPTION_OPERATIONS),
+                oauth=authority.oauth_addresses if authority else None,
+            ),
+        ),
+    ]
 
 
 def patients_of(services: Services, *, limit: int = 200) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from digital_twins.audit import AuditEvent
 from digital_twins.server._datadir import DataFolder
 from digital_twins.server._encryption import DATABASE_FILE, open_keys
 from digital_twins.server._services import open_services
-from digital_twins.storage import COMMON, encrypt_blobs, encrypt_database
+from digital_twins.storage import COMMON, encrypt_blobs, encrypt_database, rows_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,10 +79,11 @@ def encrypt_folder(settings: Settings, *, progress: Callable[[int, int], None] |
 
 def _encrypt(settings: Settings, keys: KeyRegister, progress: Callable[[int, int], None] | None) -> Encrypted:
     folder = settings.data_dir
-    database = not settings.database and encrypt_database(
-        folder / DATABASE_FILE, keys.database_key(DATABASE_FILE)
-    )
-    owners = _owners(settings, keys)
+    if settings.database:  # its columns, when `_seal_rows` opens it
+        database = not rows_sealed(settings.database, folder.joinpath(DATABASE_FILE).stem)
+    else:
+        database = encrypt_database(folder / DATABASE_FILE, keys.database_key(DATABASE_FILE))
+    owners = _seal_rows(settings, keys)
     sealed, damaged = encrypt_blobs(
         folder / "blobs", keys, lambda digest: owners.get(digest, COMMON), progress=progress
     )
@@ -90,14 +91,15 @@ def _encrypt(settings: Settings, keys: KeyRegister, progress: Callable[[int, int
     return Encrypted(sealed, damaged, database)
 
 
-def _owners(settings: Settings, keys: KeyRegister) -> dict[str, str]:
-    """Return the patient of each blob that a table names."""
-    from digital_twins.server._encryption import database_key
+def _seal_rows(settings: Settings, keys: KeyRegister) -> dict[str, str]:
+    """Put rows that are in clear under the keys of their patients, and return the patient of each blob."""
+    from digital_twins.dicom import drop_clear_json
+    from digital_twins.fhir import seal_resources
     from digital_twins.server._services import open_database
 
-    with closing(
-        open_database(settings.data_dir, server=settings.database, key=database_key(keys, settings.database))
-    ) as database:
+    with closing(open_database(settings.data_dir, server=settings.database, keys=keys)) as database:
+        seal_resources(database)
+        drop_clear_json(database)
         return _owners_in(database)
 
 

@@ -127,7 +127,7 @@ def erase_patient(
         )
     _refuse(services, found, patient_id, agent=agent, years=retention_years)
     erasure = str(uuid.uuid4())
-    owners = tuple(found.dicom.patient_ids)
+    owners = (*found.dicom.patient_ids, *found.fhir.owners)
     tags = [keys.tag(owner) for owner in owners]
     event = AuditEvent(
         "D",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime  # noqa: TC003  (pydantic resolves the annotations at run time)
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -37,6 +37,51 @@ class SignatureRequest(_Model):
     code: str | None = Field(default=None, repr=False)
 
 
+class SignatureBegin(_Model):
+    """What a signer shows before an authenticator is asked; name and password for the first of a session."""
+
+    meaning: Literal["authorship", "review", "approval", "responsibility"]
+    name: str | None = None
+    password: str | None = Field(default=None, repr=False)
+
+
+class SignatureChallenge(_Model):
+    """A signature that waits: what will be signed, and the options for ``navigator.credentials.get``."""
+
+    signature_id: str
+    manifest: str
+    options: dict[str, Any]
+
+
+class SignatureAnswer(_Model):
+    """The answer of an authenticator: the ``PublicKeyCredential`` of the browser as JSON."""
+
+    signature_id: str
+    credential: dict[str, Any] = Field(repr=False)
+
+
+class AuthenticatorBegin(_Model):
+    """What somebody shows again before an authenticator is registered."""
+
+    password: str = Field(repr=False)
+    code: str = Field(repr=False)
+
+
+class AuthenticatorNew(_Model):
+    """A new credential of the browser as JSON, and what its owner calls the authenticator."""
+
+    label: str
+    credential: dict[str, Any] = Field(repr=False)
+
+
+class AuthenticatorView(_Model):
+    """A registered authenticator."""
+
+    credential: str
+    label: str
+    created_utc: datetime
+
+
 class SignatureView(_Model):
     """An electronic signature, what a check of it finds, and the document that anybody can verify."""
 
@@ -50,6 +95,8 @@ class SignatureView(_Model):
     in_pdf: bool
     problems: list[str]
     document: str
+    authenticator: str | None = None
+    """Evidence of the authenticator's answer, where one was the second component."""
 
 
 class JobView(_Model):
@@ -124,6 +171,8 @@ class PatientDetail(PatientSummary):
     biomarkers: dict[str, str] = Field(default_factory=dict)
     twins: list[TwinSummary] = Field(default_factory=list)
     jobs: list[JobView] = Field(default_factory=list)
+    may_sign: bool = False
+    """Whether who asks may sign this patient's reports."""
     research_use: str = RESEARCH_USE
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from digital_twins.records import BedBook
     from digital_twins.server._catalogue import Catalogue
     from digital_twins.server._stale import StaleMarks
-    from digital_twins.storage import BlobStore, Database, JobQueue, KeyRegister
+    from digital_twins.storage import BlobStore, Database, JobQueue, KeyRegister, Migration
 
 BUILD = "twin.build"
 """Kind of the jobs that build a twin or calibrate it anew."""
@@ -112,7 +112,7 @@ def open_services(
     from digital_twins.fhir.validation import PACKAGES_FOLDER, ResourceValidation
     from digital_twins.server import _catalogue, _stale
 
-    database = open_database(data_dir, server=server, key=database_key(keys, server))
+    database = open_database(data_dir, server=server, keys=keys)
     blobs = storage.BlobStore(data_dir / "blobs", keys=keys)
     auditor = audit.Auditor(node, audit.load_pseudonym_key(data_dir / "pseudonym.key"))
     store = dicom.DicomStore(database, blobs, pseudonym=auditor.patient)
@@ -151,31 +151,39 @@ LOG_BYTES = 8 * 1024 * 1024
 """Kept size of the database's log: the commit of an object then overwrites what is there (see `Database`)."""
 
 
-def open_database(data_dir: Path, *, server: str, key: bytes | None) -> Database:
-    """Open the database with the tables of every room; parameters as for `open_services` and `Database`."""
+def open_database(data_dir: Path, *, server: str, keys: KeyRegister | None) -> Database:
+    """Open the database with the tables of every room; parameters as for `open_services`."""
+    from digital_twins import storage
+
+    return storage.Database(
+        data_dir / DATABASE_FILE,
+        migrations=every_migration(),
+        server=server,
+        key=database_key(keys, server),
+        log_bytes=LOG_BYTES,
+        keys=keys,
+    )
+
+
+def every_migration() -> tuple[Migration, ...]:
+    """Return the schema steps of every room."""
     from digital_twins import audit, auth, dicom, fhir, patient_modeling, records, storage
     from digital_twins.fhir import subscriptions
     from digital_twins.governance import SIGNATURE_MIGRATIONS
     from digital_twins.server import _catalogue, _erase, _signed_reports, _stale
 
-    return storage.Database(
-        data_dir / DATABASE_FILE,
-        migrations=(
-            *storage.MIGRATIONS,
-            *audit.OUTBOX_MIGRATIONS,
-            *auth.MIGRATIONS,
-            *dicom.MIGRATIONS,
-            *fhir.MIGRATIONS,
-            *subscriptions.MIGRATIONS,
-            *patient_modeling.MIGRATIONS,
-            *records.BED_MIGRATIONS,
-            *_catalogue.MIGRATIONS,
-            *_stale.MIGRATIONS,
-            *SIGNATURE_MIGRATIONS,
-            *_signed_reports.MIGRATIONS,
-            *_erase.MIGRATIONS,
-        ),
-        server=server,
-        key=key,
-        log_bytes=LOG_BYTES,
+    return (
+        *storage.MIGRATIONS,
+        *audit.OUTBOX_MIGRATIONS,
+        *auth.MIGRATIONS,
+        *dicom.MIGRATIONS,
+        *fhir.MIGRATIONS,
+        *subscriptions.MIGRATIONS,
+        *patient_modeling.MIGRATIONS,
+        *records.BED_MIGRATIONS,
+        *_catalogue.MIGRATIONS,
+        *_stale.MIGRATIONS,
+        *SIGNATURE_MIGRATIONS,
+        *_signed_reports.MIGRATIONS,
+        *_erase.MIGRATIONS,
     )

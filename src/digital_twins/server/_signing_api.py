@@ -10,7 +10,13 @@ from fastapi import FastAPI, Query, Response
 
 from digital_twins._errors import ConflictError, InputError, NotFoundError
 from digital_twins.auth import NotSignedInError, acting_principal
-from digital_twins.server._models import SignatureRequest, SignatureView
+from digital_twins.server._models import (
+    SignatureAnswer,
+    SignatureBegin,
+    SignatureChallenge,
+    SignatureRequest,
+    SignatureView,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,19 +65,12 @@ def add_signatures(
         from digital_twins.governance import SigningComponents
 
         room, (record, number, patient_id) = node(), found(twin_id, version)
-        principal = acting_principal()
-        if principal is None or not principal.session:
-            raise NotSignedInError(
-                "The report was not signed.",
-                "A token cannot sign.",
-                "Sign in at the web pages and sign there.",
-            )
         pdf = catalogue.blob(twin_id, number, "pdf")
-        shown = SigningComponents(principal.session, asked.name, asked.password, asked.code)
+        shown = SigningComponents(session_of(), asked.name, asked.password, asked.code)
         made = room.signatures.sign(pdf, shown, record=record, meaning=asked.meaning, patient_id=patient_id)
-        with contextlib.suppress(ConflictError):  # the page is full: the signature stands without the file
-            room.add(pdf, made, patient_id=patient_id)
-        return _view(room, made, pdf)
+        return _sealed(room, made, pdf, patient_id)
+
+    _with_authenticator(app, catalogue, node, found)
 
     @app.get(
         "/twins/{twin_id}/report/signatures",
@@ -106,6 +105,78 @@ def add_signatures(
         return Response(content, media_type="application/pdf", headers=headers)
 
 
+def _with_authenticator(
+    app: FastAPI,
+    catalogue: Catalogue,
+    node: Callable[[], ReportSigning],
+    found: Callable[[str, int | None], tuple[str, int, str]],
+) -> None:
+    """Add the two steps of a signature whose second component is an authenticator."""
+
+    @app.post(
+        "/twins/{twin_id}/report/signatures/challenge",
+        response_model=SignatureChallenge,
+        summary="Begin a signature with an authenticator (WebAuthn)",
+        tags=["twins"],
+    )
+    def begin(twin_id: str, asked: SignatureBegin, version: Version = None) -> SignatureChallenge:
+        from digital_twins.governance import SigningComponents
+
+        room, (record, number, _) = node(), found(twin_id, version)
+        pdf = catalogue.blob(twin_id, number, "pdf")
+        shown = SigningComponents(session_of(), asked.name, asked.password)
+        waits = room.signatures.prepare(pdf, shown, record=record, meaning=asked.meaning)
+        return SignatureChallenge(
+            signature_id=waits.signature_id, manifest=waits.manifest.to_json(), options=waits.options
+        )
+
+    @app.post(
+        "/twins/{twin_id}/report/signatures/answer",
+        response_model=SignatureView,
+        summary="Sign with the answer of the authenticator",
+        tags=["twins"],
+    )
+    def answer(twin_id: str, given: SignatureAnswer, version: Version = None) -> SignatureView:
+        room, (_, number, patient_id) = node(), found(twin_id, version)
+        pdf = catalogue.blob(twin_id, number, "pdf")
+        made = room.signatures.complete(
+            pdf,
+            session_of(),
+            pending=given.signature_id,
+            credential=given.credential,
+            patient_id=patient_id,
+        )
+        return _sealed(room, made, pdf, patient_id)
+
+
+def may_sign(signing: ReportSigning | None) -> bool:
+    """Whether a person acts, in a session, who may sign reports."""
+    principal = acting_principal()
+    return bool(signing and principal and principal.session and "report.sign" in principal.actions)
+
+
+def session_of() -> str:
+    """Return the digest of the session that acts.
+
+    Raises
+    ------
+    NotSignedInError
+        A token acts, and no person in a session.
+    """
+    principal = acting_principal()
+    if principal is None or not principal.session:
+        raise NotSignedInError(
+            "Nothing was signed.", "A token cannot sign.", "Sign in at the web pages and sign there."
+        )
+    return principal.session
+
+
+def _sealed(room: ReportSigning, made: ElectronicSignature, pdf: bytes, patient_id: str) -> SignatureView:
+    with contextlib.suppress(ConflictError):  # the page is full: the signature stands without the file
+        room.add(pdf, made, patient_id=patient_id)
+    return _view(room, made, pdf)
+
+
 def _view(room: ReportSigning, signature: ElectronicSignature, pdf: bytes) -> SignatureView:
     manifest = signature.manifest
     return SignatureView(
@@ -119,4 +190,5 @@ def _view(room: ReportSigning, signature: ElectronicSignature, pdf: bytes) -> Si
         in_pdf=manifest.signature_id in {each for each, _ in room.files(manifest.record)},
         problems=list(room.signatures.problems(signature, pdf)),
         document=signature.to_json(),
+        authenticator=room.signatures.evidence(signature),
     )

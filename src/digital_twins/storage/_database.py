@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import apsw
 
     from digital_twins.storage._engine import Engine
+    from digital_twins.storage._key_register import KeyRegister
     from digital_twins.storage._migrations import Migration
 
 T = TypeVar("T")
@@ -60,10 +61,13 @@ class Database:
         ``postgresql://`` URL without a password; empty: SQLite.
     key
         Key of 32 bytes that encrypts every page of the SQLite file and of its log; none: they are in clear.
-        A PostgreSQL server encrypts its own disk or does not: the key is of no use there.
+        On a server the key is of no use: see `keys`.
     log_bytes
         Size at which SQLite's log is kept from the start, for a database of many small commits: overwriting
         halves what a commit waits for the disk. 0: it grows to 16 MB first.
+    keys
+        Of an encrypted store: what units of work seal (`seal_for`) lies under the key of its owner, and is
+        opened when it is read. On a server the columns that migrations name as protected are encrypted too.
 
     Raises
     ------
@@ -83,6 +87,7 @@ class Database:
         server: str = "",
         key: bytes | None = None,
         log_bytes: int = 0,
+        keys: KeyRegister | None = None,
     ) -> None:
         names = [migration.name for migration in migrations]
         if len(set(names)) != len(names):
@@ -98,7 +103,7 @@ class Database:
         self._commits = 0
         self._mailbox: Mailbox | None = None  # of the event loop that asked last
         self._engine = _open_engine(
-            self.path, server, migrations, busy_timeout_s, key=key, log_bytes=log_bytes
+            self.path, server, migrations, busy_timeout_s, key=key, log_bytes=log_bytes, keys=keys
         )
         self._groups = GroupCommit(self._process_units, f"write {self.path.name}")
 
@@ -277,13 +282,26 @@ def _open_engine(
     *,
     key: bytes | None,
     log_bytes: int,
+    keys: KeyRegister | None,
 ) -> Engine:
+    row_keys = None
+    if keys is not None:
+        from digital_twins.storage._row_keys import RowKeys
+
+        row_keys = RowKeys(keys)
     if server:
         from digital_twins.storage._postgresql import PostgresEngine
 
-        return PostgresEngine(server, path.stem, migrations=migrations, busy_timeout_s=busy_timeout_s)
+        return PostgresEngine(
+            server, path.stem, migrations=migrations, busy_timeout_s=busy_timeout_s, row_keys=row_keys
+        )
     from digital_twins.storage._sqlite import SqliteEngine
 
     return SqliteEngine(
-        path, migrations=migrations, busy_timeout_s=busy_timeout_s, key=key, log_bytes=log_bytes
+        path,
+        migrations=migrations,
+        busy_timeout_s=busy_timeout_s,
+        key=key,
+        log_bytes=log_bytes,
+        row_keys=row_keys,
     )

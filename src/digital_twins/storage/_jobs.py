@@ -47,6 +47,7 @@ MIGRATIONS = (
         CREATE INDEX job_open ON job(state, not_before, created);
         CREATE INDEX job_kind ON job(kind, created);
         """,
+        protected=("job.payload", "job.result"),
     ),
 )
 """The queue's table. Times are seconds since 1970-01-01 UTC."""

@@ -12,14 +12,25 @@ import hmac
 import json
 import secrets
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from digital_twins._errors import NotFoundError, StorageError
-from digital_twins.crypto import DecryptionError, WrappedKey, canonical_context
+from digital_twins.crypto import DecryptionError, WrappedKey
 from digital_twins.storage._database import Database
-from digital_twins.storage._migrations import Migration
+from digital_twins.storage._key_rows import (
+    CURRENT,
+    KEY_BYTES,
+    MIGRATIONS,
+    DataKey,
+    insert_key,
+    insert_root,
+    new_root,
+    set_state,
+    timestamp,
+    unwrap,
+    wrap,
+)
 
 if TYPE_CHECKING:
     import os
@@ -32,26 +43,6 @@ if TYPE_CHECKING:
 COMMON = ""
 """Owner of what belongs to no patient."""
 
-_MIGRATIONS = (
-    Migration(
-        "storage.keys.0001",
-        """
-        CREATE TABLE root_key(
-            id TEXT PRIMARY KEY, provider TEXT NOT NULL, key_id TEXT NOT NULL, wrapped BLOB NOT NULL,
-            created_utc TEXT NOT NULL
-        );
-        CREATE TABLE data_key(
-            id TEXT PRIMARY KEY, owner TEXT NOT NULL, root TEXT NOT NULL, wrapped BLOB NOT NULL,
-            created_utc TEXT NOT NULL, destroyed_utc TEXT NOT NULL DEFAULT ''
-        );
-        CREATE UNIQUE INDEX data_key_owner ON data_key(owner) WHERE destroyed_utc = '';
-        CREATE INDEX data_key_root ON data_key(root);
-        CREATE TABLE register_state(name TEXT PRIMARY KEY, value TEXT NOT NULL);
-        """,
-    ),
-)
-_KEY_BYTES = 32
-_NONCE_BYTES = 12
 _BATCH = 500
 _CACHED = 20_000
 _INDEX = "index"
@@ -68,14 +59,6 @@ class ErasedError(NotFoundError):
             "Their key was destroyed when the patient was erased.",
             "Nothing brings them back; the audit trail says who erased them, when and why.",
         )
-
-
-@dataclass(frozen=True, slots=True)
-class DataKey:
-    """A key of 32 bytes and its id, 32 hexadecimal digits."""
-
-    key_id: str
-    key: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +110,7 @@ class KeyRegister:
         self._roots: dict[str, bytes] = {}
         self._by_id: dict[str, bytes] = {}
         self._by_owner: dict[str, DataKey] = {}
-        self._database = Database(self.path, migrations=_MIGRATIONS)
+        self._database = Database(self.path, migrations=MIGRATIONS)
         try:
             with self._database.read() as connection:
                 known = connection.execute("SELECT 1 FROM root_key LIMIT 1").fetchall()
@@ -189,7 +172,7 @@ class KeyRegister:
         owner, root, wrapped, destroyed = row
         if destroyed:
             raise ErasedError
-        return self._remember(key_id, _unwrap(self._root(str(root)), bytes(wrapped), key_id, str(owner)))
+        return self._remember(key_id, unwrap(self._root(str(root)), bytes(wrapped), key_id, str(owner)))
 
     def database_key(self, name: str) -> bytes:
         """Return the key that encrypts the pages of a database file."""
@@ -202,7 +185,7 @@ class KeyRegister:
 
     def set_migrating(self, *, on: bool) -> None:
         """Note that an existing store is being encrypted, or that it is done."""
-        self._database.write(lambda cursor: _set_state(cursor, "migrating", "1" if on else None))
+        self._database.write(lambda cursor: set_state(cursor, "migrating", "1" if on else None))
 
     def destroy(self, tags: Iterable[str]) -> int:
         """Destroy the keys of owners, named by `tag`, and return how many there were; see also `rotate`.
@@ -210,7 +193,7 @@ class KeyRegister:
         Old backups of the register still hold them, wrapped; a rotation with ``destroy_old`` takes the key
         that opens those backups.
         """
-        rows = [(_now(), tag) for tag in tags]
+        rows = [(timestamp(), tag) for tag in tags]
 
         def work(cursor: apsw.Cursor) -> int:
             count = 0
@@ -257,13 +240,13 @@ class KeyRegister:
         plan = json.loads(self._state("rotation") or "null") or self._begin_rotation(to)
         if destroy_old:
             plan["destroy"] = True
-            self._database.write(lambda cursor: _set_state(cursor, "rotation", json.dumps(plan)))
+            self._database.write(lambda cursor: set_state(cursor, "rotation", json.dumps(plan)))
         count = self._rewrap(str(plan["root"]), progress)
         destroyed, kept = self._destroy_old(str(plan["root"])) if plan["destroy"] else ([], [])
 
         def end(cursor: apsw.Cursor) -> None:
             cursor.execute("DELETE FROM root_key WHERE id <> ?", (plan["root"],))
-            _set_state(cursor, "rotation", None)
+            set_state(cursor, "rotation", None)
 
         self._database.write(end)
         return Rotation(count, tuple(destroyed), tuple(kept))
@@ -283,16 +266,16 @@ class KeyRegister:
         return KeyStatus(str(root[1]), str(root[2]), str(root[3]), *(int(count) for count in rows[0]))
 
     def _begin(self) -> None:
-        root_id, root, wrapped = _new_root(self._provider)
+        root_id, root, wrapped = new_root(self._provider)
 
         def work(cursor: apsw.Cursor) -> None:
             if not cursor.execute(
                 "SELECT 1 FROM root_key LIMIT 1"
             ).fetchall():  # another process may be first
-                _insert_root(cursor, root_id, wrapped)
-                _insert_key(
+                insert_root(cursor, root_id, wrapped)
+                insert_key(
                     cursor,
-                    DataKey(secrets.token_hex(16), secrets.token_bytes(_KEY_BYTES)),
+                    DataKey(secrets.token_hex(16), secrets.token_bytes(KEY_BYTES)),
                     _INDEX,
                     root_id,
                     root,
@@ -303,20 +286,20 @@ class KeyRegister:
     def _of_tag(self, tag: str) -> DataKey:
         found = self._find(tag)
         while found is None:
-            fresh = DataKey(secrets.token_hex(16), secrets.token_bytes(_KEY_BYTES))
+            fresh = DataKey(secrets.token_hex(16), secrets.token_bytes(KEY_BYTES))
             root_id, root = self._current_root()
 
             def work(
                 cursor: apsw.Cursor, fresh: DataKey = fresh, root_id: str = root_id, root: bytes = root
             ) -> None:
-                now: Any = cursor.execute(_CURRENT).fetchall()
+                now: Any = cursor.execute(CURRENT).fetchall()
                 taken = cursor.execute(
                     "SELECT 1 FROM data_key WHERE owner = ? AND destroyed_utc = ''", (tag,)
                 ).fetchall()
                 if (
                     not taken and now[0][0] == root_id
                 ):  # a rotation that has just begun: try again under its root
-                    _insert_key(cursor, fresh, tag, root_id, root)
+                    insert_key(cursor, fresh, tag, root_id, root)
 
             self._database.write(work)
             found = self._find(tag)
@@ -330,7 +313,7 @@ class KeyRegister:
         if row is None:
             return None
         key_id = str(row[0])
-        key = _unwrap(self._root(str(row[1])), bytes(row[2]), key_id, tag)
+        key = unwrap(self._root(str(row[1])), bytes(row[2]), key_id, tag)
         return DataKey(key_id, self._remember(key_id, key))
 
     def _remember(self, key_id: str, key: bytes) -> bytes:
@@ -341,7 +324,7 @@ class KeyRegister:
 
     def _current_root(self) -> tuple[str, bytes]:
         with self._database.read() as connection:
-            row: Any = connection.execute(_CURRENT).fetchone()
+            row: Any = connection.execute(CURRENT).fetchone()
         return str(row[0]), self._root(str(row[0]))
 
     def _root(self, root_id: str) -> bytes:
@@ -386,12 +369,12 @@ class KeyRegister:
             self._root(root)
         provider = to or self._provider
         provider.rotate()
-        root_id, root_key, wrapped = _new_root(provider)
+        root_id, root_key, wrapped = new_root(provider)
         plan = {"root": root_id, "destroy": False}
 
         def work(cursor: apsw.Cursor) -> None:
-            _insert_root(cursor, root_id, wrapped)
-            _set_state(cursor, "rotation", json.dumps(plan))
+            insert_root(cursor, root_id, wrapped)
+            set_state(cursor, "rotation", json.dumps(plan))
 
         self._database.write(work)
         self._roots[root_id] = root_key
@@ -414,7 +397,7 @@ class KeyRegister:
             fresh = [
                 (
                     root_id,
-                    _wrap(root, _unwrap(self._root(old), bytes(wrapped), key_id, owner), key_id, owner),
+                    wrap(root, unwrap(self._root(old), bytes(wrapped), key_id, owner), key_id, owner),
                     key_id,
                 )
                 for key_id, owner, old, wrapped in rows
@@ -445,58 +428,5 @@ class KeyRegister:
         return destroyed, kept
 
 
-_CURRENT = "SELECT id FROM root_key ORDER BY rowid DESC LIMIT 1"
-
-
-def _new_root(provider: KeyProvider) -> tuple[str, bytes, WrappedKey]:
-    root_id, root = secrets.token_hex(16), secrets.token_bytes(_KEY_BYTES)
-    return root_id, root, provider.wrap(root, {"object": f"root {root_id}"})
-
-
-def _insert_root(cursor: apsw.Cursor, root_id: str, wrapped: WrappedKey) -> None:
-    cursor.execute(
-        "INSERT INTO root_key(id, provider, key_id, wrapped, created_utc) VALUES (?, ?, ?, ?, ?)",
-        (root_id, wrapped.provider, wrapped.key_id, wrapped.wrapped, _now()),
-    )
-
-
-def _insert_key(cursor: apsw.Cursor, key: DataKey, owner: str, root_id: str, root: bytes) -> None:
-    cursor.execute(
-        "INSERT INTO data_key(id, owner, root, wrapped, created_utc) VALUES (?, ?, ?, ?, ?)",
-        (key.key_id, owner, root_id, _wrap(root, key.key, key.key_id, owner), _now()),
-    )
-
-
-def _set_state(cursor: apsw.Cursor, name: str, value: str | None) -> None:
-    cursor.execute("DELETE FROM register_state WHERE name = ?", (name,))
-    if value is not None:
-        cursor.execute("INSERT INTO register_state(name, value) VALUES (?, ?)", (name, value))
-
-
-def _wrap(root: bytes, key: bytes, key_id: str, owner: str) -> bytes:
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-    nonce = secrets.token_bytes(_NONCE_BYTES)
-    return nonce + AESGCM(root).encrypt(nonce, key, canonical_context({"id": key_id, "owner": owner}))
-
-
-def _unwrap(root: bytes, wrapped: bytes, key_id: str, owner: str) -> bytes:
-    from cryptography.exceptions import InvalidTag
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-    try:
-        return AESGCM(root).decrypt(
-            wrapped[:_NONCE_BYTES],
-            wrapped[_NONCE_BYTES:],
-            canonical_context({"id": key_id, "owner": owner}),
-        )
-    except (InvalidTag, ValueError):
-        raise DecryptionError("Its key in the register was changed: restore keys.sqlite.") from None
-
-
 def _not_opened(why: str, fix: str) -> StorageError:
     return StorageError("The encrypted data folder is not opened.", why, fix)
-
-
-def _now() -> str:
-    return datetime.now(tz=UTC).isoformat(timespec="seconds")

@@ -27,10 +27,14 @@ class Migration:
     sql
         One or more plain SQL statements, without BEGIN or COMMIT. Once released it is never edited: a change
         is a further migration.
+    protected
+        Columns of these tables, ``"table.column"``, whose values tell of a patient: in an encrypted store on
+        a server each is encrypted by itself.
     """
 
     name: str
     sql: str
+    protected: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:

@@ -8,16 +8,20 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from digital_twins._errors import StorageError
 from digital_twins.storage import _migrations
 from digital_twins.storage._dialect import catalogue_sql
 from digital_twins.storage._groups import Failed, Unit
 from digital_twins.storage._postgresql_failures import from_postgresql
 from digital_twins.storage._postgresql_session import Connection, connect
+from digital_twins.storage._sealed_tables import SealedTables, is_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from digital_twins.storage._migrations import Migration
+    from digital_twins.storage._postgresql_session import Cursor
+    from digital_twins.storage._row_keys import RowKeys
 
 _MOST_IDLE = 16
 """Readers that are kept open between reads."""
@@ -31,9 +35,16 @@ class PostgresEngine:
     """
 
     def __init__(
-        self, url: str, schema: str, *, migrations: Sequence[Migration], busy_timeout_s: float
+        self,
+        url: str,
+        schema: str,
+        *,
+        migrations: Sequence[Migration],
+        busy_timeout_s: float,
+        row_keys: RowKeys | None = None,
     ) -> None:
         self.name = schema
+        self._tables = None if row_keys is None else SealedTables(row_keys, migrations)
         self.location: tuple[str, str] | None = (url, schema)
         self._url = url
         self._what = f"The database '{schema}' could not be written."
@@ -42,7 +53,7 @@ class PostgresEngine:
         self._idle: list[Connection] = []
         self._closed = False
         try:
-            self._writer: Connection = connect(url, schema, busy_timeout_s)
+            self._writer: Connection = connect(url, schema, busy_timeout_s, self._tables)
             try:
                 self._prepare(migrations)
             except BaseException:
@@ -109,7 +120,7 @@ class PostgresEngine:
     def _begin(self) -> Connection:
         if self._writer.lost:
             self._writer.close()
-            self._writer = connect(self._url, self.name, self._busy_timeout_s)
+            self._writer = connect(self._url, self.name, self._busy_timeout_s, self._tables)
         connection = self._writer
         connection.rollback()
         connection.begin("READ WRITE")
@@ -120,15 +131,28 @@ class PostgresEngine:
         connection = self._writer
         connection.begin("READ WRITE")
         try:
-            cursor = connection.cursor()
+            cursor = connection.plain_cursor()
             cursor.raw(f"SELECT pg_advisory_xact_lock({self._lock})")
             cursor.raw(f'CREATE SCHEMA IF NOT EXISTS "{self.name}"')
             cursor.raw(catalogue_sql(self.name))
+            fresh = not cursor.execute("SELECT 1 FROM sqlite_master WHERE name = 'migration'").fetchall()
             _migrations.apply_in(cursor, migrations, postgresql=True)
+            self._check_rows(cursor, fresh=fresh)
             connection.commit()
         except BaseException:
             connection.rollback()
             raise
+
+    def _check_rows(self, cursor: Cursor, *, fresh: bool) -> None:
+        if self._tables is not None:
+            self._tables.load(cursor, self.name)
+            self._tables.begin(cursor, fresh=fresh)
+        elif is_sealed(cursor):
+            raise StorageError(
+                f"The database '{self.name}' is not opened.",
+                "Its rows are encrypted, and encryption_at_rest is off.",
+                "Set encryption_at_rest = true and encryption_keys as they were.",
+            )
 
     def _reader(self) -> Connection:
         while self._idle:
@@ -137,7 +161,7 @@ class PostgresEngine:
                 connection.begin("READ ONLY")
                 return connection
             connection.close()
-        connection = connect(self._url, self.name, self._busy_timeout_s)
+        connection = connect(self._url, self.name, self._busy_timeout_s, self._tables)
         connection.begin("READ ONLY")
         return connection
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     import psycopg
 
+    from digital_twins.storage._sealed_tables import SealedTables
+
 _CONNECT_S = 10
 PASSWORD_FILE = "TWIN_DATABASE_PASSWORD_FILE"  # noqa: S105  (the name of a variable)
 """Environment variable that names a file with the password, for servers that ask for one."""
@@ -70,16 +72,57 @@ class Cursor:
         self._cursor.close()
 
 
+class SealedCursor(Cursor):
+    """A cursor over encrypted columns: it takes and gives values in clear."""
+
+    __slots__ = ("_tables",)
+
+    def __init__(self, connection: Connection, cursor: psycopg.Cursor[Any], tables: SealedTables) -> None:
+        super().__init__(connection, cursor)
+        self._tables = tables
+
+    def execute(self, sql: str, values: Sequence[Any] = ()) -> Cursor:
+        """Run one statement and return this cursor, which then gives its rows."""
+        plan = self._tables.plan(sql)
+        if plan is None:
+            return super().execute(sql, values)
+        return super().execute(plan.sql, self._tables.bound(plan, values, self.connection.plain_cursor()))
+
+    def executemany(self, sql: str, many: Iterable[Sequence[Any]]) -> Cursor:
+        """Run one statement for each set of values, in one round trip."""
+        plan = self._tables.plan(sql)
+        if plan is None:
+            return super().executemany(sql, many)
+        beside = self.connection.plain_cursor()
+        return super().executemany(plan.sql, [self._tables.bound(plan, each, beside) for each in many])
+
+    def fetchone(self) -> Any:
+        """Return the next row; None at the end, and for a statement without rows."""
+        return self._tables.shown(super().fetchone())
+
+    def fetchall(self) -> list[Any]:
+        """Return the remaining rows."""
+        return [self._tables.shown(row) for row in super().fetchall()]
+
+
 class Connection:
     """A connection to one schema."""
 
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], tables: SealedTables | None = None) -> None:
         self._connection = connection
         self._predicates: dict[str, Callable[..., bool]] = {}
+        self._tables = tables
+        self.row_keys = None if tables is None else tables.row_keys
         self.changed = 0
 
     def cursor(self) -> Cursor:
         """Return a new cursor."""
+        if self._tables is not None:
+            return SealedCursor(self, self._connection.cursor(), self._tables)
+        return Cursor(self, self._connection.cursor())
+
+    def plain_cursor(self) -> Cursor:
+        """Return a cursor that takes and gives the values of encrypted columns as they lie there."""
         return Cursor(self, self._connection.cursor())
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> Cursor:
@@ -113,9 +156,14 @@ class Connection:
         """Give the rows of a statement without holding all of them in memory."""
         from psycopg import RawServerCursor
 
+        tables = self._tables
+        plan = None if tables is None else tables.plan(sql)
+        if tables is not None and plan is not None:
+            sql, values = plan.sql, tables.bound(plan, values, self.plain_cursor())
         with RawServerCursor(self._connection, "stream") as cursor:
             cursor.itersize = 4096
-            yield from cursor.execute(statement(sql), values)
+            rows = cursor.execute(statement(sql), values)
+            yield from rows if tables is None else map(tables.shown, rows)
 
     def changes(self) -> int:
         """Return how many rows the last statement changed."""
@@ -162,8 +210,8 @@ class Connection:
         self._connection.close()
 
 
-def connect(url: str, schema: str, busy_timeout_s: float) -> Connection:
-    """Open a connection whose names are looked up in one schema.
+def connect(url: str, schema: str, busy_timeout_s: float, tables: SealedTables | None = None) -> Connection:
+    """Open a connection whose names are looked up in one schema; ``tables`` knows its encrypted columns.
 
     Raises
     ------
@@ -202,7 +250,7 @@ def connect(url: str, schema: str, busy_timeout_s: float) -> Connection:
         "SELECT set_config('synchronous_commit', 'on', false)"
         " WHERE current_setting('synchronous_commit') IN ('off', 'local')"
     )
-    return Connection(connection)
+    return Connection(connection, tables)
 
 
 def _adapt(connection: psycopg.Connection[Any]) -> None:

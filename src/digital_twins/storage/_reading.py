@@ -31,6 +31,26 @@ def read_schema(url: str, schema: str) -> AbstractContextManager[apsw.Connection
     return lent
 
 
+def rows_sealed(url: str, schema: str) -> bool:
+    """Whether the protected columns of a schema are encrypted; one that is not there yet has none in clear.
+
+    Parameters
+    ----------
+    url, schema
+        As `Database.location` returns them.
+
+    Raises
+    ------
+    StorageError
+        The server cannot be reached.
+    """
+    from digital_twins.storage._sealed_tables import is_sealed
+
+    with read_schema(url, schema) as connection:
+        known = connection.execute("SELECT to_regclass('migration')").fetchall()
+        return known == [(None,)] or is_sealed(connection)
+
+
 def stream(connection: apsw.Connection, sql: str, values: Sequence[Any] = ()) -> Iterator[Any]:
     """Give the rows of a statement one by one; on PostgreSQL they are fetched in portions."""
     lazily: Callable[..., Iterator[Any]] = getattr(connection, "stream", connection.execute)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from digital_twins.storage._key_register import DataKey, KeyRegister
+    from digital_twins.storage._key_register import KeyRegister
+    from digital_twins.storage._key_rows import DataKey
 
 HEADER_BYTES = 512
 ASSOCIATED_DATA = b"digital-twins blob"
@@ -116,7 +117,7 @@ class BlobKeys:
         return (_MAGIC + bytes([len(slots)]) + b"".join(slots)).ljust(HEADER_BYTES, b"\0")
 
     def _living(self, header: bytes, digest: str) -> list[DataKey]:
-        from digital_twins.storage._key_register import DataKey
+        from digital_twins.storage._key_rows import DataKey
 
         found = []
         for key_id, wrapped in _slots(header):

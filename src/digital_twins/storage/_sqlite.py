@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from digital_twins.storage._row_keys import RowKeys
+
 _CAREFUL_GROUPS = 16
+
+
+class SealedConnection(apsw.Connection):
+    """A connection that opens the sealed values of what is read."""
+
+    row_keys: RowKeys | None = None
+    """Seal what is written, see `seal_for`."""
 
 
 class SqliteEngine:
@@ -37,9 +46,11 @@ class SqliteEngine:
         busy_timeout_s: float,
         key: bytes | None = None,
         log_bytes: int = 0,
+        row_keys: RowKeys | None = None,
     ) -> None:
         self.path = path
         self._key = key
+        self._row_keys = row_keys
         self._log_bytes = log_bytes
         self.name = path.name
         self.location: tuple[str, str] | None = None
@@ -118,7 +129,7 @@ class SqliteEngine:
     def _open_writer(self, migrations: Sequence[Migration]) -> apsw.Connection:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            connection = apsw.Connection(str(self.path))
+            connection = self._connect(apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
             unlock(connection, self._key)
         except OSError as error:
             raise from_os_error(error, self._what) from error
@@ -139,6 +150,15 @@ class SqliteEngine:
             raise from_sqlite(error, self._what) from error
         return connection
 
+    def _connect(self, flags: int) -> apsw.Connection:
+        keys = self._row_keys
+        if keys is None:
+            return apsw.Connection(str(self.path), flags=flags)
+        connection = SealedConnection(str(self.path), flags=flags)
+        connection.row_keys = keys
+        connection.row_trace = lambda _cursor, row: keys.opened(row)
+        return connection
+
     def _configure(self, connection: apsw.Connection) -> None:
         connection.set_busy_timeout(int(self._busy_timeout_s * 1000))
         deadline = time.monotonic() + self._busy_timeout_s
@@ -152,6 +172,7 @@ class SqliteEngine:
                     raise
                 time.sleep(0.01)
         _keep_plans(connection)
+        _keep_pages(connection)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA journal_size_limit = 67108864")
@@ -162,10 +183,11 @@ class SqliteEngine:
 
     def _open_reader(self) -> apsw.Connection:
         try:
-            connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READONLY)
+            connection = self._connect(apsw.SQLITE_OPEN_READONLY)
             unlock(connection, self._key)
             connection.set_busy_timeout(int(self._busy_timeout_s * 1000))
             _keep_plans(connection)
+            _keep_pages(connection)
             connection.execute("PRAGMA query_only = ON")
             # What a sort cannot hold would go to a file beside the database, which nobody encrypts.
             connection.execute("PRAGMA temp_store = MEMORY")
@@ -265,6 +287,15 @@ def _keep_plans(connection: apsw.Connection) -> None:
     more work than most of our searches are, and there are no statistics that could change the plan.
     """
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
+
+
+def _keep_pages(connection: apsw.Connection) -> None:
+    """Keep up to 8 MB of pages in memory, decrypted; SQLite's 2 MB are less than a busy hour's working set.
+
+    What does not fit is dropped oldest first, so a working set a little too large misses at every page:
+    a search for a patient and a code then costs twice as much.
+    """
+    connection.execute("PRAGMA cache_size = -8192")
 
 
 def _sync_folder(folder: Path) -> None:

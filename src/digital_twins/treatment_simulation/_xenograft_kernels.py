@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from digital_twins._compiled import jit
 
 FloatArray = NDArray[np.float64]
 TRANSITS = 3
 """Transit compartments of damaged cells on their way to death (Simeoni 2004)."""
 
 
-@numba.njit(cache=True)
+@jit
 def oral_concentration(dose_steps: Any, doses: Any, constants: Any, n_steps: int, step_days: float) -> Any:
     """Plasma concentration after oral doses, one compartment with saturable elimination.
 
@@ -41,7 +42,7 @@ def oral_concentration(dose_steps: Any, doses: Any, constants: Any, n_steps: int
     return out
 
 
-@numba.njit(cache=True)
+@jit
 def tumour_volumes(mice: Any, drive: Any, transit_per_day: float, step_days: float) -> Any:
     """Tumour volumes of many mice under growth and kill.
 

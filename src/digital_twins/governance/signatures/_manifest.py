@@ -40,7 +40,7 @@ class SignatureManifest:
     signed_utc
         Time in UTC to the second, e.g. ``"2026-11-25T22:00:00Z"``.
     components
-        What the signer showed: ``"name"``, ``"password"``, ``"code"``.
+        What the signer showed: ``"name"``, ``"password"``, ``"code"``, ``"authenticator"``.
     session
         Sixteen hex digits that name the continuous period of access.
     signature_id
@@ -77,6 +77,17 @@ class SignatureManifest:
         """Return the canonical form: keys sorted, no spaces, UTF-8 (RFC 8785 for strings)."""
         fields = {**asdict(self), "components": list(self.components)}
         return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+    @property
+    def sha256(self) -> bytes:
+        """SHA-256 of the canonical form, 32 bytes: what an authenticator is asked to answer."""
+        return hashlib.sha256(self.to_json().encode()).digest()
+
+    @classmethod
+    def from_json(cls, text: str) -> SignatureManifest:
+        """Return the manifest of its canonical form; raises ValueError, TypeError, KeyError or InputError."""
+        fields = json.loads(text)
+        return cls(**{**fields, "components": tuple(fields["components"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +128,7 @@ class ElectronicSignature:
         """
         try:
             parts: dict[str, Any] = json.loads(text)
-            fields = dict(parts["manifest"])
-            fields["components"] = tuple(fields["components"])
-            manifest = SignatureManifest(**fields)
+            manifest = SignatureManifest.from_json(json.dumps(parts["manifest"]))
             signature = base64.b64decode(parts["signature"], validate=True)
             made = cls(manifest, signature, VerifierKey.from_text(parts["verifier_key"]))
         except (ValueError, TypeError, KeyError, binascii.Error) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from digital_twins._errors import ConflictError
-from digital_twins.governance.signatures._manifest import ElectronicSignature
+from digital_twins.governance.signatures._manifest import ElectronicSignature, SignatureManifest
 from digital_twins.storage import Migration
 
 if TYPE_CHECKING:
@@ -32,6 +32,19 @@ SIGNATURE_MIGRATIONS = (
         CREATE TRIGGER governance_signature_no_update BEFORE UPDATE ON governance_signature
             BEGIN SELECT RAISE(ABORT, 'signatures are never changed'); END;
         CREATE TRIGGER governance_signature_no_delete BEFORE DELETE ON governance_signature
+            BEGIN SELECT RAISE(ABORT, 'signatures are never removed'); END;
+        """,
+    ),
+    Migration(
+        "governance.0002.authenticators",
+        """
+        CREATE TABLE governance_pending(
+            id TEXT PRIMARY KEY, session TEXT NOT NULL, manifest TEXT NOT NULL, expires INTEGER NOT NULL
+        );
+        CREATE TABLE governance_assertion(signature TEXT PRIMARY KEY, evidence TEXT NOT NULL);
+        CREATE TRIGGER governance_assertion_no_update BEFORE UPDATE ON governance_assertion
+            BEGIN SELECT RAISE(ABORT, 'signatures are never changed'); END;
+        CREATE TRIGGER governance_assertion_no_delete BEFORE DELETE ON governance_assertion
             BEGIN SELECT RAISE(ABORT, 'signatures are never removed'); END;
         """,
     ),
@@ -69,6 +82,39 @@ def insert(cursor: apsw.Cursor, signature: ElectronicSignature, session: str) ->
     )
     row = (*key, manifest.signature_id, session, manifest.signed_utc, signature.to_json())
     cursor.execute(text, row)
+
+
+def keep_pending(
+    cursor: apsw.Cursor, manifest: SignatureManifest, session: str, *, now: int, until: int
+) -> None:
+    """Keep a manifest that waits for the answer of an authenticator; those that waited too long go."""
+    cursor.execute("DELETE FROM governance_pending WHERE expires<=?", (now,))
+    text = "INSERT INTO governance_pending(id, session, manifest, expires) VALUES(?,?,?,?)"
+    cursor.execute(text, (manifest.signature_id, session, manifest.to_json(), until))
+
+
+def take_pending(
+    cursor: apsw.Cursor, signature_id: str, session: str, *, now: int
+) -> SignatureManifest | None:
+    """Return a manifest that waits, and let it wait no more: each may be answered once."""
+    text = "DELETE FROM governance_pending WHERE id=? AND session=? AND expires>? RETURNING manifest"
+    row = cursor.execute(text, (signature_id, session, now)).fetchone()
+    return None if row is None else SignatureManifest.from_json(str(row[0]))
+
+
+def insert_evidence(cursor: apsw.Cursor, signature_id: str, evidence: str) -> None:
+    """Keep what an authenticator answered."""
+    cursor.execute(
+        "INSERT INTO governance_assertion(signature, evidence) VALUES(?,?)", (signature_id, evidence)
+    )
+
+
+def evidence_of(database: Database, signature_id: str) -> str | None:
+    """Return what an authenticator answered; None for a signature with a one-time code."""
+    with database.read() as connection:
+        text = "SELECT evidence FROM governance_assertion WHERE signature=?"
+        row = connection.execute(text, (signature_id,)).fetchone()
+    return None if row is None else str(row[0])
 
 
 def of_record(database: Database, record: str) -> tuple[ElectronicSignature, ...]:

@@ -3,6 +3,7 @@ import { volumeChart } from './chart.js'
 import { compareTable } from './compare.js'
 import { byId, date, day, getJson, h, moment, number, problemLines, table, unit } from './dom.js'
 import { jobWords, onJobs } from './events.js'
+import { signatureDialog } from './sign.js'
 import { themeButton } from './theme.js'
 import { TwinViewer } from './viewer.js'
 
@@ -130,6 +131,7 @@ async function showTwin(patient) {
   byId('volume-now').textContent = `day ${day(twin.current_day)}: ${number(v.value)} cm³ [${number(v.low)}, ${number(v.high)}]`
   parameters(twin)
   documents(twin)
+  if (patient.may_sign) signatureDialog(twin)
   volumeTable(twin)
   remarks(twin)
   const horizon = Math.max(...twin.scenarios.map((x) => x.days.at(-1)))
