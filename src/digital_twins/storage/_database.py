@@ -64,6 +64,8 @@ class Database:
     log_bytes
         Size at which SQLite's log is kept from the start, for a database of many small commits: overwriting
         halves what a commit waits for the disk. 0: it grows to 16 MB first.
+    writes_in_turn
+        The caller promises that no two of its threads write at one time, so that `execute` needs no queue.
 
     Raises
     ------
@@ -83,6 +85,7 @@ class Database:
         server: str = "",
         key: bytes | None = None,
         log_bytes: int = 0,
+        writes_in_turn: bool = False,
     ) -> None:
         names = [migration.name for migration in migrations]
         if len(set(names)) != len(names):
@@ -93,6 +96,7 @@ class Database:
             )
         self.path = Path(path)
         self.server = server
+        self._writes_in_turn = writes_in_turn
         self._process = os.getpid()
         self._units = 0
         self._commits = 0
@@ -146,7 +150,7 @@ class Database:
         StorageError, ConflictError
             As `submit` says.
         """
-        if os.getpid() != self._process or not self._groups.lead():
+        if os.getpid() != self._process or not (self._writes_in_turn or self._groups.lead()):
             self.write(lambda cursor: cursor.execute(sql, values))
             return
         try:
@@ -154,12 +158,15 @@ class Database:
             self._units += 1
             self._commits += 1
         except Exception as error:
+            if self._groups.closed:
+                raise self._closed_error() from None
             answer = self._engine.explain(error, f"The database '{self._engine.name}' could not be written.")
             if answer is error:
                 raise
             raise answer from error
         finally:
-            self._groups.follow()
+            if not self._writes_in_turn:
+                self._groups.follow()
 
     async def commit(self, work: Callable[[apsw.Cursor], T]) -> T:
         """Run a unit of work and return its result once it is durable, for coroutines; see `submit`.
