@@ -16,6 +16,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, generate_uid
+from pydicom.valuerep import PersonName
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,7 +90,8 @@ def plant(kind: str, make: Callable[[], FileDataset], *, seed: int, count: int =
     """Hide values in places drawn from the dictionary: standard, private and unknown tags, at any depth."""
     draw = random.Random(seed)
     dataset = make()
-    charset = draw.choice(sorted(CHARSETS))
+    dataset.walk(_without_foreign_letters)
+    charset = sorted(CHARSETS)[(seed + len(kind)) % len(CHARSETS)]  # all of them are met soon
     dataset.SpecificCharacterSet = ["", charset] if charset.startswith("ISO 2022") else charset
     planted = Planted(kind, b"")
     dataset.PatientID = _remember(planted, f"MRN{draw.randrange(10**9):09d}")
@@ -112,6 +114,16 @@ def plant(kind: str, make: Callable[[], FileDataset], *, seed: int, count: int =
             unknown = (0x0018 << 16) | 0xEE00 | draw.randrange(256)
             where.add(DataElement(unknown, "UN", _remember(planted, _token(draw)).encode() + b" "))
     return _written(dataset, planted, draw)
+
+
+def _without_foreign_letters(_: Dataset, element: DataElement) -> None:
+    """Empty what the sample's own character set has and the drawn one may lack."""
+    if (
+        element.VR != "SQ"
+        and isinstance(element.value, str | PersonName)
+        and not str(element.value).isascii()
+    ):
+        element.value = ""
 
 
 def _place(draw: random.Random, dataset: Dataset, sequences: list[int]) -> Dataset:

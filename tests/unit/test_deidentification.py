@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset
 
 import planted_phi
 from digital_twins import InputError, StorageError
@@ -57,6 +58,31 @@ def test_nothing_planted_survives(kind, full):
         again = dcmread(io.BytesIO(output))
         assert again.PatientIdentityRemoved == "YES"
         assert "2024e" in again.DeidentificationMethod
+
+
+@pytest.mark.parametrize(
+    ("terms", "kept"),
+    [
+        ("ISO_IR 192", "ISO_IR 192"),
+        (["", "ISO 2022 IR 149"], ["", "ISO 2022 IR 149"]),
+        (["ISO 2022 IR 6", "ISO 2022 IR 87", "ISO 2022 IR 159"],) * 2,
+        ("GB18030", "GB18030"),
+        ("QBCDF1234", None),
+        (["ISO 2022 IR 6", "QBCDF1234"], None),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Unknown encoding:UserWarning")
+def test_character_sets_stay_as_they_are_and_nothing_else_passes_for_one(terms, kept):
+    """In the object and in an item of a sequence; text in them is still readable."""
+    dataset = dcmread(str(get_testdata_file("CT_small.dcm")))
+    dataset.SpecificCharacterSet = terms
+    item = Dataset()
+    item.SpecificCharacterSet = terms
+    dataset.RequestAttributesSequence = [item]
+    dataset.ReferencedStudySequence = [item]
+    DicomDeidentifier(KEY).deidentify(dataset)
+    assert dataset.get("SpecificCharacterSet") == kept
+    assert [each.get("SpecificCharacterSet") for each in dataset.ReferencedStudySequence] == [kept]
 
 
 def test_references_and_intervals_stay_whole():

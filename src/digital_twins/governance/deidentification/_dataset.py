@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pydicom.charset import python_encoding
 from pydicom.datadict import dictionary_keyword, dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.multival import MultiValue
@@ -41,6 +42,7 @@ _OLDEST_YEARS = 89
 _OCTETS_THAT_STAY = frozenset(tag_for_keyword(keyword) for keyword in word_list("octets"))
 _DOCUMENT, _MIME_TYPE, _TEXT_VALUE = 0x00420011, 0x00420012, 0x0040A160
 _CODE_MEANING = 0x00080104
+_CHARACTER_SET = 0x00080005
 # Code value, scheme, meaning, long code value, URN code value: judged together.
 _CODE_PARTS = frozenset({0x00080100, 0x00080102, 0x00080104, 0x00080119, 0x00080120})
 _DUMMY_PDF = (
@@ -101,6 +103,8 @@ class Cleaner:
             del dataset[tag]
         elif vr == "SQ":
             self._sequence(dataset, tag)
+        elif tag == _CHARACTER_SET:
+            _character_set(dataset, tag)
         elif action is Action.EMPTY:
             value = self.pseudonym if dictionary_keyword(tag) in {"PatientID", "PatientName"} else None
             dataset[tag] = DataElement(tag, vr, value)
@@ -223,6 +227,13 @@ def _text(dataset: Dataset, tag: BaseTag) -> str | None:
     if isinstance(value, MultiValue):
         return "\\".join(str(each) for each in value)
     return str(value)
+
+
+def _character_set(dataset: Dataset, tag: BaseTag) -> None:
+    """Keep defined terms (PS3.3, C.12.1.1.2) whatever digits they hold; all else is no character set."""
+    terms = (_text(dataset, tag) or "").split("\\")
+    if not all(term.strip() in python_encoding for term in terms):
+        del dataset[tag]
 
 
 def _age(text: str) -> str:
