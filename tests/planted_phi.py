@@ -19,7 +19,9 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, 
 from pydicom.valuerep import PersonName
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from pydicom.dataset import PrivateBlock
 
 
 TEXT_VRS = ["AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UI", "UR", "UT", "DA"]
@@ -86,8 +88,18 @@ def kinds() -> dict[str, Callable[[], FileDataset]]:
     return found
 
 
-def plant(kind: str, make: Callable[[], FileDataset], *, seed: int, count: int = 220) -> Planted:
-    """Hide values in places drawn from the dictionary: standard, private and unknown tags, at any depth."""
+def plant(
+    kind: str,
+    make: Callable[[], FileDataset],
+    *,
+    seed: int,
+    count: int = 220,
+    listed: Mapping[tuple[int, int, str], str] | None = None,
+) -> Planted:
+    """Hide values in places drawn from the dictionary: standard, private and unknown tags, at any depth.
+
+    `listed` are private attributes that get values too, by group, element and creator, with their VR.
+    """
     draw = random.Random(seed)
     dataset = make()
     dataset.walk(_without_foreign_letters)
@@ -110,6 +122,9 @@ def plant(kind: str, make: Callable[[], FileDataset], *, seed: int, count: int =
         )
         if number % 10 == 0:
             _private(draw, where, planted, charset)
+        if listed and number % 3 == 0:
+            (group, element, creator), vr = draw.choice(list(listed.items()))
+            _listed(draw, where.private_block(group, creator, create=True), element, planted=planted, vr=vr)
         if number % 17 == 0:
             unknown = (0x0018 << 16) | 0xEE00 | draw.randrange(256)
             where.add(DataElement(unknown, "UN", _remember(planted, _token(draw)).encode() + b" "))
@@ -152,6 +167,18 @@ def _private(draw: random.Random, where: Dataset, planted: Planted, charset: str
         block.add_new(0x02, vr, _remember(planted, _token(draw)).encode() + b"  ")
     else:
         block.add_new(0x03, vr, _value(draw, planted, vr, charset))
+
+
+def _listed(draw: random.Random, block: PrivateBlock, element: int, *, planted: Planted, vr: str) -> None:
+    """Put a value where the list expects a harmless one: as text of its VR or another, or as bytes."""
+    token = _remember(planted, _token(draw))
+    stated = draw.choice(("UN", "LO", "UT", vr if vr in {"CS", "SH", "LO", "UI"} else "LO"))
+    if vr == "UI" and stated == "UI":
+        stated = "LO"
+    value = token.encode() + b" " * (len(token) % 2) if stated == "UN" else token
+    if stated == "CS":
+        value = _remember(planted, token.upper())
+    block.add_new(element, stated, value)
 
 
 def _value(draw: random.Random, planted: Planted, vr: str, charset: str) -> Any:

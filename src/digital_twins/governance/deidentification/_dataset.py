@@ -14,7 +14,8 @@ from pydicom.sequence import Sequence
 
 from digital_twins.governance.deidentification._codes import clean_code
 from digital_twins.governance.deidentification._dates import new_date, new_date_time, new_time
-from digital_twins.governance.deidentification._policy import Action
+from digital_twins.governance.deidentification._policy import SAFE_PRIVATE, Action
+from digital_twins.governance.deidentification._private import keep_safe_private
 from digital_twins.governance.deidentification._table import profile_table
 from digital_twins.governance.deidentification._word_list import word_list
 from digital_twins.governance.deidentification._words import REMOVED, clean_text, is_plain_term
@@ -84,10 +85,16 @@ class Cleaner:
         is_code = _CODE_MEANING in dataset
         if is_code:
             clean_code(dataset, self.key, self.known)
+        keeps_private = SAFE_PRIVATE in self.policy.keep
+        if keeps_private:
+            keep_safe_private(dataset, self._value)
         for tag in list(dataset.keys()):
             group = tag.group
-            if group & 1 or 0x5000 <= group <= 0x50FF or 0x6000 <= group <= 0x60FF or tag.element == 0:
+            if 0x5000 <= group <= 0x50FF or 0x6000 <= group <= 0x60FF or tag.element == 0:
                 del dataset[tag]
+            elif group & 1:
+                if not keeps_private:
+                    del dataset[tag]
             elif not (is_code and tag in _CODE_PARTS):
                 self._element(dataset, tag)
 
