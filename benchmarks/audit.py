@@ -43,7 +43,9 @@ def figures() -> Iterator[Figure]:
 
 def _turns(descriptor: int, trail: AuditTrail) -> tuple[list[float], list[float], list[float]]:
     """Return the rates of raw fsyncs, single events and many writers, block by block; peers once more."""
-    raw, single, many = [], [], []
+    raw: list[float] = []
+    single: list[float] = []
+    many: list[float] = []
     for _ in range(ROUNDS):
         raw.append(_fsyncs_per_s(descriptor))
         single.append(_events_per_s(trail, 1))
