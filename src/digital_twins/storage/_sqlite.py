@@ -152,6 +152,7 @@ class SqliteEngine:
                     raise
                 time.sleep(0.01)
         _keep_plans(connection)
+        _keep_pages(connection)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA journal_size_limit = 67108864")
@@ -166,6 +167,7 @@ class SqliteEngine:
             unlock(connection, self._key)
             connection.set_busy_timeout(int(self._busy_timeout_s * 1000))
             _keep_plans(connection)
+            _keep_pages(connection)
             connection.execute("PRAGMA query_only = ON")
             # What a sort cannot hold would go to a file beside the database, which nobody encrypts.
             connection.execute("PRAGMA temp_store = MEMORY")
@@ -265,6 +267,15 @@ def _keep_plans(connection: apsw.Connection) -> None:
     more work than most of our searches are, and there are no statistics that could change the plan.
     """
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
+
+
+def _keep_pages(connection: apsw.Connection) -> None:
+    """Keep up to 8 MB of pages in memory, decrypted; SQLite's 2 MB are less than a busy hour's working set.
+
+    What does not fit is dropped oldest first, so a working set a little too large misses at every page:
+    a search for a patient and a code then costs twice as much.
+    """
+    connection.execute("PRAGMA cache_size = -8192")
 
 
 def _sync_folder(folder: Path) -> None:
