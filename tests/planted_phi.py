@@ -16,9 +16,12 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, generate_uid
+from pydicom.valuerep import PersonName
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from pydicom.dataset import PrivateBlock
 
 
 TEXT_VRS = ["AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UI", "UR", "UT", "DA"]
@@ -85,11 +88,22 @@ def kinds() -> dict[str, Callable[[], FileDataset]]:
     return found
 
 
-def plant(kind: str, make: Callable[[], FileDataset], *, seed: int, count: int = 220) -> Planted:
-    """Hide values in places drawn from the dictionary: standard, private and unknown tags, at any depth."""
+def plant(
+    kind: str,
+    make: Callable[[], FileDataset],
+    *,
+    seed: int,
+    count: int = 220,
+    listed: Mapping[tuple[int, int, str], str] | None = None,
+) -> Planted:
+    """Hide values in places drawn from the dictionary: standard, private and unknown tags, at any depth.
+
+    `listed` are private attributes that get values too, by group, element and creator, with their VR.
+    """
     draw = random.Random(seed)
     dataset = make()
-    charset = draw.choice(sorted(CHARSETS))
+    dataset.walk(_without_foreign_letters)
+    charset = sorted(CHARSETS)[(seed + len(kind)) % len(CHARSETS)]  # all of them are met soon
     dataset.SpecificCharacterSet = ["", charset] if charset.startswith("ISO 2022") else charset
     planted = Planted(kind, b"")
     dataset.PatientID = _remember(planted, f"MRN{draw.randrange(10**9):09d}")
@@ -108,10 +122,23 @@ def plant(kind: str, make: Callable[[], FileDataset], *, seed: int, count: int =
         )
         if number % 10 == 0:
             _private(draw, where, planted, charset)
+        if listed and number % 3 == 0:
+            (group, element, creator), vr = draw.choice(list(listed.items()))
+            _listed(draw, where.private_block(group, creator, create=True), element, planted=planted, vr=vr)
         if number % 17 == 0:
             unknown = (0x0018 << 16) | 0xEE00 | draw.randrange(256)
             where.add(DataElement(unknown, "UN", _remember(planted, _token(draw)).encode() + b" "))
     return _written(dataset, planted, draw)
+
+
+def _without_foreign_letters(_: Dataset, element: DataElement) -> None:
+    """Empty what the sample's own character set has and the drawn one may lack."""
+    if (
+        element.VR != "SQ"
+        and isinstance(element.value, str | PersonName)
+        and not str(element.value).isascii()
+    ):
+        element.value = ""
 
 
 def _place(draw: random.Random, dataset: Dataset, sequences: list[int]) -> Dataset:
@@ -140,6 +167,18 @@ def _private(draw: random.Random, where: Dataset, planted: Planted, charset: str
         block.add_new(0x02, vr, _remember(planted, _token(draw)).encode() + b"  ")
     else:
         block.add_new(0x03, vr, _value(draw, planted, vr, charset))
+
+
+def _listed(draw: random.Random, block: PrivateBlock, element: int, *, planted: Planted, vr: str) -> None:
+    """Put a value where the list expects a harmless one: as text of its VR or another, or as bytes."""
+    token = _remember(planted, _token(draw))
+    stated = draw.choice(("UN", "LO", "UT", vr if vr in {"CS", "SH", "LO", "UI"} else "LO"))
+    if vr == "UI" and stated == "UI":
+        stated = "LO"
+    value = token.encode() + b" " * (len(token) % 2) if stated == "UN" else token
+    if stated == "CS":
+        value = _remember(planted, token.upper())
+    block.add_new(element, stated, value)
 
 
 def _value(draw: random.Random, planted: Planted, vr: str, charset: str) -> Any:

@@ -271,6 +271,35 @@ def test_a_command_on_the_node_that_fails_is_one_event_too(settings, capsys, mon
     assert wrong == [], "\n".join(map(str, wrong))
 
 
+BROKEN = {
+    "dicom hold": ("digital_twins.dicom.hold_study", ("1.2.3.1", "--reason", "court")),
+    "dicom release": ("digital_twins.dicom.release_study", ("1.2.3.1",)),
+    "dicom holds": ("digital_twins.dicom.holds", ()),
+    "dicom retention": ("digital_twins.dicom.Retention.run", ()),
+    "auth rotate": ("digital_twins.auth._keyring.KeyRing.rotate", ()),
+    "keys encrypt": ("digital_twins.server.encrypt_folder", ()),
+}
+"""What does the work of a command that refuses nothing, to be broken, and arguments."""
+
+
+def test_a_command_on_the_node_whose_work_breaks_is_one_event_too(settings, capsys, monkeypatch):
+    assert set(BROKEN) == NEVER_REFUSED
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise StorageError("The disk failed.", "It answered with an error.", "Replace it.")
+
+    before, wrong = len(told(settings)), []
+    for command, (work, words) in BROKEN.items():
+        with monkeypatch.context() as once:
+            once.setattr(work, broken)
+            code, _ = run(capsys, once, command, *words)
+        events = told(settings)[before:]
+        before += len(events)
+        if (code, [event[:2] for event in events]) != (1, [(f"cli.{command.replace(' ', '.')}", "failure")]):
+            wrong.append((command, code, events))
+    assert wrong == [], "\n".join(map(str, wrong))
+
+
 @pytest.mark.parametrize("drained", [False, True])
 def test_a_refusal_that_the_room_wrote_itself_is_not_written_twice(settings, capsys, monkeypatch, drained):
     """Also when a running node moved it into the trail meanwhile."""

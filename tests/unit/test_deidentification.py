@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 from collections import Counter
 from datetime import date
 from itertools import pairwise
@@ -12,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom._private_dict import private_dictionaries
 from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset
 
 import planted_phi
 from digital_twins import InputError, StorageError
@@ -30,6 +33,7 @@ from digital_twins.governance import (
 )
 from digital_twins.governance.deidentification._codes import _luhn, _verhoeff
 from digital_twins.governance.deidentification._concepts import concept_meanings
+from digital_twins.governance.deidentification._private import safe_private
 from digital_twins.governance.deidentification._table import profile_table
 from digital_twins.governance.deidentification._words import clean_text, is_plain_term
 
@@ -57,6 +61,90 @@ def test_nothing_planted_survives(kind, full):
         again = dcmread(io.BytesIO(output))
         assert again.PatientIdentityRemoved == "YES"
         assert "2024e" in again.DeidentificationMethod
+
+
+@pytest.mark.parametrize(
+    ("terms", "kept"),
+    [
+        ("ISO_IR 192", "ISO_IR 192"),
+        (["", "ISO 2022 IR 149"], ["", "ISO 2022 IR 149"]),
+        (["ISO 2022 IR 6", "ISO 2022 IR 87", "ISO 2022 IR 159"],) * 2,
+        ("GB18030", "GB18030"),
+        ("QBCDF1234", None),
+        (["ISO 2022 IR 6", "QBCDF1234"], None),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Unknown encoding:UserWarning")
+def test_character_sets_stay_as_they_are_and_nothing_else_passes_for_one(terms, kept):
+    """In the object and in an item of a sequence; text in them is still readable."""
+    dataset = dcmread(str(get_testdata_file("CT_small.dcm")))
+    dataset.SpecificCharacterSet = terms
+    item = Dataset()
+    item.SpecificCharacterSet = terms
+    dataset.RequestAttributesSequence = [item]
+    dataset.ReferencedStudySequence = [item]
+    DicomDeidentifier(KEY).deidentify(dataset)
+    assert dataset.get("SpecificCharacterSet") == kept
+    assert [each.get("SpecificCharacterSet") for each in dataset.ReferencedStudySequence] == [kept]
+
+
+SAFE = Policy(keep=frozenset({"safe_private"}))
+
+
+def test_listed_private_attributes_stay_with_their_creators_and_no_other():
+    """A real GE scan, and blocks of three makers with a value that is not what the list says it is."""
+    dataset = dcmread(str(get_testdata_file("CT_small.dcm")))
+    speed = dataset[0x00191023].value
+    assert len([each for each in dataset if each.tag.is_private]) > 100
+    philips = dataset.private_block(0x7053, "Philips PET Private Group", create=True)
+    philips.add_new(0x00, "DS", "0.000471")
+    philips.add_new(0x09, "LO", "MRN4711 DOE")
+    siemens = dataset.private_block(0x0019, "SIEMENS MR HEADER", create=True)
+    siemens.add_new(0x0C, "IS", "1000")
+    siemens.add_new(0x0D, "CS", "QDOEJANE")
+    siemens.add_new(0x27, "UN", b"DOE^JANE")
+    other = dataset.private_block(0x0019, "SOMEBODY ELSE", create=True)
+    other.add_new(0x0C, "IS", "1000")
+    item = Dataset()
+    item.private_block(0x2001, "Philips Imaging DD 001", create=True).add_new(0x03, "FL", 700.0)
+    name = struct.unpack("<2f", b"DOE^JANE")
+    item.private_block(0x2005, "Philips MR Imaging DD 001", create=True).add_new(0x0D, "FL", list(name))
+    dataset.ReferencedStudySequence = [item]
+    DicomDeidentifier(KEY, SAFE).deidentify(dataset)
+    assert dataset[0x00191023].value == speed
+    assert dataset.private_block(0x7053, "Philips PET Private Group")[0x00].value == "0.000471"
+    assert 0x09 not in dataset.private_block(0x7053, "Philips PET Private Group")
+    assert dataset.private_block(0x0019, "SIEMENS MR HEADER")[0x0C].value == 1000
+    assert dataset.private_block(0x0019, "SIEMENS MR HEADER").get_tag(0x27) not in dataset
+    assert (
+        dataset.ReferencedStudySequence[0].private_block(0x2001, "Philips Imaging DD 001")[0x03].value == 700
+    )
+    private = [each for each in dataset if each.tag.is_private]
+    creators = {each.value for each in private if each.tag.is_private_creator}
+    assert creators <= {creator for _, _, creator in safe_private()}
+    text = str(dataset)
+    assert not any(word in text for word in ("SOMEBODY", "DOE", "4711"))
+    assert "113111" in [each.CodeValue for each in dataset.DeidentificationMethodCodeSequence]
+
+
+def test_the_list_of_private_attributes_agrees_with_pydicoms_dictionary():
+    """Where pydicom knows the attribute at all; HOLOGIC's (7E01,xx02) is the one on which they differ."""
+    known = [
+        (vr, private_dictionaries[creator][name][0], name)
+        for (group, element, creator), vr in safe_private().items()
+        if (name := f"{group:04X}xx{element:02X}") in private_dictionaries.get(creator, {})
+    ]
+    assert len(safe_private()) == 101
+    assert len(known) >= 30
+    assert [name for ours, theirs, name in known if ours != theirs] == ["7E01xx02"]
+
+
+def test_nothing_planted_survives_where_safe_private_attributes_stay(full):
+    """Planted also in the places that the list keeps."""
+    for seed, kind in enumerate(KINDS if full else ("CT", "MR implicit", "SR")):
+        planted = planted_phi.plant(kind, KINDS[kind], seed=seed, listed=safe_private())
+        shown = planted_phi.visible(passed(planted.content, SAFE))
+        assert [value for value in planted.values if value in shown] == []
 
 
 def test_references_and_intervals_stay_whole():

@@ -19,16 +19,14 @@ if TYPE_CHECKING:
 
 _ACTIONS = frozenset("CRUDE")
 _OUTCOMES = frozenset({"success", "refused", "failure"})
-_ID_RANDOM, _ID_FIXED = 0x0FFF_3FFF_FFFF_FFFF_FFFF, 0x7000_8000_0000_0000_0000
-"""Of the lower 80 bits of an id: those that are random, and RFC 9562's version 7 and variant."""
 _PSEUDONYM_LENGTH = 64
 _ENCODER = msgspec.json.Encoder(order="sorted")
 
 
 def _new_id() -> str:
     """Return a UUID of version 7 in hex (RFC 9562 section 5.7): new rows then go to the end of the index."""
-    random = int.from_bytes(os.urandom(10), "big") & _ID_RANDOM | _ID_FIXED
-    return f"{time.time_ns() // 1_000_000:012x}{random:020x}"
+    random = os.urandom(9).hex()
+    return f"{time.time_ns() // 1_000_000:012x}7{random[:3]}8{random[3:]}"  # version 7, variant 0b10
 
 
 def _now() -> str:

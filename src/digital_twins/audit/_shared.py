@@ -59,18 +59,21 @@ class SharedAppend:
 
     def append(self, rows: Sequence[Row]) -> int:
         """Record rows and return, once they are durable, how many were new; raises what `record` raises."""
-        group: _Group | None = None
-        call = _Call(rows)
         with self._mutex:
+            group = self._next
             if not self._busy:
                 self._busy = True
+                call = None
             else:
-                group = self._next
                 if group is None:
                     group = self._next = _Group()
+                call = _Call(rows)
                 group.calls.append(call)
-        if group is None:
-            return self._alone(rows)
+        if call is None or group is None:
+            try:
+                return self._record([rows])[0]
+            finally:
+                self._pass_on()
         if group.calls[0] is call:
             self._lead(group)
         else:
@@ -79,12 +82,6 @@ class SharedAppend:
         if call.error is not None:
             raise call.error
         return call.count
-
-    def _alone(self, rows: Sequence[Row]) -> int:
-        try:
-            return self._record([rows])[0]
-        finally:
-            self._pass_on()
 
     def _lead(self, group: _Group) -> None:
         interrupt = _patiently(group.turn)

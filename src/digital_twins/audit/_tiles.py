@@ -29,6 +29,8 @@ BEFORE_ALL = -(1 << 63)
 _LEAST_TILES = 512
 """For fewer, starting another process would take longer than the check."""
 _MOST_PROCESSES = 8
+_WHILE_STARTING = 192
+"""Tiles that this process checks in the quarter of a second in which another one starts."""
 ROWS = "SELECT seq, event_id, body, leaf, chain FROM audit_event WHERE seq > ? ORDER BY seq"
 _LEAF = hashlib.sha256(b"\0")
 
@@ -92,8 +94,9 @@ class Helpers:
         processes = min(len(os.sched_getaffinity(0)), _MOST_PROCESSES) if sys.executable else 1
         if tiles < _LEAST_TILES:
             processes = 1
-        bounds = [tiles * part // processes for part in range(processes + 1)]
-        for first, end in pairwise(bounds[1:]):  # the first part is for this process
+        others = max(0, tiles - _WHILE_STARTING)
+        bounds = [tiles - others * part // processes for part in range(processes - 1, -1, -1)]
+        for first, end in pairwise(bounds):  # what is before the first of them is for this process
             self._start(trail, first, end - first)
 
     def from_here(self, end: Head) -> Generator[tuple[bytes, bytes]]:

@@ -112,7 +112,9 @@ class AuditTrail:
         self.path = Path(path)
         existed = self.path.exists()
         rows = self.path.with_stem(schema) if server and schema else self.path
-        self._database = Database(rows, migrations=_MIGRATIONS, server=server, log_bytes=_LOG_BYTES)
+        self._database = Database(
+            rows, migrations=_MIGRATIONS, server=server, log_bytes=_LOG_BYTES, writes_in_turn=True
+        )
         try:
             settle(self.path, self._database.location, existed=existed)
         except BaseException:
@@ -184,7 +186,7 @@ class AuditTrail:
         """Record rows in one transaction and return how many of each batch were new."""
         rows = batches[0] if len(batches) == 1 else list(chained.from_iterable(batches))
         if self._added(rows):
-            counts = list(map(len, batches))
+            counts = [len(each) for each in batches]
         else:
             self._end, self._known, counts = self._database.write(lambda cursor: _extend(cursor, batches))
         self._wanted = self._end

@@ -25,7 +25,9 @@ def deid(  # noqa: PLR0913  (each parameter is an option)
     dates: Annotated[str, typer.Option(help="Dates: shift (by the patient), remove or keep.")] = "shift",
     keep: Annotated[
         list[str] | None,
-        typer.Option(help="device, institution, patient_characteristics, uids or descriptors; repeatable."),
+        typer.Option(
+            help="device, institution, patient_characteristics, uids, descriptors, safe_private; repeatable."
+        ),
     ] = None,
     key: Annotated[
         Path, typer.Option(help="Secret of the new identities, made at first use; keep it from the receiver.")

@@ -68,6 +68,8 @@ class Database:
     keys
         Of an encrypted store: what units of work seal (`seal_for`) lies under the key of its owner, and is
         opened when it is read. On a server the columns that migrations name as protected are encrypted too.
+    writes_in_turn
+        The caller promises that no two of its threads write at one time, so that `execute` needs no queue.
 
     Raises
     ------
@@ -88,6 +90,7 @@ class Database:
         key: bytes | None = None,
         log_bytes: int = 0,
         keys: KeyRegister | None = None,
+        writes_in_turn: bool = False,
     ) -> None:
         names = [migration.name for migration in migrations]
         if len(set(names)) != len(names):
@@ -98,6 +101,7 @@ class Database:
             )
         self.path = Path(path)
         self.server = server
+        self._writes_in_turn = writes_in_turn
         self._process = os.getpid()
         self._units = 0
         self._commits = 0
@@ -151,7 +155,7 @@ class Database:
         StorageError, ConflictError
             As `submit` says.
         """
-        if os.getpid() != self._process or not self._groups.lead():
+        if os.getpid() != self._process or not (self._writes_in_turn or self._groups.lead()):
             self.write(lambda cursor: cursor.execute(sql, values))
             return
         try:
@@ -159,12 +163,15 @@ class Database:
             self._units += 1
             self._commits += 1
         except Exception as error:
+            if self._groups.closed:
+                raise self._closed_error() from None
             answer = self._engine.explain(error, f"The database '{self._engine.name}' could not be written.")
             if answer is error:
                 raise
             raise answer from error
         finally:
-            self._groups.follow()
+            if not self._writes_in_turn:
+                self._groups.follow()
 
     async def commit(self, work: Callable[[apsw.Cursor], T]) -> T:
         """Run a unit of work and return its result once it is durable, for coroutines; see `submit`.

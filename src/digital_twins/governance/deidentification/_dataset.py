@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pydicom.charset import python_encoding
 from pydicom.datadict import dictionary_keyword, dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.multival import MultiValue
@@ -13,7 +14,8 @@ from pydicom.sequence import Sequence
 
 from digital_twins.governance.deidentification._codes import clean_code
 from digital_twins.governance.deidentification._dates import new_date, new_date_time, new_time
-from digital_twins.governance.deidentification._policy import Action
+from digital_twins.governance.deidentification._policy import SAFE_PRIVATE, Action
+from digital_twins.governance.deidentification._private import keep_safe_private
 from digital_twins.governance.deidentification._table import profile_table
 from digital_twins.governance.deidentification._word_list import word_list
 from digital_twins.governance.deidentification._words import REMOVED, clean_text, is_plain_term
@@ -41,6 +43,7 @@ _OLDEST_YEARS = 89
 _OCTETS_THAT_STAY = frozenset(tag_for_keyword(keyword) for keyword in word_list("octets"))
 _DOCUMENT, _MIME_TYPE, _TEXT_VALUE = 0x00420011, 0x00420012, 0x0040A160
 _CODE_MEANING = 0x00080104
+_CHARACTER_SET = 0x00080005
 # Code value, scheme, meaning, long code value, URN code value: judged together.
 _CODE_PARTS = frozenset({0x00080100, 0x00080102, 0x00080104, 0x00080119, 0x00080120})
 _DUMMY_PDF = (
@@ -82,10 +85,16 @@ class Cleaner:
         is_code = _CODE_MEANING in dataset
         if is_code:
             clean_code(dataset, self.key, self.known)
+        keeps_private = SAFE_PRIVATE in self.policy.keep
+        if keeps_private:
+            keep_safe_private(dataset, self._value)
         for tag in list(dataset.keys()):
             group = tag.group
-            if group & 1 or 0x5000 <= group <= 0x50FF or 0x6000 <= group <= 0x60FF or tag.element == 0:
+            if 0x5000 <= group <= 0x50FF or 0x6000 <= group <= 0x60FF or tag.element == 0:
                 del dataset[tag]
+            elif group & 1:
+                if not keeps_private:
+                    del dataset[tag]
             elif not (is_code and tag in _CODE_PARTS):
                 self._element(dataset, tag)
 
@@ -101,6 +110,8 @@ class Cleaner:
             del dataset[tag]
         elif vr == "SQ":
             self._sequence(dataset, tag)
+        elif tag == _CHARACTER_SET:
+            _character_set(dataset, tag)
         elif action is Action.EMPTY:
             value = self.pseudonym if dictionary_keyword(tag) in {"PatientID", "PatientName"} else None
             dataset[tag] = DataElement(tag, vr, value)
@@ -223,6 +234,13 @@ def _text(dataset: Dataset, tag: BaseTag) -> str | None:
     if isinstance(value, MultiValue):
         return "\\".join(str(each) for each in value)
     return str(value)
+
+
+def _character_set(dataset: Dataset, tag: BaseTag) -> None:
+    """Keep defined terms (PS3.3, C.12.1.1.2) whatever digits they hold; all else is no character set."""
+    terms = (_text(dataset, tag) or "").split("\\")
+    if not all(term.strip() in python_encoding for term in terms):
+        del dataset[tag]
 
 
 def _age(text: str) -> str:

@@ -11,12 +11,14 @@ from digital_twins._errors import InputError
 if TYPE_CHECKING:
     from digital_twins.governance.deidentification._table import Rule
 
+SAFE_PRIVATE = "safe_private"
 KEEPABLE = {
     "device": "113109",
     "institution": "113112",
     "patient_characteristics": "113108",
     "uids": "113110",
     "descriptors": "113105",
+    SAFE_PRIVATE: "113111",
 }
 CLEAN_PIXELS = ("113101", "Clean Pixel Data Option")
 """Code of CID 7050 for objects whose burned-in text was searched and covered."""
@@ -29,6 +31,7 @@ _MEANINGS = {
     "113108": "Retain Patient Characteristics Option",
     "113109": "Retain Device Identity Option",
     "113110": "Retain UIDs Option",
+    "113111": "Retain Safe Private Option",
     "113112": "Retain Institution Identity Option",
 }
 
@@ -63,7 +66,8 @@ class Policy:
         Privacy Rule (45 CFR 164.514(b)(2): years only): they need expert determination or a limited data set.
     keep
         Options: any of ``device``, ``institution``, ``patient_characteristics``, ``uids``, ``descriptors``
-        (free text whose words are all of DICOM's own dictionaries).
+        (free text whose words are all of DICOM's own dictionaries) and ``safe_private`` (private attributes
+        of Table E.3.10-1 whose values pass the rules of their VR; all others go).
 
     Raises
     ------
