@@ -43,6 +43,7 @@ class Landing:
         "_settling",
         "_spool",
         "_syncs",
+        "_writing",
         "digest",
     )
 
@@ -53,10 +54,13 @@ class Landing:
         self._root, self._parent, self._name, self._spool = root, folder, f"{folder}/{name}", spool
         self._settling = threading.Lock()
         self._syncs: _Syncs | None = None
+        self._writing: _Syncs | None = None
         self._error: OSError | None = None
 
     def start(self, run: Callable[[Callable[[], None]], None]) -> None:
         """Let file and folder be synced elsewhere, at one time: the disk then flushes once for both.
+
+        Before, the file is written, if its bytes wait in memory.
 
         Parameters
         ----------
@@ -65,10 +69,34 @@ class Landing:
         """
         if self._spool is None:
             return
-        self._syncs = syncs = _Syncs(2)
-        descriptor = self._spool.descriptor
-        run(lambda: syncs.run(os.fsync, descriptor))
+        spool, syncs = self._spool, _Syncs(2)
+        self._syncs = syncs
+        if spool.staged is None:
+            run(lambda: syncs.run(os.fsync, spool.descriptor))
+        else:
+            self._writing = writing = _Syncs(1)
+
+            def write_and_sync(spool: Spool) -> None:
+                writing.run(lambda spool: spool.write_out(), spool)
+                writing.wait()
+                os.fsync(spool.descriptor)
+
+            run(lambda: syncs.run(write_and_sync, spool))
         run(lambda: syncs.run(sync_path, self._parent))
+
+    def written(self) -> None:
+        """Return when whoever opens the file finds all of it, be it on disk or not; further calls do nothing.
+
+        Raises
+        ------
+        StorageError
+            It could not be written; `wait` takes its name back.
+        """
+        if self._writing is not None:
+            try:
+                self._writing.wait()
+            except OSError as error:
+                raise from_os_error(error, WHAT) from error
 
     def wait(self) -> None:
         """Return when the blob is on disk; further calls do nothing.
@@ -95,6 +123,7 @@ class Landing:
             if self._syncs is not None:
                 self._syncs.wait()
             else:
+                spool.write_out()
                 os.fsync(spool.descriptor)
                 sync_path(self._parent)
         except OSError:
@@ -108,7 +137,7 @@ class Landing:
 
 
 class _Syncs:
-    """Syncs in other threads; the last of them wakes who waits for all."""
+    """Writes or syncs in other threads; the last of them wakes who waits for all."""
 
     __slots__ = ("_done", "_error", "_left", "_mutex")
 
@@ -132,7 +161,8 @@ class _Syncs:
                 self._done.release()
 
     def wait(self) -> None:
-        self._done.acquire()
+        with self._done:  # others may wait too
+            pass
         if self._error is not None:
             raise self._error
 
