@@ -426,9 +426,14 @@ class Channel(asyncio.BufferedProtocol):
         assert transport is not None
         assert loop is not None
         assert assembler is not None
-        connection = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
-        connection.settimeout(PATIENCE_S)
-        lane = Lane(connection, self._framer, assembler, store=self._store_in_lane, touch=self._touched)
+        lane = Lane(
+            os.dup(transport.get_extra_info("socket").fileno()),
+            self._framer,
+            assembler,
+            store=self._store_in_lane,
+            touch=self._touched,
+            patience_s=PATIENCE_S,
+        )
 
         def work() -> None:
             rest = lane.run()

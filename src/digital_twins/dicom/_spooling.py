@@ -81,6 +81,14 @@ class SpoolWriter:
         if self._thread is None and self.spool.size_bytes >= INLINE_BYTES:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
 
+    def room(self, count: int) -> memoryview | None:
+        """Return where the next bytes may be put instead of feeding them; None: nowhere."""
+        return self.spool.room(count) if self._staged else None
+
+    def arrived(self, count: int) -> None:
+        """Take as fed what was put into a `room`."""
+        self.spool.arrived(count)
+
     def finish(self) -> Spool:
         """Wait until everything is written; raises StorageError when a piece could not be."""
         self._flush()

@@ -95,14 +95,12 @@ class Spool:
         StorageError
             Disk full, quota used up or device error; the spool is of no more use.
         """
+        room = self.room(len(data))
+        if room is not None:
+            room[:] = data
+            self.arrived(len(data))
+            return
         if self._stage is not None:
-            begin, end = self.size_bytes, self.size_bytes + len(data)
-            if end <= STAGE_BYTES:
-                self._stage[begin:end] = data
-                self.size_bytes = end
-                if end - self._hashed >= _HASH_BYTES:
-                    self._hash_staged()
-                return
             self._unstage()
         self._hash.update(data)
         self.append(data)
@@ -114,6 +112,17 @@ class Spool:
             self._write(data)
         else:
             self._stream.feed(data)
+
+    def room(self, count: int) -> memoryview | None:
+        """Return the memory where the next bytes would wait; None: they would not wait there."""
+        end = self.size_bytes + count
+        return None if self._stage is None or end > STAGE_BYTES else self._stage[self.size_bytes : end]
+
+    def arrived(self, count: int) -> None:
+        """Take over what was put into the whole of a `room`."""
+        self.size_bytes += count
+        if self.size_bytes - self._hashed >= _HASH_BYTES:
+            self._hash_staged()
 
     @property
     def staged(self) -> memoryview | None:
