@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from digital_twins.storage._failures import from_os_error
 from digital_twins.storage._sealed import ASSOCIATED_DATA, HEADER_BYTES, new_data_key, new_stream
-from digital_twins.storage._stage import STAGE_BYTES, write_out
+from digital_twins.storage._stage import DIRECT, STAGE_BYTES, write_out
 
 if TYPE_CHECKING:
     from digital_twins.crypto import StreamSealer
@@ -63,8 +63,10 @@ class Spool:
     ) -> None:
         self._folder = folder
         self._name = "" if nameless else self._new_name()
+        self._stages = None if sealed else stages
+        self._direct = DIRECT if direct and nameless and self._stages is not None else 0
         self.descriptor = (
-            os.open(folder, os.O_RDWR | os.O_TMPFILE, _NEW_MODE)
+            os.open(folder, os.O_RDWR | os.O_TMPFILE | self._direct, _NEW_MODE)
             if nameless
             else os.open(self._name, os.O_RDWR | os.O_CREAT | os.O_EXCL, _NEW_MODE)
         )
@@ -74,7 +76,6 @@ class Spool:
         self.data_key = b""
         self._stream: StreamSealer | None = None
         self._hashed = 0  # of the staged bytes
-        self._stages, self._direct = None if sealed else stages, direct
         self._stage = None if self._stages is None else self._stages.take()
         if sealed:
             self.data_key = new_data_key()
@@ -129,12 +130,11 @@ class Spool:
         """All that `write` got, as long as it waits in memory; its memory is used again after `discard`."""
         return None if self._stage is None else self._stage[: self.size_bytes]
 
-    def write_out(self, *, direct: bool = True) -> None:
+    def write_out(self) -> None:
         """Write what waits in memory; raises OSError. Further calls do nothing."""
         content = self.staged
         if content is not None:
-            write_out(self.descriptor, content, direct=direct and self._direct)
-            os.lseek(self.descriptor, 0, os.SEEK_END)
+            write_out(self.descriptor, content, direct=bool(self._direct))
             self._give_stage()
 
     def start_writing(self) -> None:
@@ -151,7 +151,8 @@ class Spool:
     def _unstage(self) -> None:
         self._hash_staged()
         try:
-            self.write_out(direct=False)
+            self.write_out()
+            os.lseek(self.descriptor, 0, os.SEEK_END)
         except OSError as error:
             raise from_os_error(error, "The bytes could not be stored.") from error
 

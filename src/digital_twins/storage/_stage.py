@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 STAGE_BYTES = 2**21
 _BLOCK_BYTES = 4096
-_DIRECT = getattr(os, "O_DIRECT", 0)
+DIRECT = getattr(os, "O_DIRECT", 0)
 _KEPT = 8
 
 
@@ -46,28 +46,28 @@ def write_out(descriptor: int, content: memoryview, *, direct: bool) -> None:
     content
         The beginning of a stage.
     direct
-        Write whole blocks past the page cache, which saves a copy and the pages of that cache.
+        The file was opened with `DIRECT`: whole blocks go past the page cache, which saves a copy and the
+        pages of that cache. The rest, and all later writes, do not.
     """
     position = 0
-    blocks = len(content) // _BLOCK_BYTES * _BLOCK_BYTES
-    if direct and blocks:
-        flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
-        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | _DIRECT)
-        position = os.pwrite(descriptor, content[:blocks], 0)
-        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
+    if direct:
+        blocks = len(content) // _BLOCK_BYTES * _BLOCK_BYTES
+        if blocks:
+            position = os.pwrite(descriptor, content[:blocks], 0)
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, 0)
     while position < len(content):
         position += os.pwrite(descriptor, content[position:], position)
 
 
 def direct_works(folder: Path) -> bool:
     """Whether this file system takes direct writes with a rest of another length behind them."""
-    if not (_DIRECT and hasattr(os, "O_TMPFILE")):
+    if not (DIRECT and hasattr(os, "O_TMPFILE")):
         return False
     with memoryview(mmap.mmap(-1, 2 * _BLOCK_BYTES)) as page:
         page[:] = os.urandom(len(page))
         content = page[: _BLOCK_BYTES + 1]
         try:
-            descriptor = os.open(folder, os.O_RDWR | os.O_TMPFILE, 0o600)
+            descriptor = os.open(folder, os.O_RDWR | os.O_TMPFILE | DIRECT, 0o600)
         except OSError:
             return False
         try:
