@@ -78,7 +78,7 @@ class Lane:
         self._assembler = assembler
         self._store = store
         self._touch = touch
-        self._leaving = False
+        self._leaving = self._ended = False
 
     def leave(self) -> None:
         """Ask the thread to come back after the object in work."""
@@ -152,6 +152,8 @@ class Lane:
             if position < len(room.memory):
                 self._framer.give_back(self._head, room.memory[:position])
                 return Rest()
+            if self._ended:
+                return Rest()
             message = self._assembler.arrived(len(room.memory), last=room.last)
             if message is not None:
                 return self._answered(message)
@@ -174,7 +176,8 @@ class Lane:
             except OSError:
                 break
             position += count
-            if count == 0 or not self._touch(time.monotonic()):
+            self._ended = not self._touch(time.monotonic())
+            if count == 0 or self._ended:
                 break
         return position
 

@@ -30,12 +30,17 @@ class Stages:
         try:
             return self._free.pop()
         except IndexError:
-            return memoryview(mmap.mmap(-1, STAGE_BYTES))
+            return _pages(STAGE_BYTES)
 
     def give(self, stage: memoryview) -> None:
         """Take a stage back."""
         if len(self._free) < _KEPT:
             self._free.append(stage)
+
+
+def _pages(size: int) -> memoryview:
+    """Return memory that begins at a page and that a forked process does not share."""
+    return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
 def write_out(descriptor: int, content: memoryview, *, direct: bool) -> None:
@@ -63,18 +68,17 @@ def direct_works(folder: Path) -> bool:
     """Whether this file system takes direct writes with a rest of another length behind them."""
     if not (DIRECT and hasattr(os, "O_TMPFILE")):
         return False
-    with memoryview(mmap.mmap(-1, 2 * _BLOCK_BYTES)) as page:
-        page[:] = os.urandom(len(page))
-        content = page[: _BLOCK_BYTES + 1]
-        try:
-            descriptor = os.open(folder, os.O_RDWR | os.O_TMPFILE | DIRECT, 0o600)
-        except OSError:
-            return False
-        try:
-            write_out(descriptor, content, direct=True)
-            return os.pread(descriptor, len(page), 0) == content
-        except OSError:
-            return False
-        finally:
-            content.release()
-            os.close(descriptor)
+    page = _pages(2 * _BLOCK_BYTES)
+    page[:] = os.urandom(len(page))
+    content = page[: _BLOCK_BYTES + 1]
+    try:
+        descriptor = os.open(folder, os.O_RDWR | os.O_TMPFILE | DIRECT, 0o600)
+    except OSError:
+        return False
+    try:
+        write_out(descriptor, content, direct=True)
+        return os.pread(descriptor, len(page), 0) == content
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
