@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from digital_twins.storage._failures import from_os_error
 
@@ -71,18 +71,16 @@ class Landing:
             return
         spool, syncs = self._spool, _Syncs(2)
         self._syncs = syncs
-        if spool.staged is None:
-            run(lambda: syncs.run(os.fsync, spool.descriptor))
-        else:
-            self._writing = writing = _Syncs(1)
+        if spool.staged is not None:
+            self._writing = _Syncs(1)
+        run(lambda: syncs.run(lambda: self._write_and_sync(spool)))
+        run(lambda: syncs.run(lambda: sync_path(self._parent)))
 
-            def write_and_sync(spool: Spool) -> None:
-                writing.run(lambda spool: spool.write_out(), spool)
-                writing.wait()
-                os.fsync(spool.descriptor)
-
-            run(lambda: syncs.run(write_and_sync, spool))
-        run(lambda: syncs.run(sync_path, self._parent))
+    def _write_and_sync(self, spool: Spool) -> None:
+        if self._writing is not None:
+            self._writing.run(spool.write_out)
+            self._writing.wait()
+        os.fsync(spool.descriptor)
 
     def written(self) -> None:
         """Return when whoever opens the file finds all of it, be it on disk or not; further calls do nothing.
@@ -142,16 +140,16 @@ class _Syncs:
     __slots__ = ("_done", "_error", "_left", "_mutex")
 
     def __init__(self, count: int) -> None:
-        self._error: OSError | None = None
+        self._error: Exception | None = None
         self._left = count
         self._mutex = threading.Lock()
         self._done = threading.Lock()
         self._done.acquire()
 
-    def run(self, sync: Callable[[Any], None], what: str | int) -> None:
+    def run(self, work: Callable[[], None]) -> None:
         try:
-            sync(what)
-        except OSError as error:
+            work()
+        except Exception as error:  # noqa: BLE001  (edge of a thread: whatever it is goes to the waiter)
             self._error = error
         finally:
             with self._mutex:
