@@ -136,12 +136,12 @@ def test_rows_wait_until_the_file_is_written(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_descriptor: int, _data: object, _position: int) -> int:
+    def full(_descriptor: int, _data: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with open_store(tmp_path) as store:
         with monkeypatch.context() as patch:
-            patch.setattr(os, "pwrite", full)
+            patch.setattr(os, "write", full)
             prepared = arriving(store, ct_slice(1), now)
             with pytest.raises(StorageError, match="full"):
                 store.keep(prepared)

@@ -163,11 +163,8 @@ def test_a_file_system_without_nameless_files(tmp_path, monkeypatch):
     assert sorted(files(tmp_path)) == sorted([store.path(digest), store.path(other)])
 
 
-@pytest.mark.parametrize("direct", [True, False])
-def test_spooled_bytes_of_every_length(tmp_path, monkeypatch, direct):
-    """None, odd rests behind whole blocks, and more than may wait in memory; two that wait at one time."""
-    if not direct:
-        monkeypatch.setattr("digital_twins.storage._blobs.direct_works", lambda _folder: False)
+def test_spooled_bytes_of_every_length(tmp_path):
+    """None, odd ones, and more than may wait in memory; two that wait at one time."""
     store, rng = BlobStore(tmp_path), random.Random(1)
     for size in (0, 1, 4095, 4096, 4097, 200_001, STAGE_BYTES - 1, STAGE_BYTES, STAGE_BYTES + 1, 3 * 10**6):
         spools, pieces = [store.spool(), store.spool()], [rng.randbytes(size), rng.randbytes(size)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from digital_twins.storage._failures import from_os_error
 from digital_twins.storage._sealed import ASSOCIATED_DATA, HEADER_BYTES, new_data_key, new_stream
-from digital_twins.storage._stage import DIRECT, STAGE_BYTES, write_out
+from digital_twins.storage._stage import STAGE_BYTES
 
 if TYPE_CHECKING:
     from digital_twins.crypto import StreamSealer
@@ -39,8 +39,6 @@ class Spool:
     stages
         Where what is to be written waits in memory, up to `STAGE_BYTES`, until `write_out`; without them, or
         encrypted, it is written as it comes.
-    direct
-        Whether staged bytes may go past the page cache, as `direct_works` found out.
 
     Attributes
     ----------
@@ -59,14 +57,12 @@ class Spool:
         nameless: bool,
         sealed: bool = False,
         stages: Stages | None = None,
-        direct: bool = False,
     ) -> None:
         self._folder = folder
         self._name = "" if nameless else self._new_name()
         self._stages = None if sealed else stages
-        self._direct = DIRECT if direct and nameless and self._stages is not None else 0
         self.descriptor = (
-            os.open(folder, os.O_RDWR | os.O_TMPFILE | self._direct, _NEW_MODE)
+            os.open(folder, os.O_RDWR | os.O_TMPFILE, _NEW_MODE)
             if nameless
             else os.open(self._name, os.O_RDWR | os.O_CREAT | os.O_EXCL, _NEW_MODE)
         )
@@ -134,7 +130,8 @@ class Spool:
         """Write what waits in memory; raises OSError. Further calls do nothing."""
         content = self.staged
         if content is not None:
-            write_out(self.descriptor, content, direct=bool(self._direct))
+            while content:
+                content = content[os.write(self.descriptor, content) :]
             self._give_stage()
 
     def start_writing(self) -> None:
@@ -152,7 +149,6 @@ class Spool:
         self._hash_staged()
         try:
             self.write_out()
-            os.lseek(self.descriptor, 0, os.SEEK_END)
         except OSError as error:
             raise from_os_error(error, "The bytes could not be stored.") from error
 
