@@ -18,9 +18,9 @@ from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from dicom_support import audited, ct_slice, file_bytes, listening
 from digital_twins import StorageError, audit, dicom, storage
 from digital_twins.dicom import _contexts as classes, _dimse, _pdu
-from digital_twins.dicom._channel import Limits
 from digital_twins.dicom._dimse import CommandField
 from digital_twins.dicom._identifier import write_dataset
+from digital_twins.dicom._limits import Limits
 from digital_twins.dicom._listener import Access, Events, _services
 
 if TYPE_CHECKING:

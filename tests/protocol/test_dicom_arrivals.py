@@ -7,7 +7,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,35 @@ def now(work: Work) -> None:
     work()
 
 
+class GatedSyncs:
+    """Syncs that are started in a pool and wait there, each until it is told to finish."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._real = os.fsync
+        self._mine = threading.local()
+        self._gates: list[threading.Event] = []
+        self._running: list[Future[None]] = []
+        monkeypatch.setattr(os, "fsync", self._fsync)
+
+    def start(self, pool: ThreadPoolExecutor, work: Work) -> None:
+        gate = threading.Event()
+        self._gates.append(gate)
+        self._running.append(pool.submit(self._work, work, gate))
+
+    def finish(self, number: int) -> None:
+        self._gates[number].set()
+        self._running[number].result(60)
+
+    def _work(self, work: Work, gate: threading.Event) -> None:
+        self._mine.gate = gate
+        work()
+
+    def _fsync(self, descriptor: int) -> None:
+        gate = getattr(self._mine, "gate", None)
+        assert gate is None or gate.wait(60)
+        self._real(descriptor)
+
+
 def notes(store: dicom.DicomStore) -> list[str]:
     with store.database.read() as connection:
         return [str(row[0]) for row in connection.execute("SELECT blob FROM dicom_arrival ORDER BY blob")]
@@ -68,23 +97,58 @@ def tear(store: dicom.DicomStore, digest: str, *, keep_bytes: int) -> None:
     os.truncate(path, keep_bytes)
 
 
-def test_the_answer_comes_when_rows_file_and_folder_are_on_disk(tmp_path: Path) -> None:
-    with open_store(tmp_path) as store, ThreadPoolExecutor(1) as pool:
-        waiting: list[Work] = []
-        prepared = arriving(store, ct_slice(1), waiting.append)
-        assert len(waiting) == 2
+@pytest.mark.parametrize("last", [0, 1])
+def test_the_answer_comes_when_rows_file_and_folder_are_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: int
+) -> None:
+    """Whichever of the two syncs comes last."""
+    gated = GatedSyncs(monkeypatch)
+    with open_store(tmp_path) as store, ThreadPoolExecutor(3) as pool:
+        prepared = arriving(store, ct_slice(1), lambda work: gated.start(pool, work))
         answer = pool.submit(store.keep, prepared)
         while not notes(store):
             assert not answer.done()
         assert left(store)[3] == 1  # the rows are committed, beside the syncs
+        store.blobs.verify(prepared.digest)  # and who reads them finds the whole file
         path = store.blobs.path(prepared.digest)
-        for work in waiting:
+        for number in (1 - last, last):
             assert not answer.done()
             assert path.stat().st_mode & 0o222
-            work()
+            gated.finish(number)
         assert answer.result(60).outcome == "new"
         assert not path.stat().st_mode & 0o222
+
+
+def test_rows_wait_until_the_file_is_written(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store, ThreadPoolExecutor(1) as pool:
+        waiting: list[Work] = []
+        prepared = arriving(store, ct_slice(1), waiting.append)
+        answer = pool.submit(store.keep, prepared)
+        with store.database.read() as connection:  # the unit is at work, and has not committed
+            assert connection.execute("SELECT count(*) FROM dicom_instance").fetchall() == [(0,)]
+        assert not answer.done()
+        for work in waiting:
+            work()
+        assert answer.result(60).outcome == "new"
         store.blobs.verify(prepared.digest)
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int, _data: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with open_store(tmp_path) as store:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", full)
+            prepared = arriving(store, ct_slice(1), now)
+            with pytest.raises(StorageError, match="full"):
+                store.keep(prepared)
+        assert left(store) == [0] * 5
+        assert audited(store) == notes(store) == []
+        assert not store.blobs.exists(prepared.digest)
+        assert store.keep(arriving(store, ct_slice(1), now)).outcome == "new"
 
 
 @pytest.mark.parametrize("failing", [1, 2])
@@ -220,18 +284,18 @@ def test_a_replacement_waits_for_its_file(tmp_path: Path, monkeypatch: pytest.Mo
         assert store.instance(first.sop_uid).digest != first.digest
 
 
-def test_the_same_object_on_two_associations(tmp_path: Path) -> None:
+def test_the_same_object_on_two_associations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second one must be on disk whatever becomes of the first."""
-    with open_store(tmp_path) as store, ThreadPoolExecutor(1) as pool:
-        waiting: list[Work] = []
-        first = arriving(store, ct_slice(1), waiting.append)
+    gated = GatedSyncs(monkeypatch)
+    with open_store(tmp_path) as store, ThreadPoolExecutor(3) as pool:
+        first = arriving(store, ct_slice(1), lambda work: gated.start(pool, work))
         answer = pool.submit(store.keep, first)
         while not notes(store):
             assert not answer.done()
         assert store.keep(arriving(store, ct_slice(1), now)).outcome == "identical"
         assert store.blobs.is_proven(first.digest)
-        for work in waiting:
-            work()
+        gated.finish(0)
+        gated.finish(1)
         assert answer.result(60).outcome == "new"
         assert left(store)[3] == 1
         store.blobs.verify(first.digest)

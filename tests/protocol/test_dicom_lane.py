@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import threading
 import time
 from pathlib import Path
@@ -140,6 +141,82 @@ def test_nonsense_after_an_object_ends_the_association(
         _wait_for_none(node)
         peer.socket.close()
         assert len(store.instances("1.2.3.1")) == 2
+
+
+def _in_pairs(data: bytes) -> bytes:
+    """The same data set, two values in each PDU."""
+    pdus = []
+    for begin in range(0, len(data), 2000):
+        values = [data[begin : begin + 1000], data[begin + 1000 : begin + 2000]]
+        last = 2 if begin + 2000 >= len(data) else 0
+        body = b"".join(
+            _pdu.PDV_HEADER.pack(len(value) + 2, 1, last if number else 0) + value
+            for number, value in enumerate(values)
+        )
+        pdus.append(_pdu.HEADER.pack(4, len(body)) + body)
+    return b"".join(pdus)
+
+
+@pytest.mark.parametrize("layout", ["pieces", "pairs", "tiny", "large"])
+def test_every_layout_of_an_object_is_stored_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str
+) -> None:
+    """Cut anywhere; several values in a PDU; PDUs shorter than the next header; outgrowing the memory."""
+    lanes = Lanes(monkeypatch)
+    monkeypatch.setattr(_channel, "PATIENCE_S", 5.0)
+    rng = random.Random(4)
+    part, objects = _objects(3)
+    whole = file_bytes(ct_slice(4, size=1100 if layout == "large" else 64))
+    last = split_file(whole)
+    objects.append((last.sop_instance_uid, whole[last.dataset_offset :]))
+    with open_store(tmp_path) as store, listening(store) as node:
+        peer = RawPeer(node.port, part.sop_class_uid, part.transfer_syntax)
+        assert peer.store(objects[0][1], objects[0][0])[Tag.STATUS] == 0
+        assert lanes.entered.acquire(timeout=60)
+        for number, (uid, data) in enumerate(objects[1:]):
+            sent = _message(part, data, uid, number)
+            if layout == "pairs":
+                sent = sent.replace(_pdus(data, command=False), _in_pairs(data))
+            elif layout == "tiny":
+                small = b"".join(_pdu.encode_data(1, data, command=False, max_pdu_bytes=11))
+                sent = sent.replace(_pdus(data, command=False), small)
+            while sent:
+                count = rng.randint(1, 40000) if layout == "pieces" else len(sent)
+                peer.socket.sendall(sent[:count])
+                sent = sent[count:]
+            assert _answer(peer) == (number, 0)
+        assert not lanes.ended.acquire(blocking=False)
+        peer.close()
+        for uid, data in objects:
+            assert store.read(uid).endswith(data)
+            store.blobs.verify(store.instance(uid).digest)
+
+
+@pytest.mark.parametrize("end", ["abort", "close", "context"])
+def test_an_association_that_ends_within_an_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    lanes = Lanes(monkeypatch)
+    part, objects = _objects(2)
+    with open_store(tmp_path) as store, listening(store) as node:
+        peer = RawPeer(node.port, part.sop_class_uid, part.transfer_syntax)
+        assert peer.store(objects[0][1], objects[0][0])[Tag.STATUS] == 0
+        assert lanes.entered.acquire(timeout=60)
+        whole = _message(part, objects[1][1], objects[1][0], 2)
+        first = whole[: len(whole) - len(_pdus(objects[1][1], command=False))]
+        begun = next(_pdu.encode_data(1, objects[1][1], command=False, max_pdu_bytes=5000))
+        peer.socket.sendall(first + begun)
+        if end == "abort":
+            peer.socket.sendall(_pdu.encode_abort(0, _pdu.AbortReason.NOT_SPECIFIED))
+        elif end == "context":
+            peer.socket.sendall(_pdu.HEADER.pack(4, 10) + _pdu.PDV_HEADER.pack(6, 3, 0) + bytes(4))
+            assert peer.read_pdu()[0] == 7
+        else:
+            peer.socket.close()
+        _wait_for_none(node)
+        peer.socket.close()
+        assert [each.sop_uid for each in store.instances("1.2.3.1")] == [objects[0][0]]
+        assert node.buffered_bytes == 0
 
 
 def test_the_port_closes_while_a_lane_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import itertools
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from digital_twins import InputError, NotFoundError, StorageError
-from digital_twins.storage import BlobStore
+from digital_twins.storage import STAGE_BYTES, BlobStore
 
 SRC = Path(__file__).parents[2] / "src"
 
@@ -160,6 +161,38 @@ def test_a_file_system_without_nameless_files(tmp_path, monkeypatch):
     store.verify(digest)
     store.verify(other)
     assert sorted(files(tmp_path)) == sorted([store.path(digest), store.path(other)])
+
+
+def test_spooled_bytes_of_every_length(tmp_path):
+    """None, odd ones, and more than may wait in memory; two that wait at one time."""
+    store, rng = BlobStore(tmp_path), random.Random(1)
+    for size in (0, 1, 4095, 4096, 4097, 200_001, STAGE_BYTES - 1, STAGE_BYTES, STAGE_BYTES + 1, 3 * 10**6):
+        spools, pieces = [store.spool(), store.spool()], [rng.randbytes(size), rng.randbytes(size)]
+        begin = 0
+        while begin < size:
+            end = begin + rng.randint(1, 300_000)
+            for spool, data in zip(spools, pieces, strict=True):
+                spool.write(data[begin:end])
+            begin = end
+        for spool, data in zip(spools, pieces, strict=True):
+            assert (spool.staged is None) == (size > STAGE_BYTES)
+            digest = store.put_spooled(spool)
+            assert digest == hashlib.sha256(data).hexdigest()
+            assert store.get(digest) == data
+
+
+def test_a_staged_blob_that_replaces_a_torn_one(tmp_path):
+    store = BlobStore(tmp_path)
+    digest = store.put(b"bytes" * 2000)
+    store.path(digest).chmod(0o640)
+    os.truncate(store.path(digest), 10)
+    spool = store.spool()
+    spool.write(b"bytes" * 2000)
+    landing = store.land(spool)
+    assert store.get(digest) == b"bytes" * 2000  # before any sync
+    landing.wait()
+    assert store.is_proven(digest)
+    assert files(tmp_path) == [store.path(digest)]
 
 
 def test_threads_that_put_the_same_bytes(tmp_path):

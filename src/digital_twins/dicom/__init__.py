@@ -10,7 +10,6 @@ if TYPE_CHECKING:
         availability_notice as availability_notice,
         notify_availability as notify_availability,
     )
-    from digital_twins.dicom._channel import Limits as Limits
     from digital_twins.dicom._coercion import (
         Coercion as Coercion,
         check_coercions as check_coercions,
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
         key_object_selection as key_object_selection,
         read_key_objects as read_key_objects,
     )
+    from digital_twins.dicom._limits import Limits as Limits
     from digital_twins.dicom._listener import (
         Access as Access,
         Events as Events,
@@ -179,7 +179,7 @@ _WHERE = {
     "DicomWebError": "digital_twins.dicom._web_requests",
     "Instance": "digital_twins.dicom._stored",
     "Level": "digital_twins.dicom._attributes",
-    "Limits": "digital_twins.dicom._channel",
+    "Limits": "digital_twins.dicom._limits",
     "MIGRATIONS": "digital_twins.dicom._schema",
     "ObjectRefusedError": "digital_twins.dicom._header",
     "Query": "digital_twins.dicom._query",

@@ -9,14 +9,9 @@ from typing import TYPE_CHECKING
 
 from digital_twins._logging import get_logger
 from digital_twins.dicom._admission import Admission
-from digital_twins.dicom._channel import (
-    IMPLEMENTATION_CLASS_UID,
-    IMPLEMENTATION_VERSION,
-    Channel,
-    Setup,
-    State,
-)
+from digital_twins.dicom._channel import Channel, State
 from digital_twins.dicom._contexts import negotiate, negotiate_extended, negotiate_roles
+from digital_twins.dicom._limits import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from digital_twins.dicom._pdu import (
     APPLICATION_CONTEXT,
     AbortReason,
@@ -36,6 +31,7 @@ if TYPE_CHECKING:
     from digital_twins.dicom._admission import Doorkeeper
     from digital_twins.dicom._framing import Message
     from digital_twins.dicom._pdu import AssociateRequest
+    from digital_twins.dicom._setup import Setup
 
 _log = get_logger(__name__)
 

@@ -7,7 +7,6 @@ import os
 import socket
 import time
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, cast
 
@@ -28,22 +27,17 @@ from digital_twins.dicom._dimse import (
 from digital_twins.dicom._framing import Assembler, Framer, Message
 from digital_twins.dicom._lane import PATIENCE_S, Lane, Rest
 from digital_twins.dicom._pdu import AbortReason, PduError, PduType, encode_abort, encode_data
+from digital_twins.dicom._setup import Peer
 from digital_twins.dicom._spooling import SpoolWriter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterable, Iterator
 
     from digital_twins.dicom._contexts import AcceptedContext
     from digital_twins.dicom._dimse import Command
-    from digital_twins.dicom._framing import Budget
     from digital_twins.dicom._keepers import Keepers
-    from digital_twins.dicom._peers import DicomPeer
-    from digital_twins.storage import Spool
+    from digital_twins.dicom._setup import Setup
 
-    Handler = Callable[["Message", "Peer"], AsyncIterator[tuple[Command, bytes | None]]]
-
-IMPLEMENTATION_CLASS_UID = "2.25.212706317014384166152386157236482106837"
-IMPLEMENTATION_VERSION = "DIGITALTWINS_01"
 _QUEUE_LENGTH = 8
 _SPOOL_PIECES = 4
 _WRITE_AT_ONCE = 2**18
@@ -61,102 +55,6 @@ class State(IntEnum):
     AWAITING_RELEASE_REPLY = 7
     AWAITING_LOCAL_RELEASE = 8
     AWAITING_CLOSE = 13
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one listener grants its peers.
-
-    Attributes
-    ----------
-    max_pdu_bytes
-        Largest P-DATA-TF that is received; announced to the peer.
-    max_associations
-        Established associations at a time; the next request is rejected as 'local limit exceeded'.
-    max_half_open
-        Connections that have not yet associated; beyond it the oldest is dropped.
-    max_object_bytes, max_buffered_bytes
-        Largest single object, and bytes of unfinished objects of all associations together in memory.
-    artim_s
-        Seconds that a new connection has for its request, and a finished one for closing (PS3.8 9.1.5).
-    idle_s
-        Seconds without a byte, while nothing is being processed, after which an association is aborted;
-        also what a peer has for its answer to a request of ours.
-    max_association_s
-        Longest life of an association; it is aborted between two requests.
-    max_associations_per_minute
-        New associations of one network address a minute; beyond it 'temporary congestion'.
-    """
-
-    max_pdu_bytes: int = 131072
-    max_associations: int = 64
-    max_half_open: int = 128
-    max_object_bytes: int = 2**32
-    max_buffered_bytes: int = 2**31
-    artim_s: float = 30.0
-    idle_s: float = 300.0
-    max_association_s: float = 86400.0
-    max_associations_per_minute: int = 6000
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """Who is at the other end of an association, and the way to ask it something.
-
-    Attributes
-    ----------
-    rule
-        What the peers table says of the calling AE title, if there is one.
-    user
-        The authenticated user, '' without user identity.
-    fuzzy_names, combined_times
-        Whether the extended negotiation of the query classes switched these on.
-    """
-
-    calling_ae: str
-    called_ae: str
-    address: str
-    implementation_version: str
-    rule: DicomPeer | None = None
-    user: str = ""
-    tls_version: str = ""
-    fuzzy_names: bool = False
-    combined_times: bool = False
-    channel: Channel | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def agent(self) -> str:
-        """Who the audit trail names: the AE title, with the user when there is one."""
-        return f"{self.user}@{self.calling_ae}" if self.user else self.calling_ae
-
-
-@dataclass(slots=True)
-class Setup:
-    """What a channel needs beside its connection.
-
-    Attributes
-    ----------
-    handlers
-        Command field of a request to the coroutine generator that yields its responses.
-    prefix
-        Bytes to put before a data set that arrives: the file header of an object.
-    new_spool
-        Opens a file for an object that is to be stored; None keeps it in memory.
-    dropped
-        Called with a request whose data set was dropped while it arrived, the peer, and why.
-    lanes, store_here
-        Threads that take whole associations while objects come, and what stores an object in them: it
-        returns the answer, or None to leave the message to its handler. Without them the event loop reads.
-    """
-
-    limits: Limits
-    budget: Budget
-    handlers: Mapping[int, Handler]
-    prefix: Callable[[Command, AcceptedContext], bytes]
-    new_spool: Callable[[], Spool] | None = None
-    dropped: Callable[[Message, Peer, str], Awaitable[None]] | None = None
-    lanes: Keepers | None = None
-    store_here: Callable[[Message, Peer, asyncio.AbstractEventLoop], Command | None] | None = None
 
 
 class Channel(asyncio.BufferedProtocol):
@@ -432,9 +330,14 @@ class Channel(asyncio.BufferedProtocol):
         assert transport is not None
         assert loop is not None
         assert assembler is not None
-        connection = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
-        connection.settimeout(PATIENCE_S)
-        lane = Lane(connection, self._framer, assembler, store=self._store_in_lane, touch=self._touched)
+        lane = Lane(
+            os.dup(transport.get_extra_info("socket").fileno()),
+            self._framer,
+            assembler,
+            store=self._store_in_lane,
+            touch=self._touched,
+            patience_s=PATIENCE_S,
+        )
 
         def work() -> None:
             rest = lane.run()

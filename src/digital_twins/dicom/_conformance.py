@@ -6,9 +6,9 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from digital_twins.dicom._attributes import ATTRIBUTES
-from digital_twins.dicom._channel import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION, Limits
 from digital_twins.dicom._contexts import SERVICES, UNCOMPRESSED, storage_classes, transfer_syntaxes
 from digital_twins.dicom._dimse import Status
+from digital_twins.dicom._limits import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION, Limits
 from digital_twins.dicom._peers import Service
 from digital_twins.dicom._profiles import profile_names, vendor_profile
 from digital_twins.dicom._transcode import can_transcode

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset
 
-    from digital_twins.dicom._channel import Peer
     from digital_twins.dicom._framing import Message
     from digital_twins.dicom._query import Match
+    from digital_twins.dicom._setup import Peer
     from digital_twins.dicom._store import DicomStore
 
 LEVELS = {"PATIENT": Level.PATIENT, "STUDY": Level.STUDY, "SERIES": Level.SERIES, "IMAGE": Level.INSTANCE}

@@ -11,8 +11,8 @@ from digital_twins.dicom._dimse import Status, response
 
 if TYPE_CHECKING:
     from digital_twins._errors import DigitalTwinError
-    from digital_twins.dicom._channel import Peer
     from digital_twins.dicom._dimse import Command
+    from digital_twins.dicom._setup import Peer
     from digital_twins.dicom._store import DicomStore
 
 

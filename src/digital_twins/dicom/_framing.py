@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from digital_twins.dicom._dimse import MAX_COMMAND_BYTES, NO_DATASET, DimseError, Tag, decode_command
-from digital_twins.dicom._pdu import HEADER, AbortReason, PduError, PduType, pdvs
+from digital_twins.dicom._pdu import DATA_HEADER, HEADER, AbortReason, PduError, PduType, pdvs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -38,6 +38,7 @@ class Framer:
     """
 
     def __init__(self, max_pdu_bytes: int) -> None:
+        self.max_pdu_bytes = max_pdu_bytes
         self._limits = {
             PduType.ASSOCIATE_RQ: MAX_ASSOCIATE_BYTES,
             PduType.ASSOCIATE_AC: MAX_ASSOCIATE_BYTES,
@@ -61,6 +62,24 @@ class Framer:
                 grown[: self._end] = self._buffer
                 self._buffer = grown
         return memoryview(self._buffer)[self._end :]
+
+    def pending(self) -> memoryview:
+        """Return what came of a PDU that is not whole; valid until the next call."""
+        return memoryview(self._buffer)[self._start : self._end]
+
+    def take(self) -> memoryview:
+        """Return what `pending` does and forget it."""
+        pending = self.pending()
+        self._start = self._end = self._needed = 0
+        return pending
+
+    def give_back(self, *parts: bytes | bytearray | memoryview) -> None:
+        """Take bytes back, before any others came; `received` has to look at them."""
+        data = b"".join(parts)
+        if len(data) > len(self._buffer):
+            self._buffer = bytearray(max(len(data), _DATA_BUFFER_BYTES))
+        self._buffer[: len(data)] = data
+        self._start, self._end, self._needed = 0, len(data), 0
 
     def received(self, count: int) -> Iterator[tuple[PduType, memoryview]]:
         """Take ``count`` new bytes and yield each whole PDU; a body is valid until the next buffer call.
@@ -175,6 +194,13 @@ def no_spool(message: Message) -> SpoolWriter | None:
     return None
 
 
+class Room(NamedTuple):
+    """Where the only value of a PDU goes, and whether it ends its data set."""
+
+    memory: memoryview
+    last: bool
+
+
 class Assembler:
     """Joins presentation data values into messages (PS3.7 section 6.3, PS3.8 annex E).
 
@@ -234,6 +260,42 @@ class Assembler:
             if message is not None:
                 self._context_id = None
                 yield message
+
+    def room(self, head: memoryview, max_pdu_bytes: int) -> Room | None:
+        """Return where the fragment goes whose headers a PDU begins with, if it may be put there.
+
+        None: it is too long, no plain part of the data set under way, or that does not wait in memory; `add`
+        sees what is wrong with it, if anything.
+        """
+        message = self._open
+        if message is None or message.spool is None or message.refused or len(head) < DATA_HEADER.size:
+            return None
+        kind, length, value_bytes, context_id, control = DATA_HEADER.unpack_from(head)
+        count = value_bytes - 2
+        if (
+            kind != PduType.P_DATA_TF
+            or length > max_pdu_bytes
+            or length != value_bytes + 4
+            or count <= 0
+            or context_id != self._context_id
+            or control & 1
+            or self._length + count - message.prefix_bytes > self._max_object_bytes
+        ):
+            return None
+        memory = message.spool.room(count)
+        return None if memory is None else Room(memory, bool(control & 2))
+
+    def arrived(self, count: int, *, last: bool) -> Message | None:
+        """Take over what was put into a `room`, and return the message if that ends it."""
+        message = self._open
+        assert message is not None
+        assert message.spool is not None
+        message.spool.arrived(count)
+        self._length += count
+        if not last:
+            return None
+        self._open = self._context_id = None
+        return message
 
     @property
     def spooling(self) -> SpoolWriter | None:

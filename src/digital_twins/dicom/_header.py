@@ -24,9 +24,6 @@ from digital_twins.dicom._text import (
 from digital_twins.dicom._walk import HeadTooShortError, LayoutError, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from digital_twins.dicom._attributes import Attribute
     from digital_twins.dicom._walk import Layout
 
 Row = dict[str, str | int | None]
@@ -142,14 +139,7 @@ def read_header(
         **{level: dict(row) for level, row in zip(_SHARED, shared, strict=True)},
         Level.INSTANCE: _row(Level.INSTANCE, own, charset, big_endian=big_endian),
     }
-    for level, column in (
-        (Level.STUDY, "study_uid"),
-        (Level.SERIES, "series_uid"),
-        (Level.INSTANCE, "sop_uid"),
-        (Level.INSTANCE, "sop_class_uid"),
-    ):
-        if not _UID.fullmatch(str(rows[level][column])):
-            raise ObjectRefusedError(f"{column} is missing or no UID", status=Status.DOES_NOT_MATCH)
+    _check_uids(rows[Level.INSTANCE], ("sop_uid", "sop_class_uid"))
     hidden = transfer_syntax in DEFLATED
     return Header(
         rows,
@@ -173,34 +163,51 @@ def _tags(levels: tuple[Level, ...]) -> tuple[int, ...]:
 def _shared_rows(raw_values: tuple[bytes, ...], charset: bytes, *, big_endian: bool) -> tuple[Row, ...]:
     """Return the rows that the objects of a series have in common: worked out once for all of them."""
     rest = iter(raw_values)
-    return tuple(
+    rows = tuple(
         _row(level, tuple(islice(rest, len(ingested(level)))), charset, big_endian=big_endian)
         for level in _SHARED
     )
+    _check_uids(rows[Level.STUDY], ("study_uid",))
+    _check_uids(rows[Level.SERIES], ("series_uid",))
+    return rows
+
+
+def _check_uids(row: Row, columns: tuple[str, ...]) -> None:
+    for column in columns:
+        if not _UID.fullmatch(str(row[column])):
+            raise ObjectRefusedError(f"{column} is missing or no UID", status=Status.DOES_NOT_MATCH)
 
 
 def _row(level: Level, raw_values: tuple[bytes, ...], charset: bytes, *, big_endian: bool) -> Row:
     encodings = python_encodings(charset)
     row: Row = {}
-    for attribute, raw in zip(ingested(level), raw_values, strict=True):
-        row[attribute.sql] = _value(attribute, raw, encodings, big_endian=big_endian)
-        if attribute.vr == "PN":
-            groups = name_groups(str(row[attribute.sql]))
+    for (column, vr), raw in zip(_columns(level), raw_values, strict=True):
+        if vr == "UI":
+            row[column] = raw.decode("ascii", "replace").strip(" \0")[:_MAX_TEXT]
+        elif vr in _TEXT:
+            row[column] = decode_text(raw, encodings)[:_MAX_TEXT] if raw else ""
+        else:
+            row[column] = _value(vr, raw, big_endian=big_endian)
+        if vr == "PN":
+            groups = name_groups(str(row[column]))
             for kind, group in zip(("alphabetic", "ideographic", "phonetic"), groups, strict=True):
-                row[f"{attribute.sql}_{kind}"] = name_key(group)
+                row[f"{column}_{kind}"] = name_key(group)
     return row
 
 
-def _value(
-    attribute: Attribute, raw: bytes, encodings: Sequence[str], *, big_endian: bool
-) -> str | int | None:
-    vr = attribute.vr
+@cache
+def _columns(level: Level) -> tuple[tuple[str, str], ...]:
+    """Return column and VR of each attribute that an object brings."""
+    return tuple((attribute.sql, attribute.vr) for attribute in ingested(level))
+
+
+@lru_cache(maxsize=2048)
+def _value(vr: str, raw: bytes, *, big_endian: bool) -> str | int | None:
+    """Return a number, date, time or code: the objects of a series have most of these in common."""
     if vr == "US":
         return int.from_bytes(raw[:2], "big" if big_endian else "little") if len(raw) >= 2 else None
     if not raw:
         return None if vr == "IS" else ""
-    if vr in _TEXT:
-        return decode_text(raw, encodings)[:_MAX_TEXT]
     text = raw.decode("ascii", "replace").strip(" \0")
     if vr == "IS":
         match = _INTEGER.fullmatch(text.split("\\", maxsplit=1)[0].strip())

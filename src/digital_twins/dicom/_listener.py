@@ -13,14 +13,15 @@ from digital_twins.dicom._admission import Doorkeeper
 from digital_twins.dicom._arrivals import settle_arrivals
 from digital_twins.dicom._association import Association, Node
 from digital_twins.dicom._availability import availability_handlers
-from digital_twins.dicom._channel import Limits, Setup
 from digital_twins.dicom._commitment import Reporter, commitment_handlers
 from digital_twins.dicom._contexts import storage_classes, transfer_syntaxes
 from digital_twins.dicom._framing import Budget
 from digital_twins.dicom._keepers import Keepers
+from digital_twins.dicom._limits import Limits
 from digital_twins.dicom._mpps import mpps_handlers
 from digital_twins.dicom._peers import PeerTable
 from digital_twins.dicom._scp import Services, received_header
+from digital_twins.dicom._setup import Setup
 from digital_twins.dicom._text import python_encodings
 from digital_twins.dicom._worklist import worklist_handlers
 

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset
 
-    from digital_twins.dicom._channel import Channel, Handler, Peer
+    from digital_twins.dicom._channel import Channel
     from digital_twins.dicom._contexts import AcceptedContext
     from digital_twins.dicom._dimse import Command
     from digital_twins.dicom._framing import Message
     from digital_twins.dicom._pdu import RoleSelection
     from digital_twins.dicom._requestor import Remote
+    from digital_twins.dicom._setup import Handler, Peer
     from digital_twins.dicom._store import DicomStore
 
 

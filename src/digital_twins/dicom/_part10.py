@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from struct import Struct, error
 
-from digital_twins.dicom._channel import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from digital_twins.dicom._contexts import DEFLATED
+from digital_twins.dicom._limits import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from digital_twins.dicom._walk import LayoutError
 
 _PREAMBLE = bytes(128) + b"DICM"

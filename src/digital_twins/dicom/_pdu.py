@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 HEADER = Struct(">BxI")
 PDV_HEADER = Struct(">IBB")
+DATA_HEADER = Struct(">BxIIBB")
+"""Of a P-DATA-TF, and of the first value in it."""
+
 _ITEM = Struct(">BxH")
 _U16 = Struct(">H")
 _U32 = Struct(">I")

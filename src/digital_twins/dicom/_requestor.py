@@ -9,16 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from digital_twins._errors import DigitalTwinError
-from digital_twins.dicom._channel import (
-    IMPLEMENTATION_CLASS_UID,
-    IMPLEMENTATION_VERSION,
-    Channel,
-    Limits,
-    Setup,
-    State,
-)
+from digital_twins.dicom._channel import Channel, State
 from digital_twins.dicom._contexts import AcceptedContext
 from digital_twins.dicom._framing import Budget, no_prefix
+from digital_twins.dicom._limits import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION, Limits
 from digital_twins.dicom._pdu import (
     AbortReason,
     AssociateRequest,
@@ -32,14 +26,15 @@ from digital_twins.dicom._pdu import (
     encode_release_reply,
     encode_release_request,
 )
+from digital_twins.dicom._setup import Setup
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
     from typing import Any
 
-    from digital_twins.dicom._channel import Handler
     from digital_twins.dicom._dimse import Command
     from digital_twins.dicom._pdu import AssociateAccept, ExtendedNegotiation, RoleSelection
+    from digital_twins.dicom._setup import Handler
     from digital_twins.dicom._tls import Tls
 
 T = TypeVar("T")

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from concurrent.futures import Executor
 
-    from digital_twins.dicom._channel import Channel, Peer
+    from digital_twins.dicom._channel import Channel
     from digital_twins.dicom._dimse import Command
     from digital_twins.dicom._framing import Message
     from digital_twins.dicom._requestor import Remote
+    from digital_twins.dicom._setup import Peer
     from digital_twins.dicom._store import DicomStore
     from digital_twins.dicom._stored import Instance
 

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from concurrent.futures import Executor
 
-    from digital_twins.dicom._channel import Handler, Peer
     from digital_twins.dicom._contexts import AcceptedContext
     from digital_twins.dicom._dimse import Command
     from digital_twins.dicom._framing import Message
     from digital_twins.dicom._keepers import Keepers
     from digital_twins.dicom._peers import PeerTable
     from digital_twins.dicom._requestor import Remote
+    from digital_twins.dicom._setup import Handler, Peer
     from digital_twins.dicom._store import DicomStore
     from digital_twins.dicom._stored import Prepared, Stored
     from digital_twins.dicom._tls import Tls

@@ -42,11 +42,11 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset
 
-    from digital_twins.dicom._channel import Peer
     from digital_twins.dicom._contexts import AcceptedContext
     from digital_twins.dicom._dimse import Command
     from digital_twins.dicom._framing import Message
     from digital_twins.dicom._requestor import Requestor
+    from digital_twins.dicom._setup import Peer
 
 _STORED_WITH_WARNING = 0xB000
 _COMPRESSED = (

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from digital_twins._errors import DigitalTwinError
+from digital_twins.storage import STAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ _THREAD_PIECE_BYTES = 2**21
 
 
 class SpoolWriter:
-    """Writes and hashes what it is fed, in pieces of a useful size.
+    """Writes and hashes what it is fed: first into memory, and what outgrows that in pieces of a useful size.
 
     Parameters
     ----------
@@ -34,15 +35,12 @@ class SpoolWriter:
     on_written
         Called in the thread that writes a large object after each piece, for whoever waits for room.
 
-    Attributes
-    ----------
-    head
-        The first 64 KiB, which hold all that the index needs of most objects.
     """
 
     def __init__(self, spool: Spool, on_written: Callable[[], None]) -> None:
         self.spool = spool
-        self.head = bytearray()
+        self._staged = spool.staged is not None
+        self._head = bytearray()
         self._on_written = on_written
         self._stage = bytearray()
         self._thread: ThreadPoolExecutor | None = None
@@ -52,15 +50,27 @@ class SpoolWriter:
         self._fed = self._written = 0  # each is counted by one thread
 
     @property
+    def head(self) -> memoryview:
+        """All of a small object, of others the first 64 KiB, which hold what the index needs of most."""
+        staged = self.spool.staged
+        return memoryview(self._head) if staged is None else staged
+
+    @property
     def waiting(self) -> int:
         """Pieces of a large object that are still in memory."""
         return self._fed - self._written
 
     def feed(self, fragment: bytes | memoryview) -> None:
         """Take bytes; the caller may touch its memory again."""
-        room = _HEAD_BYTES - len(self.head)
+        if self._staged:
+            if self.spool.size_bytes + len(fragment) <= STAGE_BYTES:
+                self._write(fragment)
+                return
+            self._head += self.head[:_HEAD_BYTES]
+            self._staged = False
+        room = _HEAD_BYTES - len(self._head)
         if room > 0:
-            self.head += fragment[:room]
+            self._head += fragment[:room]
         if self._thread is None and len(fragment) >= _SMALL_BYTES:
             self._flush()
             self._write(fragment)
@@ -70,6 +80,14 @@ class SpoolWriter:
                 self._flush()
         if self._thread is None and self.spool.size_bytes >= INLINE_BYTES:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
+
+    def room(self, count: int) -> memoryview | None:
+        """Return where the next bytes may be put instead of feeding them; None: nowhere."""
+        return self.spool.room(count) if self._staged else None
+
+    def arrived(self, count: int) -> None:
+        """Take as fed what was put into a `room`."""
+        self.spool.arrived(count)
 
     def finish(self) -> Spool:
         """Wait until everything is written; raises StorageError when a piece could not be."""
@@ -82,7 +100,11 @@ class SpoolWriter:
 
     @contextmanager
     def mapped(self) -> Iterator[memoryview]:
-        """Lend the whole file as memory that the system may drop again, where it is not encrypted."""
+        """Lend the whole file as memory; a large one's may be dropped again, where it is not encrypted."""
+        staged = self.spool.staged
+        if staged is not None:
+            yield staged
+            return
         if self.spool.data_key:
             yield self.spool.content()
             return

@@ -85,7 +85,7 @@ class DicomStore:
         Turns a PatientID into what the audit trail may hold, e.g. a keyed hash; by default nothing.
     on_new
         Called inside the transaction that adds an object, with the cursor and the object: what it writes is
-        there exactly if the object is.
+        there exactly if the object is. The file may still be on its way, but for a key object selection.
     policy
         What happens to objects that contradict stored ones; the default ignores duplicates and refuses
         patient conflicts.
@@ -180,7 +180,7 @@ class DicomStore:
         if self.room is not None:
             self.room(size)
         try:
-            head = memoryview(writer.head)[dataset_offset:]
+            head = writer.head[dataset_offset:]
             header = self._allowed(
                 read_header(head, transfer_syntax, size_bytes=size - dataset_offset), expected, None
             )
@@ -407,6 +407,8 @@ class DicomStore:
             detail=detail,
         )
         stage_rows(cursor, [event])
+        if prepared.landing is not None:
+            prepared.landing.written()  # who reads the rows may open the file
         return Stored(
             patient_id,
             header.study_uid,

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     import apsw
     from pydicom.dataset import Dataset
 
-    from digital_twins.dicom._channel import Handler, Peer
     from digital_twins.dicom._dimse import Command
     from digital_twins.dicom._framing import Message
+    from digital_twins.dicom._setup import Handler, Peer
     from digital_twins.dicom._store import DicomStore
 
 SCHEDULED, STARTED = "SCHEDULED", "STARTED"

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     )
     from digital_twins.storage._sealed_files import SealedFiles as SealedFiles
     from digital_twins.storage._spool import Spool as Spool
+    from digital_twins.storage._stage import STAGE_BYTES as STAGE_BYTES
 
 _WHERE = {
     **dict.fromkeys(("BlobFile", "BlobReader"), "digital_twins.storage._blob_file"),
@@ -65,6 +66,7 @@ _WHERE = {
     **dict.fromkeys(("encrypt_blobs", "encrypt_database"), "digital_twins.storage._seal_store"),
     "SealedFiles": "digital_twins.storage._sealed_files",
     "Spool": "digital_twins.storage._spool",
+    "STAGE_BYTES": "digital_twins.storage._stage",
 }
 
 __getattr__, __dir__ = exports(__name__, _WHERE)

@@ -21,6 +21,7 @@ from digital_twins.storage._key_register import COMMON, ErasedError
 from digital_twins.storage._landing import PROVEN_MODE, WHAT, Landing, land_again, replacing, sync_path
 from digital_twins.storage._sealed import BlobKeys, read_header, sealed_bytes
 from digital_twins.storage._spool import Spool, nameless_works
+from digital_twins.storage._stage import Stages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,10 +41,10 @@ class BlobStore:
 
     A blob is written to a temporary file, and file and folder are synced before anybody is told its name.
     A file is made read-only once both syncs are done: that mark reaches the disk after the bytes, so a name
-    that bears it holds whole bytes whatever happened. A name without it may be torn after a power failure
-    (never after the end of a process) unless an earlier version or a restore left it; the next `put` of the
-    same bytes replaces it. Threads and processes may share a root. Temporary files of processes that died are
-    removed when a store opens.
+    that bears it holds whole bytes whatever happened. A name without it may be torn after a power failure or
+    the end of the process that was storing it, unless an earlier version or a restore left it; the next `put`
+    of the same bytes replaces it. Threads and processes may share a root. Temporary files of processes that
+    died are removed when a store opens.
 
     Parameters
     ----------
@@ -79,6 +80,7 @@ class BlobStore:
         except OSError as error:
             raise from_os_error(error, "The blob store could not be opened.") from error
         self._nameless = nameless_works(self._scratch)
+        self._stages = Stages()
         weakref.finalize(self, _give_up_folder, self._scratch, lock, os.getpid())
 
     def put(self, data: bytes, *, owner: str = COMMON) -> str:
@@ -103,7 +105,7 @@ class BlobStore:
                 return digest
         except OSError as error:
             raise from_os_error(error, WHAT) from error
-        spool = self.spool()
+        spool = self._spool(None)
         try:
             spool.append(data)
         except BaseException:
@@ -152,15 +154,23 @@ class BlobStore:
         return digests
 
     def spool(self) -> Spool:
-        """Open a blob that is written piece by piece, for what does not fit into memory.
+        """Open a blob that is written piece by piece; a small one waits in memory until `land`.
 
         Raises
         ------
         StorageError
             No file can be made.
         """
+        return self._spool(self._stages)
+
+    def _spool(self, stages: Stages | None) -> Spool:
         try:
-            return Spool(self._scratch, nameless=self._nameless, sealed=self._keys is not None)
+            return Spool(
+                self._scratch,
+                nameless=self._nameless,
+                sealed=self._keys is not None,
+                stages=stages,
+            )
         except OSError as error:
             raise from_os_error(error, WHAT) from error
 
@@ -332,6 +342,7 @@ class BlobStore:
         if self._holds(digest, spool.size_bytes, owner):
             return False
         target = f"{self.root}/{digest[:2]}/{digest[2:]}"
+        spool.write_out()  # somebody may be about to read what goes
         with replacing(self.root):
             if self._keys is not None:
                 with contextlib.suppress(FileNotFoundError):

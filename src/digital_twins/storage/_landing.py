@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from digital_twins.storage._failures import from_os_error
 
@@ -43,6 +43,7 @@ class Landing:
         "_settling",
         "_spool",
         "_syncs",
+        "_writing",
         "digest",
     )
 
@@ -53,10 +54,13 @@ class Landing:
         self._root, self._parent, self._name, self._spool = root, folder, f"{folder}/{name}", spool
         self._settling = threading.Lock()
         self._syncs: _Syncs | None = None
+        self._writing: _Syncs | None = None
         self._error: OSError | None = None
 
     def start(self, run: Callable[[Callable[[], None]], None]) -> None:
         """Let file and folder be synced elsewhere, at one time: the disk then flushes once for both.
+
+        Before, the file is written, if its bytes wait in memory.
 
         Parameters
         ----------
@@ -65,10 +69,32 @@ class Landing:
         """
         if self._spool is None:
             return
-        self._syncs = syncs = _Syncs(2)
-        descriptor = self._spool.descriptor
-        run(lambda: syncs.run(os.fsync, descriptor))
-        run(lambda: syncs.run(sync_path, self._parent))
+        spool, syncs = self._spool, _Syncs(2)
+        self._syncs = syncs
+        if spool.staged is not None:
+            self._writing = _Syncs(1)
+        run(lambda: syncs.run(lambda: self._write_and_sync(spool)))
+        run(lambda: syncs.run(lambda: sync_path(self._parent)))
+
+    def _write_and_sync(self, spool: Spool) -> None:
+        if self._writing is not None:
+            self._writing.run(spool.write_out)
+            self._writing.wait()
+        os.fsync(spool.descriptor)
+
+    def written(self) -> None:
+        """Return when whoever opens the file finds all of it, be it on disk or not; further calls do nothing.
+
+        Raises
+        ------
+        StorageError
+            It could not be written; `wait` takes its name back.
+        """
+        if self._writing is not None:
+            try:
+                self._writing.wait()
+            except OSError as error:
+                raise from_os_error(error, WHAT) from error
 
     def wait(self) -> None:
         """Return when the blob is on disk; further calls do nothing.
@@ -95,6 +121,7 @@ class Landing:
             if self._syncs is not None:
                 self._syncs.wait()
             else:
+                spool.write_out()
                 os.fsync(spool.descriptor)
                 sync_path(self._parent)
         except OSError:
@@ -108,21 +135,21 @@ class Landing:
 
 
 class _Syncs:
-    """Syncs in other threads; the last of them wakes who waits for all."""
+    """Writes or syncs in other threads; the last of them wakes who waits for all."""
 
     __slots__ = ("_done", "_error", "_left", "_mutex")
 
     def __init__(self, count: int) -> None:
-        self._error: OSError | None = None
+        self._error: Exception | None = None
         self._left = count
         self._mutex = threading.Lock()
         self._done = threading.Lock()
         self._done.acquire()
 
-    def run(self, sync: Callable[[Any], None], what: str | int) -> None:
+    def run(self, work: Callable[[], None]) -> None:
         try:
-            sync(what)
-        except OSError as error:
+            work()
+        except Exception as error:  # noqa: BLE001  (edge of a thread: whatever it is goes to the waiter)
             self._error = error
         finally:
             with self._mutex:
@@ -132,7 +159,8 @@ class _Syncs:
                 self._done.release()
 
     def wait(self) -> None:
-        self._done.acquire()
+        with self._done:  # others may wait too
+            pass
         if self._error is not None:
             raise self._error
 

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING
 
 from digital_twins.storage._failures import from_os_error
 from digital_twins.storage._sealed import ASSOCIATED_DATA, HEADER_BYTES, new_data_key, new_stream
+from digital_twins.storage._stage import STAGE_BYTES
 
 if TYPE_CHECKING:
     from digital_twins.crypto import StreamSealer
+    from digital_twins.storage._stage import Stages
 
 _NEW_MODE = 0o640
+_HASH_BYTES = 2**17
 _NO_LINK = frozenset({errno.EEXIST, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS})
 """Why a name cannot be made by a link: it exists, or this file system has no links."""
 
@@ -33,6 +36,9 @@ class Spool:
         for every file, and a process that dies leaves nothing behind.
     sealed
         Encrypt what is written, under a new data key; the header comes with `seal`.
+    stages
+        Where what is to be written waits in memory, up to `STAGE_BYTES`, until `write_out`; without them, or
+        encrypted, it is written as it comes.
 
     Attributes
     ----------
@@ -44,9 +50,17 @@ class Spool:
         Key of an encrypted file; empty for another.
     """
 
-    def __init__(self, folder: Path, *, nameless: bool, sealed: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        nameless: bool,
+        sealed: bool = False,
+        stages: Stages | None = None,
+    ) -> None:
         self._folder = folder
         self._name = "" if nameless else self._new_name()
+        self._stages = None if sealed else stages
         self.descriptor = (
             os.open(folder, os.O_RDWR | os.O_TMPFILE, _NEW_MODE)
             if nameless
@@ -57,6 +71,8 @@ class Spool:
         self._open = True
         self.data_key = b""
         self._stream: StreamSealer | None = None
+        self._hashed = 0  # of the staged bytes
+        self._stage = None if self._stages is None else self._stages.take()
         if sealed:
             self.data_key = new_data_key()
             self._write(bytes(HEADER_BYTES))
@@ -65,6 +81,7 @@ class Spool:
     @property
     def digest(self) -> str:
         """SHA-256 of what `write` has got, in hex."""
+        self._hash_staged()
         return self._hash.hexdigest()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -75,22 +92,70 @@ class Spool:
         StorageError
             Disk full, quota used up or device error; the spool is of no more use.
         """
+        room = self.room(len(data))
+        if room is not None:
+            room[:] = data
+            self.arrived(len(data))
+            return
+        if self._stage is not None:
+            self._unstage()
         self._hash.update(data)
         self.append(data)
 
     def append(self, data: bytes | bytearray | memoryview) -> None:
-        """Append bytes whose digest the caller knows; raises as `write` does."""
+        """Append bytes whose digest the caller knows, to a spool without stages; raises as `write` does."""
         self.size_bytes += len(data)
         if self._stream is None:
             self._write(data)
         else:
             self._stream.feed(data)
 
+    def room(self, count: int) -> memoryview | None:
+        """Return the memory where the next bytes would wait; None: they would not wait there."""
+        end = self.size_bytes + count
+        return None if self._stage is None or end > STAGE_BYTES else self._stage[self.size_bytes : end]
+
+    def arrived(self, count: int) -> None:
+        """Take over what was put into the whole of a `room`."""
+        self.size_bytes += count
+        if self.size_bytes - self._hashed >= _HASH_BYTES:
+            self._hash_staged()
+
+    @property
+    def staged(self) -> memoryview | None:
+        """All that `write` got, as long as it waits in memory; its memory is used again after `discard`."""
+        return None if self._stage is None else self._stage[: self.size_bytes]
+
+    def write_out(self) -> None:
+        """Write what waits in memory; raises OSError. Further calls do nothing."""
+        content = self.staged
+        if content is not None:
+            while content:
+                content = content[os.write(self.descriptor, content) :]
+            self._give_stage()
+
     def start_writing(self) -> None:
         """Let the system start to write what it holds in memory, so that the sync to come waits for less."""
-        if hasattr(os, "posix_fadvise"):
+        if self._stage is None and hasattr(os, "posix_fadvise"):
             # Linux starts the write-out on this advice, and drops only what is on disk already.
             os.posix_fadvise(self.descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def _hash_staged(self) -> None:
+        if self._stage is not None:
+            self._hash.update(self._stage[self._hashed : self.size_bytes])
+            self._hashed = self.size_bytes
+
+    def _unstage(self) -> None:
+        self._hash_staged()
+        try:
+            self.write_out()
+        except OSError as error:
+            raise from_os_error(error, "The bytes could not be stored.") from error
+
+    def _give_stage(self) -> None:
+        stage, self._stage = self._stage, None
+        if stage is not None and self._stages is not None:
+            self._stages.give(stage)
 
     def close_content(self) -> None:
         """Write what encryption holds back; nothing may be appended any more. Further calls do nothing."""
@@ -149,6 +214,7 @@ class Spool:
         if not self._open:
             return
         self._open = False
+        self._give_stage()
         os.close(self.descriptor)
         if self._name:
             with contextlib.suppress(OSError):
