@@ -34,7 +34,7 @@ from digital_twins.audit import (
 from digital_twins.audit._checkpoint import CheckpointFile
 from digital_twins.audit._head import START, Head, HeadFile
 from digital_twins.audit._merkle import Growing, consistency, inclusion, leaf_hash, root
-from digital_twins.audit._tiles import Helpers
+from digital_twins.audit._tiles import _WHILE_STARTING, Helpers
 from digital_twins.audit._trail import _MIGRATIONS, _STATEMENTS, _chained
 from digital_twins.cli import main
 from digital_twins.crypto import SigningKey, VerifierKey, open_note, sign_note
@@ -334,8 +334,10 @@ def test_helpers_find_what_one_process_finds(tmp_path, long_trail, helped, monke
     whole = verify_trail(long_trail)
     tiles = whole.events // 256
     assert whole.ok
-    assert helped == [tiles * 2 // 3 - tiles // 3, tiles - tiles * 2 // 3]
-    before, inside = tiles // 3 * 256, tiles * 2 // 3 * 256 + 300  # the last row before a helper's, one of it
+    shared = tiles - _WHILE_STARTING
+    first, second = tiles - shared * 2 // 3, tiles - shared // 3
+    assert helped == [second - first, tiles - second]
+    before, inside = first * 256, second * 256 + 300  # the last row before a helper's, one of the other's
     statements = [
         f"UPDATE audit_event SET chain = zeroblob(32) WHERE seq = {before}",
         f"DELETE FROM audit_event WHERE seq = {inside}",
