@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 PATIENTS, OBSERVATIONS, ROUNDS, SYNTHEA, DURABLE = 200, 25, 400, 1500, 1000
-BLOCKS, HTTP_BLOCKS, LOADS = 7, 24, 3
+BLOCKS, HTTP_BLOCKS, GROWTH_BLOCKS, LOADS = 7, 24, 80, 3
 SEED = PATIENTS * (OBSERVATIONS + 1)
 MILLION = 1_000_000
 _MEDPLUM = ("read", "create", "search", "ingest")
@@ -356,7 +356,7 @@ def _growth_figures(folder: Path) -> Iterator[Figure]:
             patients = [f"p{n % 50}-{n % 4 + 1}" for n in range(ROUNDS)]
             return _cpu_us(lambda n: store.search("Observation", {"patient": patients[n], **search}))
 
-        blocks = [[cost(store) for store in stores] for _ in range(BLOCKS)]
+        blocks = [[cost(store) for store in stores] for _ in range(GROWTH_BLOCKS)]
     small, large = (min(each) for each in zip(*blocks, strict=True))
     yield "search_25k", small, "us", None
     yield "search_1m", large, "us", large / small
