@@ -357,3 +357,18 @@ def test_k_anonymity_counts_groups():
     assert k_anonymity(people, ["sex"]).k == 3
     with pytest.raises(InputError, match="quasi-identifier"):
         k_anonymity(people, [])
+
+
+@pytest.mark.parametrize("charset", ["ISO_IR 144", "ISO_IR 192"])
+def test_a_meaning_that_is_put_in_can_be_written_in_every_character_set(charset):
+    unit = Dataset()
+    unit.CodeValue, unit.CodingSchemeDesignator, unit.CodeMeaning = "uV", "UCUM", "seen by Dr. Gerhardt"
+    dataset = dcmread(io.BytesIO(planted_phi.plant("CT", KINDS["CT"], seed=0).content))
+    dataset.SpecificCharacterSet = charset
+    dataset.MeasurementUnitsCodeSequence = [unit]
+    out = io.BytesIO()
+    dataset.save_as(out, enforce_file_format=True)
+    again = dcmread(io.BytesIO(passed(out.getvalue())))
+    meaning = again.MeasurementUnitsCodeSequence[0].CodeMeaning
+    assert meaning.isascii()
+    assert "Gerhardt" not in meaning

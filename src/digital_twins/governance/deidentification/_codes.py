@@ -49,7 +49,8 @@ def clean_code(item: Dataset, key: DeidentificationKey, known: Collection[str]) 
         item.CodeMeaning = (
             meaning
             if meaning.casefold() in {each.casefold() for each in standard}
-            else min(standard, key=len)[:64]
+            # Every character set has the letters of ASCII; it may lack those of 'µV'.
+            else min((each for each in standard if each.isascii()), key=len, default=value)[:64]
         )
     elif _has_check_digit(scheme, value) and value.lower() not in known:
         item.CodeMeaning = clean_text(meaning, known)[:64]
