@@ -173,19 +173,21 @@ def test_a_reader_that_goes_away_is_no_error(trail):
 
 def test_ctrl_c_ends_cleanly_with_130():
     code = (
-        "import time, sys\nimport digital_twins.config as c\n"
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in a job that runs behind
+        "import digital_twins.config as c\n"
         "def wait(**_):\n    print('waiting', flush=True)\n    time.sleep(60)\n"
         "c.load_with_origins = wait\nfrom digital_twins.cli import main\nsys.exit(main(['config']))"
     )
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": str(SRC)},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-    )
-    assert process.stdout.readline() == "waiting\n"
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    ) as process:
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in err
