@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import itertools
 import os
@@ -18,7 +19,9 @@ import pytest
 
 from digital_twins import InputError, NotFoundError, StorageError
 from digital_twins.storage import STAGE_BYTES, BlobStore
+from digital_twins.storage._spool import direct_works
 
+_FCNTL = fcntl.fcntl
 SRC = Path(__file__).parents[2] / "src"
 
 
@@ -179,6 +182,60 @@ def test_spooled_bytes_of_every_length(tmp_path):
             digest = store.put_spooled(spool)
             assert digest == hashlib.sha256(data).hexdigest()
             assert store.get(digest) == data
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_a_staged_blob_is_written_past_the_page_cache_where_that_works(tmp_path, direct, monkeypatch):
+    if not direct:
+        monkeypatch.setattr(fcntl, "fcntl", _no_direct_writes)
+    elif not direct_works(tmp_path):
+        pytest.skip("this file system has no direct writes")
+    assert direct_works(tmp_path) is direct
+    store, rng, real, past_cache = BlobStore(tmp_path), random.Random(2), os.write, []
+
+    def write(descriptor, data):
+        count = real(descriptor, data)
+        past_cache.append(count if _FCNTL(descriptor, fcntl.F_GETFL) & os.O_DIRECT else 0)
+        return count
+
+    for size in (2**16 - 1, 2**16, 2**16 + 1, 527_000, STAGE_BYTES - 1, STAGE_BYTES):
+        data = rng.randbytes(size)
+        spool = store.spool()
+        spool.write(data)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "write", write)
+            digest = store.put_spooled(spool)
+        assert sum(past_cache) == (size // 4096 * 4096 if direct and size >= 2**16 else 0)
+        assert store.path(digest).read_bytes() == data
+        past_cache.clear()
+    assert files(tmp_path / "tmp") == []
+
+
+def _no_direct_writes(descriptor: int, command: int, argument: int = 0) -> int:
+    if argument & os.O_DIRECT:
+        raise OSError(errno.EINVAL, "not here")
+    return _FCNTL(descriptor, command, argument)
+
+
+def test_a_disk_that_fills_up_in_the_middle_of_a_direct_write(tmp_path, monkeypatch):
+    store = BlobStore(tmp_path)
+    spool = store.spool()
+    spool.write(random.Random(3).randbytes(527_000))
+    landing = store.land(spool)
+    real, calls = os.write, []
+
+    def write(descriptor, data):
+        calls.append(len(data))
+        if len(calls) == 1:
+            return real(descriptor, data[:8192])
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(StorageError, match="could not be stored"):
+        landing.wait()
+    monkeypatch.undo()
+    assert calls[0] > calls[1] > 0
+    assert files(tmp_path) == []
 
 
 def test_a_staged_blob_that_replaces_a_torn_one(tmp_path):

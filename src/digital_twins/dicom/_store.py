@@ -208,6 +208,7 @@ class DicomStore:
         if landing is None:
             return self.database.write(partial(self._index, prepared=prepared))
         try:
+            landing.written()  # who reads the rows may open the file
             stored = self.database.write(partial(self._index, prepared=prepared))
         except BaseException:
             with suppress(StorageError):
@@ -407,8 +408,6 @@ class DicomStore:
             detail=detail,
         )
         stage_rows(cursor, [event])
-        if prepared.landing is not None:
-            prepared.landing.written()  # who reads the rows may open the file
         return Stored(
             patient_id,
             header.study_uid,

@@ -20,7 +20,7 @@ from digital_twins.storage._failures import from_os_error
 from digital_twins.storage._key_register import COMMON, ErasedError
 from digital_twins.storage._landing import PROVEN_MODE, WHAT, Landing, land_again, replacing, sync_path
 from digital_twins.storage._sealed import BlobKeys, read_header, sealed_bytes
-from digital_twins.storage._spool import Spool, nameless_works
+from digital_twins.storage._spool import Spool, direct_works, nameless_works
 from digital_twins.storage._stage import Stages
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ class BlobStore:
         except OSError as error:
             raise from_os_error(error, "The blob store could not be opened.") from error
         self._nameless = nameless_works(self._scratch)
+        self._direct = direct_works(self._scratch)
         self._stages = Stages()
         weakref.finalize(self, _give_up_folder, self._scratch, lock, os.getpid())
 
@@ -170,6 +171,7 @@ class BlobStore:
                 nameless=self._nameless,
                 sealed=self._keys is not None,
                 stages=stages,
+                direct=self._direct,
             )
         except OSError as error:
             raise from_os_error(error, WHAT) from error

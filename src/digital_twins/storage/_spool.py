@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
+import mmap
 import os
 import secrets
 from pathlib import Path
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 _NEW_MODE = 0o640
 _HASH_BYTES = 2**17
+_BLOCK_BYTES = 4096
+_DIRECT_BYTES = 2**16
+"""From how many bytes on it pays to write past the page cache."""
 _NO_LINK = frozenset({errno.EEXIST, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS})
 """Why a name cannot be made by a link: it exists, or this file system has no links."""
 
@@ -39,6 +44,9 @@ class Spool:
     stages
         Where what is to be written waits in memory, up to `STAGE_BYTES`, until `write_out`; without them, or
         encrypted, it is written as it comes.
+    direct
+        Write what waited in memory past the page cache, where `direct_works`: pages that nobody may ever read
+        are neither found nor filled.
 
     Attributes
     ----------
@@ -57,8 +65,10 @@ class Spool:
         nameless: bool,
         sealed: bool = False,
         stages: Stages | None = None,
+        direct: bool = False,
     ) -> None:
         self._folder = folder
+        self._direct = direct
         self._name = "" if nameless else self._new_name()
         self._stages = None if sealed else stages
         self.descriptor = (
@@ -130,6 +140,8 @@ class Spool:
         """Write what waits in memory; raises OSError. Further calls do nothing."""
         content = self.staged
         if content is not None:
+            if self._direct and self.size_bytes >= _DIRECT_BYTES:
+                content = _written_past_cache(self.descriptor, content)
             while content:
                 content = content[os.write(self.descriptor, content) :]
             self._give_stage()
@@ -229,6 +241,39 @@ class Spool:
         else:
             # Any descriptor does: it makes Python follow the link, and the path is absolute.
             os.link(f"/proc/self/fd/{self.descriptor}", target, src_dir_fd=self.descriptor)
+
+
+def _written_past_cache(descriptor: int, content: memoryview) -> memoryview:
+    """Write the whole blocks of what lies at the start of a page of memory, and return the rest.
+
+    The rest goes the usual way: a file that ended within a block that was written whole would be cut, for
+    which the system reads that block again. A file system that takes none of it raises EINVAL.
+    """
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_DIRECT)
+    try:
+        while len(content) >= _BLOCK_BYTES:
+            content = content[os.write(descriptor, content[: len(content) // _BLOCK_BYTES * _BLOCK_BYTES]) :]
+    finally:
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
+    return content
+
+
+def direct_works(folder: Path) -> bool:
+    """Whether files in a folder can be written past the page cache (most file systems on a disk)."""
+    if not hasattr(os, "O_DIRECT"):
+        return False
+    try:
+        spool = Spool(folder, nameless=False)
+    except OSError:
+        return False
+    try:
+        with mmap.mmap(-1, _BLOCK_BYTES) as page, memoryview(page) as content:
+            return not _written_past_cache(spool.descriptor, content)
+    except OSError:
+        return False
+    finally:
+        spool.discard()
 
 
 def nameless_works(folder: Path) -> bool:
