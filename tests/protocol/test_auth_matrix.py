@@ -237,6 +237,25 @@ def test_scope_by_operation(place: Site, text: str, allowed: str) -> None:
                 assert free
 
 
+@pytest.mark.parametrize("scope", ["patient/*.rs", "patient/Observation.rs", "user/*.r", "user/Patient.rs"])
+def test_a_get_in_a_bundle_needs_the_rights_that_it_needs_alone(place: Site, scope: str) -> None:
+    records(place.node)
+    launch, chosen = ("launch/patient ", "p1") if scope.startswith("patient") else ("", None)
+    token = place.app_token(launch + scope, patient=chosen)
+    paths = ["Patient/p1", "Patient/p2", "Patient/p2/_history", "Patient/p2/_history/1", "_history"]
+    paths += ["Observation/_history", "Observation", "Patient/p2/Observation", "?_type=Observation,Patient"]
+    paths += ["Patient/p1/$everything", "Patient/p2/$everything", "Observation?subject.name=a"]
+    alone = [place.fhir(token, "GET", f"/{path}".replace("/?", "?")) for path in paths]
+    bundle = {"resourceType": "Bundle", "type": "batch"}
+    entry = [{"request": {"method": "GET", "url": path}} for path in paths]
+    headers = {"content-type": "application/fhir+json"}
+    answer = place.fhir(token, "POST", "/", json={**bundle, "entry": entry}, headers=headers)
+    for path, own, found in zip(paths, alone, answer.json()["entry"], strict=True):
+        assert found["response"]["status"][:3] == str(own.status_code), path
+        assert own.status_code != 200 or found["resource"] == own.json(), path
+    assert {own.status_code for own in alone} >= {200, 403}
+
+
 def test_rights_of_a_service_reach_bulk_data_and_cds_hooks(place: Site) -> None:
     records(place.node)
     token = place.service("system/*.rs").json()["access_token"]

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlencode
 import orjson
 
 from digital_twins._errors import DigitalTwinError
+from digital_twins.fhir._bundle_reads import read_path
 from digital_twins.fhir._dates import to_instant
 from digital_twins.fhir._definitions import definitions
 from digital_twins.fhir._fhirpath_patch import fhirpath_patch
@@ -35,21 +36,29 @@ from digital_twins.fhir._write import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from digital_twins.fhir._bundle_reads import Found
     from digital_twins.fhir._hits import Executes
     from digital_twins.fhir._package_search import Extra
 
+    Reads = Mapping[int, Callable[[Executes], Found]]
+    """What answers the GET entries, by number of the entry."""
+
 MAX_ENTRIES = 20_000
 JSON_PATCH = "application/json-patch+json"
-_ORDER = {"DELETE": 0, "POST": 1, "PUT": 2, "PATCH": 2, "GET": 3}
+READS = frozenset({"GET", "HEAD"})
+_ORDER = {"DELETE": 0, "POST": 1, "PUT": 2, "PATCH": 2, "GET": 3, "HEAD": 3}
 _SHAPE = frozenset(
     {"_count", "_sort", "_include", "_revinclude", "_total", "_summary", "_elements", "_format"}
 )
-_STATUS = {200: "200 OK", 201: "201 Created", 204: "204 No Content"}
+_STATUS = {200: "200 OK", 201: "201 Created", 204: "204 No Content", 304: "304 Not Modified"}
 
 
 @dataclass(slots=True)
 class Entry:
-    """One request of a bundle; ``name`` is the id in the address, or the id that a POST will get."""
+    """One request of a bundle; ``name`` is the id in the address, or the id that a POST will get.
+
+    Of an entry that reads, ``path`` is the whole address below the base and ``asked`` the query as it came.
+    """
 
     number: int
     method: str
@@ -60,6 +69,9 @@ class Entry:
     resource: dict[str, Any] | None
     if_match: int | None
     if_none_exist: str | None
+    path: tuple[str, ...] = ()
+    asked: str = ""
+    if_none_match: str = ""
 
     @property
     def where(self) -> str:
@@ -69,12 +81,12 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class EntryAnswer:
-    """What became of an entry: the saved version (``shown`` when a GET asked for it), or a searchset."""
+    """What became of an entry: the saved version, or what a GET found; ``patient`` is whom that speaks of."""
 
     saved: Saved | None = None
-    searchset: dict[str, Any] | None = None
+    found: bytes | None = None
     status: int = 200
-    shown: bool = False
+    patient: str | None = None
 
 
 def _split_url(url: str) -> tuple[str, str, str]:
@@ -88,8 +100,8 @@ def _split_url(url: str) -> tuple[str, str, str]:
     return "", "", query
 
 
-def parse_entries(bundle: Mapping[str, Any]) -> list[Entry]:
-    """Return the requests of a transaction or batch.
+def parse_entries(bundle: Mapping[str, Any], first: int = 0) -> list[Entry]:
+    """Return the requests of a transaction or batch; ``first`` is the number of the first entry.
 
     Raises
     ------
@@ -101,7 +113,7 @@ def parse_entries(bundle: Mapping[str, Any]) -> list[Entry]:
         raise FhirError(
             413, [Issue("too-costly", f"A bundle has at most {MAX_ENTRIES} entries.", "Bundle.entry")]
         )
-    return [_parse_entry(number, entry) for number, entry in enumerate(entries)]
+    return [_parse_entry(number, entry) for number, entry in enumerate(entries, first)]
 
 
 def _parse_entry(number: int, entry: Mapping[str, Any]) -> Entry:
@@ -112,8 +124,15 @@ def _parse_entry(number: int, entry: Mapping[str, Any]) -> Entry:
     method = request.get("method", "")
     if method not in _ORDER:
         raise bad_request(
-            "The method must be GET, POST, PUT, PATCH or DELETE.", location=where, code="not-supported"
+            "The method must be GET, HEAD, POST, PUT, PATCH or DELETE.", location=where, code="not-supported"
         )
+    if method in READS:
+        return _parse_read(number, method, request, entry.get("fullUrl", ""))
+    return _parse_write(number, method, entry, request)
+
+
+def _parse_write(number: int, method: str, entry: Mapping[str, Any], request: Mapping[str, Any]) -> Entry:
+    where = f"Bundle.entry[{number}]"
     kind, name, query = _split_url(request.get("url", ""))
     resource = entry.get("resource")
     if not kind:
@@ -122,11 +141,9 @@ def _parse_entry(number: int, entry: Mapping[str, Any]) -> Entry:
         raise bad_request("The id has characters that FHIR does not allow.", location=f"{where}.request.url")
     if method in {"POST", "PUT"} and (not isinstance(resource, dict) or resource.get("resourceType") != kind):
         raise bad_request(f"A resource of type {kind} is needed.", location=f"{where}.resource")
-    if method == "POST":
-        name = new_id()
-    elif method == "PUT" and query and not name:
-        name = new_id()  # conditional update: used when nothing matches
-    elif method != "GET" and bool(query) == bool(name):
+    if method == "POST" or (method == "PUT" and query and not name):
+        name = new_id()  # that of a conditional update is used when nothing matches
+    elif bool(query) == bool(name):
         raise bad_request(f"{method} needs an id or a condition.", location=f"{where}.request.url")
     if method == "PUT" and resource is not None and not query and resource.get("id", name) != name:
         raise bad_request("The id in the resource differs from the id in the url.", location=where)
@@ -141,6 +158,24 @@ def _parse_entry(number: int, entry: Mapping[str, Any]) -> Entry:
         resource=resource,
         if_match=version_of(if_match) if if_match else None,
         if_none_exist=request.get("ifNoneExist"),
+    )
+
+
+def _parse_read(number: int, method: str, request: Mapping[str, Any], full_url: str) -> Entry:
+    path, query = read_path(request.get("url", ""))
+    return Entry(
+        number=number,
+        method=method,
+        type=path[0] if path and path[0] in definitions().types else "",
+        name="",
+        query=parse_qsl(query, keep_blank_values=True),
+        full_url=full_url,
+        resource=None,
+        if_match=None,
+        if_none_exist=None,
+        path=path,
+        asked=query,
+        if_none_match=str(request.get("ifNoneMatch", "")),
     )
 
 
@@ -207,8 +242,10 @@ class _Transaction:
         entries: Sequence[Entry],
         codings: SeenCodings | None,
         validate: Callable[[Mapping[str, Any]], None] | None,
+        reads: Reads,
     ) -> None:
         self.cursor = cursor
+        self.reads = reads
         self.validate = validate
         self.codings = codings
         self.entries = entries
@@ -222,7 +259,7 @@ class _Transaction:
         touched: set[tuple[str, str]] = set()
         for entry in self.entries:
             name = self.named(entry)
-            if entry.method != "GET" and name and entry.number not in self.matched:
+            if name and entry.number not in self.matched:
                 if (entry.type, name) in touched:
                     raise bad_request("Two entries change the same resource.", location=entry.where)
                 touched.add((entry.type, name))
@@ -239,7 +276,7 @@ class _Transaction:
             if found:
                 self.matched[entry.number] = found
                 return found
-        if entry.query and entry.method != "GET":
+        if entry.query and entry.method not in READS:
             found = self.match(entry.type, urlencode(entry.query), entry.where)
             if found is None and entry.method == "PATCH":
                 text = "Nothing matches the condition of a PATCH."
@@ -280,9 +317,9 @@ class _Transaction:
 
     def run(self, entry: Entry) -> EntryAnswer:
         cursor = self.cursor
-        if entry.method == "GET":
+        if entry.method in READS:
             self.pending.flush(cursor)
-            return _get(cursor, entry, self.codings.served if self.codings is not None else {})
+            return answer_read(entry, self.reads[entry.number](cursor))
         if entry.method == "DELETE" and not entry.name:
             return EntryAnswer(status=204)
         if entry.method == "DELETE":
@@ -343,21 +380,31 @@ def _patch_of(entry: Entry) -> Callable[[dict[str, Any]], Any]:
     raise bad_request(text, location=entry.where)
 
 
-def _get(cursor: Executes, entry: Entry, served: Extra) -> EntryAnswer:
-    if entry.name:
-        return EntryAnswer(load(cursor, entry.type, entry.name), shown=True)
-    page = run_query(cursor, parse_query(entry.type, entry.query, extra=served))
-    entries = [{"resource": orjson.Fragment(hit.body), "search": {"mode": hit.mode}} for hit in page.hits]
-    found: dict[str, Any] = {"resourceType": "Bundle", "type": "searchset"}
-    if entries:
-        found["entry"] = entries
-    return EntryAnswer(searchset=found)
+def answer_read(entry: Entry, found: Found) -> EntryAnswer:
+    """Return the answer to a GET entry: without a body for HEAD, and where the client has this version."""
+    saved = found.saved
+    tags = {tag.strip().removeprefix("W/") for tag in entry.if_none_match.split(",")}
+    if saved is not None and tags & {saved.etag.removeprefix("W/"), "*"}:
+        return EntryAnswer(saved, status=304, patient=found.patient)
+    if entry.method == "HEAD":
+        return EntryAnswer(saved and replace(saved, body=b""), patient=found.patient)
+    return EntryAnswer(saved, found=found.body, patient=found.patient)
 
 
-def _located(error: FhirError, where: str) -> FhirError:
+def located(error: FhirError, where: str) -> FhirError:
     """Return the error with the entry's place in front of every location."""
     issues = [
         i if i.location and i.location.startswith("Bundle.") else Issue(i.code, i.text, where, i.severity)
+        for i in error.issues
+    ]
+    return FhirError(error.http_status, issues, fix=error.fix)
+
+
+def moved(error: FhirError, number: int) -> FhirError:
+    """Return the error of an entry that was looked at alone, with its number in the bundle it came in."""
+    alone, place = "Bundle.entry[0]", f"Bundle.entry[{number}]"
+    issues = [
+        Issue(i.code, i.text, i.location and i.location.replace(alone, place, 1), i.severity)
         for i in error.issues
     ]
     return FhirError(error.http_status, issues, fix=error.fix)
@@ -368,8 +415,11 @@ def run_transaction(
     entries: Sequence[Entry],
     codings: SeenCodings | None = None,
     validate: Callable[[Mapping[str, Any]], None] | None = None,
+    reads: Reads | None = None,
 ) -> list[EntryAnswer]:
     """Run all entries in the order of the standard (delete, create, update, read); raise to undo them all.
+
+    ``reads`` has what answers each entry that reads.
 
     Raises
     ------
@@ -378,14 +428,14 @@ def run_transaction(
     """
     # Conditional entries get their ids here, and another attempt of the same unit must begin without them.
     entries = [replace(entry) if entry.query else entry for entry in entries]
-    work = _Transaction(cursor, entries, codings, validate)
+    work = _Transaction(cursor, entries, codings, validate, reads or {})
     work.assign()
     answers: dict[int, EntryAnswer] = {}
     for entry in sorted(entries, key=lambda e: _ORDER[e.method]):
         try:
             answers[entry.number] = work.run(entry)
         except FhirError as error:
-            raise _located(error, entry.where) from error
+            raise located(error, entry.where) from error
     work.pending.flush(cursor)
     return [answers[entry.number] for entry in entries]
 
@@ -436,8 +486,8 @@ def _response_entries(
             response["lastModified"] = to_instant(saved.updated)
             if answer.status != 204:
                 response["location"] = saved.location
-        if answer.searchset is not None:
-            found["resource"] = answer.searchset
-        elif saved is not None and saved.body and (representation or answer.shown):
+        if answer.found is not None:
+            found["resource"] = orjson.Fragment(answer.found)
+        elif saved is not None and saved.body and representation and answer.status in {200, 201}:
             found["resource"] = orjson.Fragment(saved.body)
         yield found

@@ -122,12 +122,13 @@ def everything_page(store: FhirStore, name: str, asked: EverythingQuery, agent: 
     """
     with store.database.read() as connection:
         load(connection, "Patient", name)
-        page = _page(connection, name, asked)
+        page = compartment_page(connection, name, asked)
     store.note_read("fhir.everything", agent=agent, entity=f"Patient/{name}", patient=name)
     return page
 
 
-def _page(cursor: Executes, name: str, asked: EverythingQuery) -> SearchPage:
+def compartment_page(cursor: Executes, name: str, asked: EverythingQuery) -> SearchPage:
+    """Return a page of what belongs to a Patient that is there; see `everything_page`."""
     numbers = compartment_numbers()
     marks = ",".join("?" * len(numbers))
     members = f"SELECT rid FROM fhir_reference WHERE param IN ({marks}) AND target=?"  # noqa: S608  (question marks only)  # nosec B608

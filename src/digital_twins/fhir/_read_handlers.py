@@ -22,7 +22,7 @@ from digital_twins.fhir._http import (
 from digital_twins.fhir._json import dumps
 from digital_twins.fhir._openapi import openapi_document
 from digital_twins.fhir._outcome import FhirError, Issue, bad_request
-from digital_twins.fhir._searchset import history_bundle, searchset
+from digital_twins.fhir._searchset import history_bundle, local_values, searchset
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -114,11 +114,7 @@ class ReadHandlers:
         """Run a search: at once when it is light, otherwise in a thread."""
         strict = preference(request, "handling") == "strict"
         who, base = self.server.agent(request), self.server.url(request)
-        own = f"{base}/"
-        pairs = [
-            (name, text.replace(own, "") if name == "_filter" else text.removeprefix(own))
-            for name, text in pairs
-        ]
+        pairs = local_values(pairs, base)
         if not call.type:
             across = await asyncio.to_thread(self.store.parse_across, pairs, strict=strict, owner=call.owner)
             found = await asyncio.to_thread(self.store.run_across, across, agent=who)

@@ -44,6 +44,14 @@ def _subset(body: bytes, query: Query) -> bytes:
     return orjson.dumps(cut)
 
 
+def local_values(pairs: Sequence[tuple[str, str]], base_url: str) -> list[tuple[str, str]]:
+    """Return search parameters without the server's own address, which may stand before a reference."""
+    own = f"{base_url}/"
+    return [
+        (name, text.replace(own, "") if name == "_filter" else text.removeprefix(own)) for name, text in pairs
+    ]
+
+
 def searchset(query: Query, page: SearchPage, base_url: str) -> bytes:
     """Return the searchset Bundle of one page, with ``self`` and ``next`` links.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -10,14 +9,8 @@ from digital_twins._errors import DigitalTwinError, NotFoundError
 from digital_twins.fhir._access import check_history
 from digital_twins.fhir._across import QueryAcross, parse_across, run_across
 from digital_twins.fhir._auditing import Auditor, patient_of
-from digital_twins.fhir._bundle import (
-    Entry,
-    EntryAnswer,
-    parse_entries,
-    response_bundle,
-    run_single,
-    run_transaction,
-)
+from digital_twins.fhir._bundle import EntryAnswer, response_bundle
+from digital_twins.fhir._bundles import Bundles
 from digital_twins.fhir._changes import Changes, parsed
 from digital_twins.fhir._compartment import compartment_predicate, compartments
 from digital_twins.fhir._concepts import CONCEPT_MODIFIERS, Concepts
@@ -103,6 +96,7 @@ class FhirStore:
         self._codings = SeenCodings(parameters)
         self._systems = systems
         self._changes = Changes(database, self._auditor, validate, self._codings)
+        self._bundles = Bundles(self, self._auditor, validate, self._codings)
 
     @property
     def package_parameters(self) -> Extra:
@@ -348,55 +342,32 @@ class FhirStore:
         self, bundle: Mapping[str, Any] | bytes, *, agent: str = "system"
     ) -> Callable[[apsw.Cursor], list[EntryAnswer]]:
         """Return the unit of work of a transaction bundle."""
-        return self._transaction(parsed(bundle), agent)
-
-    def _transaction(self, body: Mapping[str, Any], agent: str) -> Callable[[apsw.Cursor], list[EntryAnswer]]:
-        entries = self._entries(body, "transaction")
-        self._codings.confirm(self.database)
-
-        def work(cursor: apsw.Cursor) -> list[EntryAnswer]:
-            answers = run_transaction(cursor, entries, self._codings, self._validate)
-            self._audit_answers(cursor, "fhir.transaction", entries, answers, agent)
-            return answers
-
-        return work
-
-    def _audit_answers(
-        self,
-        cursor: apsw.Cursor,
-        kind: str,
-        entries: Sequence[Entry],
-        answers: Sequence[EntryAnswer],
-        agent: str,
-    ) -> None:
-        """One event for the bundle, with how many resources it touched."""
-        if self._auditor is None:
-            return
-        patient = None
-        for entry, answer in zip(entries, answers, strict=True):
-            if entry.type == "Patient" and answer.saved is not None:
-                patient = answer.saved.id
-                break
-            patient = patient or patient_of(entry.resource or {})
-        detail = {"entries": len(entries)}
-        self._auditor.changed(cursor, "E", kind, agent=agent, entity="Bundle", patient=patient, detail=detail)
-
-    def _entries(self, bundle: Mapping[str, Any], kind: str) -> list[Entry]:
-        if bundle.get("resourceType") != "Bundle" or bundle.get("type") != kind:
-            raise bad_request(f"The body must be a Bundle of type {kind}.", location="Bundle.type")
-        if not isinstance(bundle.get("entry", []), list):
-            raise bad_request("Bundle.entry must be an array.", location="Bundle.entry")
-        self._validate(bundle)
-        return parse_entries(bundle)
+        return self._bundles.transaction(parsed(bundle), agent)
 
     def transaction(
-        self, bundle: Mapping[str, Any] | bytes, *, agent: str = "system", representation: bool = False
+        self,
+        bundle: Mapping[str, Any] | bytes,
+        *,
+        agent: str = "system",
+        representation: bool = False,
+        base_url: str = "",
     ) -> bytes:
         """Run a transaction or batch bundle and return the response bundle as JSON.
 
         A transaction is one unit: all of it is stored or nothing. References by ``urn:uuid`` to other
         entries, and conditional references such as ``Patient?identifier=MR|1``, are resolved. A batch runs
-        each entry by itself.
+        each entry by itself, those that read after those that write.
+
+        Parameters
+        ----------
+        bundle
+            Of type transaction or batch.
+        agent
+            Who asks, for the audit trail.
+        representation
+            Answer with the stored resources too.
+        base_url
+            Address of the FHIR base, for the links and ``fullUrl`` of what GET entries find.
 
         Raises
         ------
@@ -405,32 +376,10 @@ class FhirStore:
         """
         body = parsed(bundle)
         if body.get("type") == "batch":
-            futures = self.submit_batch(body, agent=agent)
-            return response_bundle("batch", [_settled(f) for f in futures], representation=representation)
-        answers = self.database.write(self._transaction(body, agent))
-        return response_bundle("transaction", answers, representation=representation)
-
-    def submit_batch(self, bundle: Mapping[str, Any], *, agent: str = "system") -> list[Future[EntryAnswer]]:
-        """Queue every entry of a batch; the futures resolve in any order, each after its own commit."""
-        raw = bundle.get("entry", [])
-        if bundle.get("resourceType") != "Bundle" or not isinstance(raw, list):
-            raise bad_request("The body must be a Bundle of type batch.", location="Bundle.type")
-        return [self._submit_entry({**bundle, "entry": [entry]}, agent) for entry in raw]
-
-    def _submit_entry(self, bundle: Mapping[str, Any], agent: str) -> Future[EntryAnswer]:
-        try:
-            entries = self._entries(bundle, "batch")
-        except DigitalTwinError as error:
-            failed: Future[EntryAnswer] = Future()
-            failed.set_exception(error)
-            return failed
-
-        def work(cursor: apsw.Cursor) -> EntryAnswer:
-            answer = run_single(cursor, entries[0], self._codings, self._validate)
-            self._audit_answers(cursor, "fhir.batch", entries, [answer], agent)
-            return answer
-
-        return self.database.submit(work)
+            answers = self._bundles.batch(body, agent, base_url)
+            return response_bundle("batch", answers, representation=representation)
+        done = self.database.write(self._bundles.transaction(body, agent, base_url))
+        return response_bundle("transaction", done, representation=representation)
 
     def count(self, kind: str) -> int:
         """Return how many live resources of a type are stored."""
@@ -471,13 +420,6 @@ class FhirStore:
 def _asks_concepts(name: str) -> bool:
     last = name.rpartition(":")[2]
     return last in CONCEPT_MODIFIERS or last.rpartition(".")[2] in _NEEDS_STORE
-
-
-def _settled(future: Future[EntryAnswer]) -> EntryAnswer | DigitalTwinError:
-    try:
-        return future.result()
-    except DigitalTwinError as error:
-        return error
 
 
 def _subject_parameters() -> str:

@@ -132,6 +132,7 @@ class WriteHandlers:
             _bundle_of(body, kind),
             agent=self.server.agent(request),
             representation=representation,
+            base_url=self.server.url(request),
         )
         return fhir_response(answer)
 
