@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 FHIR = {"content-type": "application/fhir+json"}
 PATHS = (
     "Patient/p1",
+    "Patient/p1?_elements=gender",
+    "Patient/p1?_summary=text",
     "Patient/p1/_history/1",
+    "Patient/p1/_history/1?_summary=true",
     "Patient/p1/_history",
     "Patient/p1/_history?_count=1",
     "Observation/_history?_since=2020-01-01",
@@ -41,6 +44,7 @@ REFUSED = (
     ("Patient/gone/_history/2", "410", "deleted"),
     ("Patient/p1/_history/9", "404", "not-found"),
     ("Patient/none/_history", "404", "not-found"),
+    ("Patient/p1?_summary=count", "400", "value"),
     ("Patient?birthdate=x", "400", "value"),
     ("Patient?_count=x", "400", "value"),
     ("Patient/p_1", "400", "invalid"),
@@ -91,6 +95,16 @@ def test_an_entry_finds_what_a_request_of_its_own_finds(base: str, kind: str) ->
         assert entry["response"]["status"] == "200 OK", path
         assert entry["resource"] == own.json(), path
         assert entry["response"].get("etag") == own.headers.get("etag"), path
+
+
+def test_a_read_is_cut_as_it_asks(base: str) -> None:
+    cut = httpx.get(f"{base}/Patient/p1?_elements=gender,name").json()
+    assert set(cut) == {"resourceType", "id", "meta", "gender", "name"}
+    assert [tag["code"] for tag in cut["meta"]["tag"]] == ["SUBSETTED"]
+    assert "birthDate" in httpx.get(f"{base}/Patient/p1?_summary=data").json()
+    assert "birthDate" not in httpx.get(f"{base}/Patient/p1/_history/1?_summary=text").json()
+    assert "birthDate" in httpx.get(f"{base}/Patient/p1?_summary=false&_format=json").json()
+    assert httpx.get(f"{base}/Patient/p1?_summary=count").status_code == 400
 
 
 def test_the_pages_of_a_search_in_a_batch_go_on(base: str) -> None:

@@ -16,7 +16,7 @@ from digital_twins.fhir._everything import compartment_page, everything_query
 from digital_twins.fhir._history import history_page, history_query, must_be_known
 from digital_twins.fhir._outcome import bad_request
 from digital_twins.fhir._search import run_query
-from digital_twins.fhir._searchset import history_bundle, linked_bundle, local_values, searchset
+from digital_twins.fhir._searchset import history_bundle, linked_bundle, local_values, searchset, shaped
 from digital_twins.fhir._validate import ID
 from digital_twins.fhir._write import load, load_version, load_versions
 
@@ -130,11 +130,11 @@ def _of_type(
         case [name, *_] if not ID.fullmatch(name):
             raise bad_request("The id has characters that FHIR does not allow.")
         case [name]:
-            return lambda cursor: _shown(load(cursor, kind, name))
+            return lambda cursor: _shown(load(cursor, kind, name), query)
         case [name, "_history"]:
             return _history((kind, name), query, base_url)
         case [name, "_history", version] if version.isdecimal() and len(version) < 10:
-            return lambda cursor: _version(cursor, kind, name, int(version))
+            return lambda cursor: _version(cursor, kind, name, int(version), query)
         case [name, "$everything"] if kind == "Patient":
             return _everything(name, query, base_url)
         case [name, "*"] if kind in compartments():
@@ -144,16 +144,16 @@ def _of_type(
     raise _not_answered()
 
 
-def _shown(saved: Saved) -> Found:
+def _shown(saved: Saved, query: list[tuple[str, str]]) -> Found:
     patient = saved.id if saved.type == "Patient" else patient_of(saved.resource)
-    return Found(saved.body, saved, patient)
+    return Found(shaped(saved.body, query), saved, patient)
 
 
-def _version(cursor: Executes, kind: str, name: str, version: int) -> Found:
+def _version(cursor: Executes, kind: str, name: str, version: int, query: list[tuple[str, str]]) -> Found:
     saved = load_version(cursor, kind, name, version)
     if saved.deleted:
         raise bad_request("This version is a deletion.", code="deleted", status=410)
-    return _shown(saved)
+    return _shown(saved, query)
 
 
 def _history(

@@ -22,7 +22,7 @@ from digital_twins.fhir._http import (
 from digital_twins.fhir._json import dumps
 from digital_twins.fhir._openapi import openapi_document
 from digital_twins.fhir._outcome import FhirError, Issue, bad_request
-from digital_twins.fhir._searchset import history_bundle, local_values, searchset
+from digital_twins.fhir._searchset import history_bundle, local_values, searchset, shaped
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -67,13 +67,13 @@ class ReadHandlers:
         headers = version_headers(saved)
         if _unchanged(request, saved):
             return Response(status_code=304, headers=headers)
-        return fhir_response(saved.body, headers=headers)
+        return fhir_response(_shaped(request, saved.body), headers=headers)
 
     async def vread(self, request: Request, call: Call) -> Response:
         """Answer ``GET Type/id/_history/version``."""
         agent = self.server.agent(request)
         saved = await asyncio.to_thread(self.store.vread, call.type, call.id, call.version, agent=agent)
-        return fhir_response(saved.body, headers=version_headers(saved))
+        return fhir_response(_shaped(request, saved.body), headers=version_headers(saved))
 
     async def history(self, request: Request, call: Call) -> Response:
         """Answer ``_history`` of the store, a type or a resource."""
@@ -127,6 +127,11 @@ class ReadHandlers:
         else:
             page = await asyncio.to_thread(self.store.run, query, agent=who)
         return fhir_response(searchset(query, page, base))
+
+
+def _shaped(request: Request, body: bytes) -> bytes:
+    raw = request.scope["query_string"]
+    return shaped(body, query_pairs(raw.decode("latin-1"))) if raw else body
 
 
 def _unchanged(request: Request, saved: Saved) -> bool:

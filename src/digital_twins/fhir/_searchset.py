@@ -9,7 +9,7 @@ import orjson
 
 from digital_twins.fhir._dates import to_instant
 from digital_twins.fhir._definitions import definitions
-from digital_twins.fhir._outcome import outcome
+from digital_twins.fhir._outcome import bad_request, outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,20 +23,39 @@ _SUBSETTED = {"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationVal
 _ALWAYS = {"resourceType", "id", "meta"}
 
 
-def _subset(body: bytes, query: Query) -> bytes:
+def shaped(body: bytes, parameters: Sequence[tuple[str, str]]) -> bytes:
+    """Return a resource that is read by itself as ``_summary`` or ``_elements`` asks for it (search 3.1.1.5).
+
+    Raises
+    ------
+    FhirError
+        400 for a ``_summary`` that is not true, false, text or data.
+    """
+    summary, elements = "false", list[str]()
+    for name, text in parameters:
+        if name == "_summary":
+            summary = text
+        elif name == "_elements":
+            elements.extend(text.split(","))
+    if summary not in {"true", "false", "text", "data"}:
+        raise bad_request("_summary of a read must be true, false, text or data.", code="value")
+    return _subset(body, summary, elements) if elements or summary != "false" else body
+
+
+def _subset(body: bytes, summary: str, elements: Sequence[str]) -> bytes:
     """Return the body cut to ``_summary`` or ``_elements``, tagged SUBSETTED; mandatory elements stay."""
     resource = orjson.loads(body)
     kind = resource["resourceType"]
     shape = definitions().structures[kind]
     keep = _ALWAYS | {name for name, row in shape.items() if row[0]}
-    if query.summary == "data":
+    if summary == "data":
         keep = set(resource) - {"text"}
-    elif query.summary == "text":
+    elif summary == "text":
         keep |= {"text"}
-    elif query.summary == "true":
+    elif summary == "true":
         keep |= set(definitions().summary[kind])
     else:
-        wanted = set(query.elements)
+        wanted = set(elements)
         keep |= {name for name, row in shape.items() if name in wanted or (len(row) > 3 and row[3] in wanted)}
     cut = {name: value for name, value in resource.items() if name.lstrip("_") in keep}
     meta = cut.setdefault("meta", {})
@@ -71,7 +90,7 @@ def searchset(query: Query, page: SearchPage, base_url: str) -> bytes:
     cut = bool(query.elements) or query.summary not in {"false", "count"}
     entries = []
     for hit in page.hits:
-        body = _subset(hit.body, query) if cut else hit.body
+        body = _subset(hit.body, query.summary, query.elements) if cut else hit.body
         entries.append(_entry(base_url, hit, body))
     if query.warnings:
         warning = {"resource": outcome(query.warnings), "search": {"mode": "outcome"}}
