@@ -6,6 +6,7 @@ It is a process of its own: the library's provider leaves its event loop and soc
 from __future__ import annotations
 
 import json
+import ssl
 import subprocess
 import sys
 import uuid
@@ -68,10 +69,14 @@ class SimulatedSdcDevice:
         Certificate, key and authority; none: plain HTTP.
     discoverable
         Answer to WS-Discovery on the loopback interface.
+    old
+        Know no TLS 1.3.
     """
 
-    def __init__(self, *, tls: tuple[Path, Path, Path] | None = None, discoverable: bool = False) -> None:
-        said = {"tls": [str(each) for each in tls or ()], "discoverable": discoverable}
+    def __init__(
+        self, *, tls: tuple[Path, Path, Path] | None = None, discoverable: bool = False, old: bool = False
+    ) -> None:
+        said = {"tls": [str(each) for each in tls or ()], "discoverable": discoverable, "old": old}
         self._process = subprocess.Popen(
             [sys.executable, "-W", "ignore", __file__, json.dumps(said)],
             stdin=subprocess.PIPE,
@@ -137,6 +142,9 @@ class _Device:
         if said["tls"]:
             certificate, key, authority = map(Path, said["tls"])
             contexts = mk_ssl_contexts(key, certificate, authority)
+            if said["old"]:
+                for each in (contexts.client_context, contexts.server_context):
+                    each.maximum_version = ssl.TLSVersion.TLSv1_2
         self.provider = SdcProvider(
             ws_discovery=discovery,
             epr=uuid.uuid4(),

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import msgspec
 import pytest
 
 from digital_twins import InputError, NotFoundError
+from digital_twins.audit import OUTBOX_MIGRATIONS, Auditor
 from digital_twins.crypto import create_authority, issue_certificate
 from digital_twins.monitoring import (
     Association,
@@ -30,7 +34,7 @@ from digital_twins.monitoring import (
     run_monitor,
     run_ward,
 )
-from digital_twins.monitoring.storage import Line, reading_of
+from digital_twins.monitoring.storage import AccessTrail, Line, reading_of
 from digital_twins.storage import Database
 from sdc_provider import SimulatedSdcDevice
 
@@ -150,6 +154,46 @@ def test_a_device_over_tls_shows_a_certificate_of_the_authority_or_is_not_follow
     assert asyncio.run(run()) == {"SDC-0"}
 
 
+def test_tls_1_2_only_for_the_device_that_may_and_it_is_audited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two devices that know no TLS 1.3, of which one may; and a modern one whose session is no event."""
+    ours = create_authority(tmp_path / "ours")
+    own, monitor = (
+        issue_certificate(ours.parent, name, hosts=("127.0.0.1",), purpose="both") for name in ("d", "m")
+    )
+    auditor = Auditor("WARD", b"k" * 32)
+    lost: list[str] = []
+    log = SimpleNamespace(info=lambda *_, **__: None, warning=lambda _, **said: lost.append(said["peer"]))
+    monkeypatch.setattr("digital_twins.monitoring.ingest._sdc._log", log)
+
+    async def run(database: Database) -> tuple[set[str], list[dict[str, Any]]]:
+        with ExitStack() as stack:
+            files = (own, own.with_suffix(".key"), ours)
+            devices = [
+                stack.enter_context(SimulatedSdcDevice(tls=files, old=each)) for each in (True, True, False)
+            ]
+            named = [
+                SdcDevice(name, address=each.address, tls_1_2=may)
+                for name, each, may in zip(("MAY", "NOT", "NEW"), devices, (True, False, False), strict=True)
+            ]
+            tls = SdcTls(monitor, monitor.with_suffix(".key"), ours)
+            trail = AccessTrail(database, auditor)
+            async with SdcFeed(named, take=print, wave=print, tls=tls, trail=trail) as following:
+                await until(lambda: following.connected >= {"MAY", "NEW"})
+                await until(lambda: lost.count("NOT") >= 2)
+                connected = set(following.connected)
+        with database.read() as connection:
+            rows = connection.execute("SELECT body FROM audit_outbox").fetchall()
+        return connected, [json.loads(str(body)) for (body,) in rows]
+
+    with Database(tmp_path / "monitor.sqlite", migrations=OUTBOX_MIGRATIONS) as database:
+        connected, events = asyncio.run(run(database))
+    assert connected == {"MAY", "NEW"}
+    told = [(each["kind"], each["agent"], each["detail"]) for each in events]
+    assert told == [("monitor.tls", "device:MAY", {"version": "TLSv1.2"})]
+
+
 def test_what_cannot_be_followed_is_refused_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="is not https"):
         SdcDevice("D", address="http://10.0.0.7:6464/x")
@@ -169,17 +213,25 @@ def test_a_file_names_the_devices(tmp_path: Path) -> None:
     file = tmp_path / "sdc.yaml"
     file.write_text(
         "interface: 10.1.2.3\n"
-        "tls: {certificate: node.pem, key: node.key, authority: ca.pem, tls_1_2: true}\n"
+        "tls: {certificate: node.pem, key: node.key, authority: ca.pem}\n"
         "devices:\n"
         "  MON-7: {epr: 'urn:uuid:1'}\n"
-        "  MON-8: {address: 'https://10.1.2.9:6464/monitor'}\n",
+        "  MON-8: {address: 'https://10.1.2.9:6464/monitor', tls_1_2: true}\n",
         encoding="utf-8",
     )
     plan = read_sdc(file)
     assert plan.interface == "10.1.2.3"
-    assert plan.tls == SdcTls(tmp_path / "node.pem", tmp_path / "node.key", tmp_path / "ca.pem", tls_1_2=True)
+    assert plan.tls == SdcTls(tmp_path / "node.pem", tmp_path / "node.key", tmp_path / "ca.pem")
     assert plan.devices[0] == SdcDevice("MON-7", epr="urn:uuid:1")
-    for text in ("", "devices: 7", "devices: {A: {port: 7}}", "devices: {}\nother: 1", "{"):
+    assert [each.tls_1_2 for each in plan.devices] == [False, True]
+    for text in (
+        "tls: {certificate: a, key: b, authority: c, tls_1_2: true}\ndevices: {}",
+        "",
+        "devices: 7",
+        "devices: {A: {port: 7}}",
+        "devices: {}\nother: 1",
+        "{",
+    ):
         file.write_text(text, encoding="utf-8")
         with pytest.raises(InputError, match="file of SDC devices"):
             read_sdc(file)

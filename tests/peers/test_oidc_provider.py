@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import subprocess
+import threading
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
 
-from auth_support import site
+from auth_support import Site, _form_token, site
+from digital_twins.cli import main
 from foreign import PEERS, node_package, program
 
 pytestmark = pytest.mark.peers
@@ -56,7 +60,32 @@ def _through_its_pages(url: str, login: str, back: str) -> str:
     raise AssertionError("the provider did not lead back")
 
 
-def test_a_person_signs_in_through_it(tmp_path: Path) -> None:
+def _terminal(place: Site, back: str, monkeypatch: Any, capsys: Any) -> dict[str, Any]:
+    """`twin login` whose person has no session at the node yet and signs in at the provider."""
+
+    def walk(address: str) -> None:
+        with httpx.Client(base_url=place.base, headers={"origin": place.base}) as browser:
+            target = browser.get(address).headers["location"]
+            assert target.startswith("/auth/sign-in?next=")
+            leave = re.search(r'href="(/auth/provider[^"]+)"', browser.get(target).text)
+            assert leave
+            url = browser.get(leave[1].replace("&amp;", "&")).headers["location"]
+            consent = browser.get(_through_its_pages(url, "rita", back)).headers["location"]
+            form = {"decision": "allow", "form_token": _form_token(browser.get(consent).text)}
+            assert httpx.get(browser.post(consent, data=form).headers["location"]).status_code == 200
+
+    monkeypatch.setattr(
+        "webbrowser.open", lambda address: bool(threading.Thread(target=walk, args=(address,)).start())
+    )
+    capsys.readouterr()
+    assert main(["login", place.base, "--json"]) == 0
+    return dict(json.loads(capsys.readouterr().out))
+
+
+def test_a_person_signs_in_through_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
     node_package("oidc-provider")
     (tmp_path / "node_modules").symlink_to(PEERS / "node_modules")
     script = tmp_path / "provider.mjs"
@@ -89,5 +118,8 @@ def test_a_person_signs_in_through_it(tmp_path: Path) -> None:
                 with httpx.Client(base_url=place.base) as browser:
                     url = browser.get("/auth/provider").headers["location"]
                     assert browser.get(_through_its_pages(url, "nobody", back)).status_code == 401
+                told = _terminal(place, back, monkeypatch, capsys)
+                assert (told["sub"], told["roles"]) == ("rita", ["researcher"])
+                assert main(["logout"]) == 0
             finally:
                 provider.terminate()

@@ -227,7 +227,7 @@ STAGE_AND_DRAIN = """
 
 def test_kill_9_loses_and_doubles_no_event(tmp_path, full):
     said = []
-    for round_number in range(50 if full else 4):
+    for round_number in range(50 if full else 5):
         process = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(STAGE_AND_DRAIN), str(tmp_path), str(round_number)],
             env={**os.environ, "PYTHONPATH": str(SRC)},

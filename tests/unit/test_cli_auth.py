@@ -116,8 +116,8 @@ def test_clients_and_keys(twin: Any, tmp_path: Path) -> None:
         assert authority.keys.signing.kid != before
         assert before in {key["kid"] for key in authority.keys.public()["keys"]}
     assert twin("client", "disable", "app")[0] == 0
-    (row,) = json.loads(twin("client", "list", "--json")[1])
-    assert row["disabled"]
+    rows = {row["client_id"]: row["disabled"] for row in json.loads(twin("client", "list", "--json")[1])}
+    assert rows == {"app": True, "twin-cli": False}
     with _opened(tmp_path) as authority, pytest.raises(auth.OAuthError):
         authority.authentication.recognise(form, "")
 

@@ -63,6 +63,10 @@ _KINDS = {
     "hl7.result": ("110106", None),
     "hl7": ("110107", None),
     "api": ("110110", None),
+    "monitor.sign-in": ("110114", "110122"),
+    "monitor.sign-out": ("110114", "110123"),
+    "monitor.tls": ("110113", "110126"),
+    "monitor": ("110110", None),
 }
 OUTCOMES = {"success": "0", "refused": "4", "failure": "8"}
 """Outcome codes, the same in DICOM audit messages and FHIR AuditEvent."""

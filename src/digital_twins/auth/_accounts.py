@@ -190,13 +190,14 @@ class Accounts:
         self._records.database.write(work)
 
     def set_password(self, name: str, password: str) -> None:
-        """Give an account another password; its sessions end and a lock is lifted."""
+        """Give an account another password; sessions and what apps were given end, and a lock is lifted."""
         hashed, now = hash_password(password), int(self._records.now())
 
         def work(cursor: apsw.Cursor) -> None:
             text = "UPDATE auth_user SET password=?, failures=0, locked_until=0 WHERE name=? RETURNING name"
             self._change(cursor, text, (hashed, name))
             cursor.execute("UPDATE auth_session SET ended=? WHERE username=? AND ended=0", (now, name))
+            cursor.execute("UPDATE auth_grant SET revoked=? WHERE username=? AND revoked=0", (now, name))
             self._records.event(cursor, "user.password", agent="operator", entity=f"user:{name}")
 
         self._records.database.write(work)

@@ -10,7 +10,7 @@ from digital_twins._errors import InputError
 from digital_twins.auth._accounts import Accounts
 from digital_twins.auth._authenticators import Authenticators
 from digital_twins.auth._client_auth import ClientAuthentication
-from digital_twins.auth._clients import Clients
+from digital_twins.auth._clients import COMMAND_LINE, Clients
 from digital_twins.auth._grants import Grants
 from digital_twins.auth._issuers import ExternalIssuers
 from digital_twins.auth._keyring import KeyRing
@@ -66,7 +66,8 @@ class Authority:
 
     def origins(self) -> frozenset[str]:
         """Return the web origins of the registered apps: they may call the FHIR base from a browser."""
-        found = (urlsplit(uri) for client in self.clients.all() for uri in client.redirect_uris)
+        apps = (client for client in self.clients.all() if client.id != COMMAND_LINE)
+        found = (urlsplit(uri) for client in apps for uri in client.redirect_uris)
         return frozenset(f"{parts.scheme}://{parts.netloc}" for parts in found)
 
 
@@ -112,7 +113,7 @@ def open_authority(
     get = fetch or fetch_json
     base = base_url.rstrip("/")
     accounts = Accounts(records, SealedSecrets(data_dir / "auth.totp.keys"))
-    clients, grants = Clients(records, fetch=get), Grants(records)
+    clients, grants = Clients(records, fetch=get, base_url=base), Grants(records)
     keys = KeyRing(data_dir / "auth.keys")
     external = ExternalIssuers(issuers, fetch=get, now=records.now) if issuers else None
     return Authority(

@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from digital_twins.auth._records import Records
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,63}")
+_LOOPBACK = re.compile(r"http://(127\.0\.0\.1|\[::1\]):([0-9]{1,5})(/[A-Za-z0-9._~/-]*)")
 OPEN_SCOPES = ("openid", "fhirUser", "profile", "launch", "launch/patient", "offline_access", "online_access")
+COMMAND_LINE = "twin-cli"
+"""The client that `twin login` is; it needs no registration, and ends when an operator disables it."""
+
+CODE_PAGE = "/auth/code"
+"""Page that shows a code to somebody whose terminal has no browser beside it."""
+
+_LOOPBACK_BACK = "http://127.0.0.1/signed-in"
+_AT_THE_PAGES = frozenset({"pages.view", "report.sign", "launch.create", "emergency.use"})
 _KEYS_MAX_AGE_S, _KEYS_MIN_AGE_S = 300.0, 10.0
 _COLUMNS = "id, name, secret, redirect_uris, launch_url, scope, jwks, jwks_url, disabled"
 
@@ -39,7 +48,7 @@ class Client:
     secret
         Digest of the secret of a confidential client that has one.
     redirect_uris
-        Addresses that people are sent back to, compared letter by letter.
+        Addresses that people are sent back to, compared letter by letter; see `returns_to`.
     launch_url
         Where an EHR launch begins.
     scope
@@ -65,6 +74,40 @@ class Client:
         """Whether it must prove who it is."""
         return self.secret is not None or self.jwks is not None or self.jwks_url is not None
 
+    def returns_to(self, uri: str) -> bool:
+        """Whether people may be sent back to an address.
+
+        A registered ``http://127.0.0.1/...`` or ``http://[::1]/...`` without a port stands for every port, as
+        a program on the person's machine listens where the system lets it (RFC 8252 section 7.3).
+        """
+        return uri in self.redirect_uris or _without_port(uri) in self.redirect_uris
+
+
+def _without_port(uri: str) -> str | None:
+    """Return an address of this machine without its port; None for one with anything unusual in it."""
+    match = _LOOPBACK.fullmatch(uri)
+    return f"http://{match[1]}{match[3]}" if match and 0 < int(match[2]) <= 65535 else None
+
+
+def command_line_client(base_url: str) -> Client:
+    """Return the client of the command line of a node.
+
+    It may have what the person's roles allow, but for what belongs to a person at the pages: signatures,
+    launches and breaking the glass.
+    """
+    actions = (action for action in known_actions() if action not in _AT_THE_PAGES)
+    return Client(
+        id=COMMAND_LINE,
+        name="twin, the command line",
+        secret=None,
+        redirect_uris=(_LOOPBACK_BACK, f"{base_url}{CODE_PAGE}"),
+        launch_url=None,
+        scope=" ".join(("openid profile online_access user/*.cruds", *actions)),
+        jwks=None,
+        jwks_url=None,
+        disabled=False,
+    )
+
 
 def _client(row: tuple[Any, ...]) -> Client:
     name, display, secret, uris, launch_url, scope, jwks, jwks_url, disabled = row
@@ -83,11 +126,14 @@ class Clients:
         Database, clock and trail.
     fetch
         Returns the JSON at an address, for key sets that a client keeps at one.
+    base_url
+        Address of the node.
     """
 
-    def __init__(self, records: Records, *, fetch: Callable[[str], Any]) -> None:
+    def __init__(self, records: Records, *, fetch: Callable[[str], Any], base_url: str) -> None:
         self._records = records
         self._fetch = fetch
+        self._command_line = command_line_client(base_url)
         self._lock = threading.Lock()
         self._fetched: dict[str, tuple[float, dict[str, Any]]] = {}
 
@@ -121,7 +167,8 @@ class Clients:
         )
 
         def work(cursor: apsw.Cursor) -> None:
-            if cursor.execute("SELECT 1 FROM auth_client WHERE id=?", (name,)).fetchone():
+            taken = cursor.execute("SELECT 1 FROM auth_client WHERE id=?", (name,)).fetchone()
+            if taken or name == COMMAND_LINE:
                 raise ConflictError(
                     "The client was not registered.", "Its identifier is or was in use.", "Choose another."
                 )
@@ -140,6 +187,12 @@ class Clients:
         now = int(self._records.now())
 
         def work(cursor: apsw.Cursor) -> None:
+            if name == COMMAND_LINE:
+                cursor.execute(
+                    "INSERT INTO auth_client(id, name, redirect_uris, scope, created) VALUES(?,?,'[]','',?) "
+                    "ON CONFLICT DO NOTHING",
+                    (name, self._command_line.name, now),
+                )
             text = "UPDATE auth_client SET disabled=1 WHERE id=? RETURNING id"
             if cursor.execute(text, (name,)).fetchone() is None:
                 raise NotFoundError(
@@ -155,13 +208,17 @@ class Clients:
         with self._records.database.read() as connection:
             text = f"SELECT {_COLUMNS} FROM auth_client WHERE id=?"  # noqa: S608  (columns of ours)  # nosec B608
             row = connection.execute(text, (name,)).fetchone()
-        return None if row is None else _client(row)
+        if row is None:
+            return self._command_line if name == COMMAND_LINE else None
+        return _client(row)
 
     def all(self) -> list[Client]:
-        """Return all clients by identifier."""
+        """Return all clients by identifier, the command line among them."""
         with self._records.database.read() as connection:
             rows = connection.execute(f"SELECT {_COLUMNS} FROM auth_client ORDER BY id").fetchall()  # noqa: S608  (as above)  # nosec B608
-        return [_client(row) for row in rows]
+        found = {str(row[0]): _client(row) for row in rows}
+        found.setdefault(COMMAND_LINE, self._command_line)
+        return [found[name] for name in sorted(found)]
 
     def keys_of(self, client: Client, kid: str) -> list[dict[str, Any]]:
         """Return the public keys of a client that carry an id, fetched anew when the id is not known.

@@ -103,12 +103,20 @@ class Grants:
         """Return a grant that is not stored yet."""
         return Grant(secrets.token_hex(16), client, user, scope, patient, context, int(self._records.now()))
 
-    def authorise(self, grant: Grant, *, redirect_uri: str, challenge: str, nonce: str | None) -> str:
+    def authorise(
+        self,
+        grant: Grant,
+        *,
+        redirect_uri: str,
+        challenge: str,
+        nonce: str | None,
+        lifetime_s: int = GRANT_S,
+    ) -> str:
         """Store a grant that somebody agreed to and return its code."""
         code = new_secret()
 
         def work(cursor: apsw.Cursor) -> None:
-            self.create(cursor, grant)
+            self.create(cursor, grant, lifetime_s=lifetime_s)
             cursor.execute(
                 "INSERT INTO auth_code(digest, grant_id, redirect_uri, challenge, nonce, expires) "
                 "VALUES(?,?,?,?,?,?)",

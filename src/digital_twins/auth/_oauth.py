@@ -6,15 +6,17 @@ RFC 6749, 7636 (PKCE, S256 only), 7523 (private_key_jwt), 7009, 7662, 9207; SMAR
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
-from digital_twins.auth._clients import OPEN_SCOPES
+from digital_twins.auth._clients import COMMAND_LINE, OPEN_SCOPES
+from digital_twins.auth._grants import GRANT_S
 from digital_twins.auth._jwt import TokenRefusedError
 from digital_twins.auth._refusals import OAuthError
 from digital_twins.auth._roles import known_actions, rights_of
 from digital_twins.auth._scopes import FhirScope, narrowed, parse_fhir_scope
+from digital_twins.auth._sessions import ABSOLUTE_S
 from digital_twins.auth._tokens import ACCESS_S
 
 if TYPE_CHECKING:
@@ -75,7 +77,7 @@ def authorization_request(authority: Authority, query: Mapping[str, str]) -> Aut
     if client is None or client.disabled:
         raise OAuthError("invalid_client", "This app is not registered here.")
     uri = query.get("redirect_uri", "")
-    if uri not in client.redirect_uris:
+    if not client.returns_to(uri):
         raise OAuthError("invalid_request", "The redirect address of this app is not registered.")
     state = query.get("state", "")
 
@@ -184,7 +186,11 @@ def approve(
         context["encounter"] = request.launch.encounter
     grant = authority.grants.new(request.client.id, user.name, given, patient, context)
     code = authority.grants.authorise(
-        grant, redirect_uri=request.redirect_uri, challenge=request.challenge, nonce=request.nonce
+        grant,
+        redirect_uri=request.redirect_uri,
+        challenge=request.challenge,
+        nonce=request.nonce,
+        lifetime_s=ABSOLUTE_S if request.client.id == COMMAND_LINE else GRANT_S,
     )
     return redirect(authority, request.redirect_uri, {"code": code, "state": request.state})
 
@@ -220,10 +226,27 @@ def _tokens_for(authority: Authority, client: Client, form: Mapping[str, str]) -
         )
         return _answer(authority, grant, nonce=nonce, first=True)
     if kind == "refresh_token":
-        return _answer(authority, authority.grants.refresh(form.get("refresh_token", ""), client=client.id))
+        grant = authority.grants.refresh(form.get("refresh_token", ""), client=client.id)
+        return _answer(authority, _by_present_roles(authority, grant))
     if kind == "client_credentials":
         return _service(authority, client, form.get("scope", ""))
     raise OAuthError("unsupported_grant_type", "This grant type is not offered.")
+
+
+def _by_present_roles(authority: Authority, grant: Grant) -> Grant:
+    """Return a grant with no more than the person's roles allow now: they may have changed since the consent.
+
+    Raises
+    ------
+    OAuthError
+        ``invalid_grant``: nothing is left.
+    """
+    user = authority.accounts.get(grant.user)
+    scope = scope_for(user, grant.scope) if user is not None else ""
+    if not scope:
+        authority.records.refused("token", agent=f"client:{grant.client}", why="refresh-roles")
+        raise OAuthError("invalid_grant", "The roles of the person allow nothing of this any more.")
+    return replace(grant, scope=scope)
 
 
 def _service(authority: Authority, client: Client, asked: str) -> dict[str, Any]:
@@ -296,6 +319,34 @@ def introspect(authority: Authority, token: str) -> dict[str, Any]:
     return {"active": True, "token_type": "Bearer"} | {n: claims[n] for n in names if n in claims}
 
 
+def userinfo(authority: Authority, authorization: str) -> dict[str, Any]:
+    """Return who a token stands for (OpenID Connect Core section 5.3), with roles and scope as they are now.
+
+    Raises
+    ------
+    OAuthError
+        ``invalid_token`` (401); ``insufficient_scope`` (403) for one of a service or without ``openid``.
+    """
+    kind, _, token = authorization.partition(" ")
+    if kind.lower() != "bearer":
+        raise OAuthError("invalid_token", "No bearer token was shown.", status=401)
+    try:
+        claims = authority.tokens.claims(token.strip())
+    except TokenRefusedError as error:
+        authority.records.refused("userinfo", agent="anonymous", why=str(error))
+        raise OAuthError("invalid_token", "The token is not good any more.", status=401) from None
+    scope = str(claims["scope"]).split()
+    user = authority.accounts.get(str(claims["sub"]))
+    if user is None or "openid" not in scope:
+        raise OAuthError("insufficient_scope", "The token does not say who a person is.", status=403)
+    found: dict[str, Any] = {"sub": user.name}
+    if "profile" in scope:
+        found |= {"name": user.display, "roles": list(user.roles), "scope": claims["scope"]}
+    if "fhirUser" in scope and user.fhir_user:
+        found["fhirUser"] = f"{authority.fhir_base}/{user.fhir_user}"
+    return found
+
+
 def revoke(authority: Authority, token: str, *, client: Client) -> None:
     """End the grant of an access or refresh token (RFC 7009); nothing happens for a foreign or dead one."""
     held = authority.grants.of_refresh(token)
@@ -318,6 +369,7 @@ def configuration(authority: Authority) -> dict[str, Any]:
         "jwks_uri": f"{base}/auth/jwks",
         "authorization_endpoint": f"{base}/auth/authorize",
         "token_endpoint": f"{base}/auth/token",
+        "userinfo_endpoint": f"{base}/auth/userinfo",
         "introspection_endpoint": f"{base}/auth/introspect",
         "revocation_endpoint": f"{base}/auth/revoke",
         "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials"],

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from digital_twins._errors import DigitalTwinError
+from digital_twins.auth._clients import CODE_PAGE
 from digital_twins.auth._grants import Launch
 from digital_twins.auth._oauth import (
     RedirectedError,
@@ -22,6 +23,7 @@ from digital_twins.auth._oauth import (
     redirect,
     revoke,
     scope_for,
+    userinfo,
 )
 from digital_twins.auth._principal import acting_principal
 from digital_twins.auth._provider_routes import provider_routes
@@ -60,6 +62,7 @@ def auth_routes(authority: Authority, *, patients: Callable[[], Sequence[tuple[s
         Route("/fhir/.well-known/smart-configuration", protocol.configuration),
         Route("/auth/jwks", protocol.jwks),
         Route("/auth/token", protocol.token, methods=["POST"]),
+        Route("/auth/userinfo", protocol.userinfo, methods=["GET", "POST"]),
         Route("/auth/introspect", protocol.introspect, methods=["POST"]),
         Route("/auth/revoke", protocol.revoke, methods=["POST"]),
         Route("/auth/authorize", pages.authorize, methods=["GET", "POST"]),
@@ -68,6 +71,7 @@ def auth_routes(authority: Authority, *, patients: Callable[[], Sequence[tuple[s
         Route("/auth/account", pages.account),
         Route("/auth/emergency", pages.emergency, methods=["POST"]),
         Route("/auth/launch", pages.launch, methods=["POST"]),
+        Route(CODE_PAGE, pages.code),
         Route("/auth/style.css", pages.style),
     ]
 
@@ -118,6 +122,16 @@ class _Protocol:
         return await self._answer(
             request, lambda form, authorization: give_tokens(self.authority, form, authorization)
         )
+
+    async def userinfo(self, request: Request) -> Response:
+        shown = request.headers.get("authorization", "")
+        try:
+            answer = await asyncio.to_thread(userinfo, self.authority, shown)
+        except OAuthError as error:
+            headers = _NO_STORE | {"www-authenticate": f'Bearer error="{error.code}"'}
+            body = {"error": error.code, "error_description": error.why}
+            return JSONResponse(body, error.http_status, headers=headers)
+        return JSONResponse(answer, headers=_NO_STORE)
 
     async def introspect(self, request: Request) -> Response:
         def work(form: dict[str, str], authorization: str) -> dict[str, Any]:
@@ -276,6 +290,10 @@ class _Pages:
         mark = "&" if urlsplit(client.launch_url).query else "?"
         query = urlencode({"iss": self.authority.fhir_base, "launch": value})
         return JSONResponse({"launch": value, "url": f"{client.launch_url}{mark}{query}"}, headers=_NO_STORE)
+
+    async def code(self, request: Request) -> Response:
+        """Show the code of a sign-in at a terminal without a browser, to be copied there."""
+        return self.page("code.html", "Sign in at the terminal", code=request.query_params.get("code", ""))
 
     async def authorize(self, request: Request) -> Response:
         try:

@@ -59,6 +59,7 @@ COMMANDS: dict[str, str] = {
     "auth client disable": NODE,
     "auth client list": "shows programs",
     "auth rotate": NODE,
+    **dict.fromkeys(("login", "logout", "whoami", "token"), "names staff; the node writes its own events"),
     "certs init": "touches no patient",
     "certs issue": "touches no patient",
     "keys status": "counts keys",

@@ -14,8 +14,10 @@ from digital_twins.cli._options import ConfigFile, DataDir, Json
 
 if TYPE_CHECKING:
     from digital_twins.config import Settings
+    from digital_twins.fhir import FHIRClient
     from digital_twins.fhir.validation import FhirPackage
 
+_LOAD_S = 300.0
 _Files = Annotated[
     list[Path],
     typer.Argument(metavar="FILE...", help="FHIR R4 JSON, NDJSON or XML; a bundle gives its entries."),
@@ -143,12 +145,15 @@ def load(
     size: Annotated[int, typer.Option(min=1, max=5000, help="Resources in one transaction.")] = 100,
     as_json: Json = False,
 ) -> None:
-    """Load FHIR files into a server in transactions; resources of NDJSON keep their ids."""
+    """Load FHIR files into a server in transactions; resources of NDJSON keep their ids.
+
+    Without --credentials a sign-in of `twin login` to that node is used.
+    """
     from digital_twins.cli import _output
-    from digital_twins.fhir import FHIRClient, fhir_files, load_steps
+    from digital_twins.fhir import fhir_files, load_steps
 
     counts: dict[str, int] = {}
-    with FHIRClient(to, credentials_path=credentials, timeout_s=300.0) as client:
+    with _client(to, credentials) as client:
         for step in load_steps(fhir_files(places), size=size):
             client.transaction(step.bundle)
             counts[step.file.name] = counts.get(step.file.name, 0) + step.count
@@ -157,6 +162,21 @@ def load(
     else:
         lines = [f"{name}: {count}" for name, count in counts.items()]
         _output.write_lines([*lines, f"{sum(counts.values())} resources loaded"])
+
+
+def _client(to: str, credentials: Path | None) -> "FHIRClient":
+    """Return a client that signs in by a file, else as who signed in to that node, else as nobody."""
+    import httpx
+
+    from digital_twins.cli._sign_ins import SignedIn, SignIns, tls
+    from digital_twins.fhir import FHIRClient
+
+    store = SignIns()
+    held = store.covering(to) if credentials is None else None
+    if held is None:
+        return FHIRClient(to, credentials_path=credentials, timeout_s=_LOAD_S)
+    transport = httpx.HTTPTransport(verify=tls(held.authority))
+    return FHIRClient(to, auth=SignedIn(held, store), timeout_s=_LOAD_S, transport=transport)
 
 
 def package_add(

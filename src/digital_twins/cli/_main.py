@@ -26,6 +26,7 @@ from digital_twins.cli import (
     _growth,
     _hl7,
     _keys,
+    _login,
     _monitor,
     _report,
     _sample,
@@ -55,7 +56,7 @@ def build_app() -> typer.Typer:
     )
     rooms = (
         *(_demo, _serve, _doctor, _config, _sample, _build, _simulate, _cite),
-        *(_growth, _dicom, _fhir, _hl7, _deid, _monitor, _audit, _auth, _certs, _keys, _report),
+        *(_growth, _dicom, _fhir, _hl7, _deid, _monitor, _audit, _auth, _login, _certs, _keys, _report),
     )
     for room in rooms:
         room.register(app)

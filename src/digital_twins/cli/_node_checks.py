@@ -106,8 +106,14 @@ def _studies(base_url: str) -> str:
 def _get(base_url: str, path: str) -> Any:
     import httpx
 
+    from digital_twins.cli._sign_ins import SignedIn, SignIns, tls
+
+    store = SignIns()
+    held = store.covering(base_url)
+    auth = SignedIn(held, store) if held is not None else None
+    trusted = tls(held.authority) if held is not None else True
     try:
-        answer = httpx.get(base_url.rstrip("/") + path, timeout=_HTTP_PATIENCE_S)
+        answer = httpx.get(base_url.rstrip("/") + path, timeout=_HTTP_PATIENCE_S, auth=auth, verify=trusted)
         answer.raise_for_status()
         if answer.status_code == httpx.codes.NO_CONTENT:
             return {}

@@ -36,9 +36,11 @@ if TYPE_CHECKING:
         decrypt_stream as decrypt_stream,
         encrypt_stream as encrypt_stream,
     )
+    from digital_twins.crypto._suites import BCP_195_SUITES as BCP_195_SUITES
 
 _WHERE = {
     **dict.fromkeys(("create_authority", "issue_certificate"), "digital_twins.crypto._certificates"),
+    "BCP_195_SUITES": "digital_twins.crypto._suites",
     "create_secret_file": "digital_twins.crypto._secret_file",
     "load_signing_key": "digital_twins.crypto._keyfile",
     **dict.fromkeys(("SigningKey", "VerifierKey"), "digital_twins.crypto._keys"),

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from digital_twins._errors import InputError
 from digital_twins._logging import get_logger
+from digital_twins.crypto import BCP_195_SUITES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 _log = get_logger(__name__)
-_BCP_195 = "ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Tls:
     def _made(self, new: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
         context = new()
         context.minimum_version = ssl.TLSVersion.TLSv1_2 if self.allow_1_2 else ssl.TLSVersion.TLSv1_3
-        context.set_ciphers(_BCP_195)
+        context.set_ciphers(BCP_195_SUITES)
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
         context.verify_mode = ssl.CERT_REQUIRED
         try:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _OPEN = re.compile(
     r"/(health|static/.*|favicon\.ico|\.well-known/openid-configuration|fhir/\.well-known/smart-configuration"
-    r"|fhir/metadata|auth/(jwks|token|introspect|revoke|authorize|sign-in|sign-out|account|emergency|style\.css"
-    r"|provider(/callback)?))"
+    r"|fhir/metadata|auth/(jwks|token|userinfo|introspect|revoke|authorize|code|sign-in|sign-out|account"
+    r"|emergency|style\.css|provider(/callback)?))"
 )
 """What nobody has to sign in for: liveness, styles, discovery, and the doors of signing in themselves."""
 
@@ -48,7 +48,7 @@ _TABLE: tuple[tuple[str, str, str], ...] = (
     (r"/dicom-web/.*", "r", "imaging.read"),
     (r"/dicom-web/.*", "w", "imaging.write"),
 )
-_CROSS_ORIGIN = re.compile(r"/(fhir|auth/token|auth/revoke|auth/jwks|\.well-known)(/.*)?")
+_CROSS_ORIGIN = re.compile(r"/(fhir|auth/token|auth/userinfo|auth/revoke|auth/jwks|\.well-known)(/.*)?")
 _ORIGINS_S = 5.0
 
 

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from digital_twins._errors import InputError, NotFoundError
 from digital_twins._logging import get_logger
 from digital_twins.config import is_loopback
+from digital_twins.crypto import BCP_195_SUITES
 from digital_twins.monitoring.signals import MDC_CODE, WAVEFORMS, Reading, WaveformPiece, in_unit, vital
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
+
+    from digital_twins.monitoring.storage import AccessTrail
 
 _log = get_logger(__name__)
 _LOOK_S, _SEARCH_S = 0.5, 5.0
@@ -42,11 +45,14 @@ class SdcDevice:
         Its endpoint reference, ``urn:uuid:...``, by which it is found on the network.
     address
         Its transport address where it is known; then nobody searches. Without https on this machine only.
+    tls_1_2
+        TLS 1.2 with the cipher suites of BCP 195 will do for this device; each such session is audited.
     """
 
     name: str
     epr: str = ""
     address: str = ""
+    tls_1_2: bool = False
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.address)
@@ -66,14 +72,11 @@ class SdcTls:
         Ours.
     authority
         Whose certificates devices may show.
-    tls_1_2
-        Devices that know no TLS 1.3 will do.
     """
 
     certificate: Path
     key: Path
     authority: Path
-    tls_1_2: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ class SdcPlan:
 
 
 def read_sdc(path: Path) -> SdcPlan:
-    """Return the plan of a YAML file: ``devices`` (name to epr, address), ``tls``, ``interface``.
+    """Return the plan of a YAML file: ``devices`` (name to `SdcDevice`), ``tls``, ``interface``.
 
     Raises
     ------
@@ -111,8 +114,7 @@ def read_sdc(path: Path) -> SdcPlan:
         devices = tuple(SdcDevice(str(name), **(each or {})) for name, each in named.items())
         tls = None
         if files is not None:
-            old = bool(files.pop("tls_1_2", False))
-            tls = SdcTls(**{name: path.parent / each for name, each in files.items()}, tls_1_2=old)
+            tls = SdcTls(**{name: path.parent / each for name, each in files.items()})
         return SdcPlan(devices, tls, **data)
     except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(
@@ -137,6 +139,8 @@ class SdcFeed:
         Certificates; without them a device can be followed on this machine only.
     interface
         Address of the network interface on which devices are searched (WS-Discovery).
+    trail
+        Gets one event of each session over TLS 1.2.
 
     Attributes
     ----------
@@ -159,13 +163,14 @@ class SdcFeed:
         wave: Callable[[str, WaveformPiece], object],
         tls: SdcTls | None = None,
         interface: str = "127.0.0.1",
+        trail: AccessTrail | None = None,
     ) -> None:
         _library()
         if tls is None and not (is_loopback(interface) and all(_here(each) for each in devices)):
             raise _refused("it is on the network, and there are no certificates")
         self.connected: set[str] = set()
         self._devices, self._take, self._wave = tuple(devices), take, wave
-        self._tls, self._interface = tls, interface
+        self._tls, self._interface, self._trail = tls, interface, trail
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -209,7 +214,7 @@ class SdcFeed:
         for each in found:
             if each.epr == device.epr and each.x_addrs:
                 address = str(each.x_addrs[0])
-                return SdcDevice(device.name, device.epr, address).address
+                return replace(device, address=address).address
         return ""
 
     def _session(self, device: SdcDevice, address: str, loop: asyncio.AbstractEventLoop) -> None:
@@ -220,10 +225,11 @@ class SdcFeed:
         from sdc11073.xml_types.actions import periodic_actions
 
         plain = urlsplit(address).scheme != "https"
+        versions: set[str] = set()
         consumer = SdcConsumer(
             address,
             SdcV1Definitions,
-            None if plain else _contexts(self._tls),
+            None if plain else _contexts(self._tls, versions, old=device.tls_1_2),
             force_ssl_connect=not plain,
         )
         try:
@@ -244,6 +250,7 @@ class SdcFeed:
             )
             mdib.init_mdib()  # type: ignore[no-untyped-call]
             hand({each.DescriptorHandle: each for each in list(mdib.states.objects)})
+            self._tell(device, versions)
             self.connected.add(device.name)
             _log.info("sdc.connected", peer=device.name)
             while consumer.is_connected and not self._stop.wait(_LOOK_S):
@@ -252,6 +259,11 @@ class SdcFeed:
             lost = not consumer.is_connected
             self.connected.discard(device.name)
             consumer.stop_all(unsubscribe=not lost)
+
+    def _tell(self, device: SdcDevice, versions: set[str]) -> None:
+        """Write the event of a session over TLS 1.2."""
+        if self._trail is not None and "TLSv1.2" in versions:
+            self._trail.record("monitor.tls", "E", by=f"device:{device.name}", detail={"version": "TLSv1.2"})
 
 
 class _Teller:
@@ -319,7 +331,8 @@ def _measured(found: Any, descriptor: Any, code: str) -> float:
         return float("nan")
 
 
-def _contexts(tls: SdcTls | None) -> Any:
+def _contexts(tls: SdcTls | None, versions: set[str], *, old: bool) -> Any:
+    """Return the contexts of one session, both ways; `versions` gets what is negotiated."""
     import ssl
 
     from sdc11073.certloader import mk_ssl_contexts
@@ -327,8 +340,16 @@ def _contexts(tls: SdcTls | None) -> Any:
     if tls is None:
         raise _refused("it speaks https, and there are no certificates")
     made = mk_ssl_contexts(tls.key, tls.certificate, tls.authority)
+
+    class Noting(ssl.SSLSocket):
+        def do_handshake(self, block: bool = False) -> None:
+            super().do_handshake(block)
+            versions.add(self.version() or "")
+
     for each in (made.client_context, made.server_context):
-        each.minimum_version = ssl.TLSVersion.TLSv1_2 if tls.tls_1_2 else ssl.TLSVersion.TLSv1_3
+        each.minimum_version = ssl.TLSVersion.TLSv1_2 if old else ssl.TLSVersion.TLSv1_3
+        each.set_ciphers(BCP_195_SUITES)
+        each.sslsocket_class = Noting
     return made
 
 

@@ -16,7 +16,7 @@ from digital_twins.monitoring.ingest import BrokerAddress, EmbeddedBroker, MqttS
 from digital_twins.monitoring.parts import WardPart
 from digital_twins.monitoring.service._service import MonitorService
 from digital_twins.monitoring.station import StaffMember, monitor_app
-from digital_twins.monitoring.storage import store_key, ward_auditor, writing_trail
+from digital_twins.monitoring.storage import AccessTrail, store_key, ward_auditor, writing_trail
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -81,7 +81,7 @@ async def run_monitor(
 ) -> None:
     """Run broker, subscriber, HTTP and MLLP around one `MonitorService` until cancelled.
 
-    Every step of an alert is an event of the audit trail ``audit.sqlite`` of the folder.
+    Every step of an alert and every access to a patient is an event of the folder's trail ``audit.sqlite``.
 
     Parameters
     ----------
@@ -109,9 +109,10 @@ async def run_monitor(
     """
     devices, staff = read_people(files)
     detectors = (AnomalyDetector("isolation_forest"), AnomalyDetector("one_class_svm"))
+    auditor = ward_auditor(folder)
     part = WardPart(
         server=ports.database,
-        auditor=ward_auditor(folder),
+        auditor=auditor,
         outgoing={each.name: each.steps for each in channels},
         chart_s=ports.chart_s,
         key=ports.key,
@@ -130,8 +131,9 @@ async def run_monitor(
         await stack.enter_async_context(writing_trail(folder, service.database, server=ports.database))
         if channels:
             stack.enter_context(Courier(service.database, channels, auditor=part.auditor))
-        opened = await _open_doors(stack, service, folder, (devices, ports))
-        app = monitor_app(service, devices=devices, staff=staff)
+        trail = AccessTrail(service.database, auditor)
+        opened = await _open_doors(stack, service, folder, (devices, ports), trail)
+        app = monitor_app(service, devices=devices, staff=staff, trail=trail)
         opened["http"], task = await stack.enter_async_context(serving(app, ports.http))
         ready(opened)
         await asyncio.wait([task], timeout=exit_after_s)
@@ -142,6 +144,7 @@ async def _open_doors(
     service: MonitorService,
     folder: Path,
     asked: tuple[dict[str, str], MonitorPorts],
+    trail: AccessTrail,
 ) -> dict[str, int]:
     """Open what readings come in by: broker, MLLP, SDC; return the ports."""
     devices, ports = asked
@@ -187,6 +190,7 @@ async def _open_doors(
                 wave=lambda name, piece: service.waveforms.offer(name, piece, received_s=service.clock()),
                 tls=ports.sdc.tls,
                 interface=ports.sdc.interface,
+                trail=trail,
             )
         )
     return opened

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from digital_twins.monitoring.ingest import Intake
     from digital_twins.monitoring.signals import Association, Reading, Waveforms
     from digital_twins.monitoring.station._people import StaffMember
-    from digital_twins.monitoring.storage import History
+    from digital_twins.monitoring.storage import AccessTrail, History
 
 _TREND_S = 300.0
 
@@ -174,7 +174,11 @@ class Doors(Entrance):
 
 
 def monitor_app(
-    service: Watched, *, devices: Mapping[str, str], staff: Mapping[str, StaffMember]
+    service: Watched,
+    *,
+    devices: Mapping[str, str],
+    staff: Mapping[str, StaffMember],
+    trail: AccessTrail | None = None,
 ) -> Starlette:
     """Return the HTTP application of a running monitor.
 
@@ -186,5 +190,7 @@ def monitor_app(
         Password of each device.
     staff
         Token to name and role.
+    trail
+        Gets one event of each access to a patient; None: nothing is written.
     """
-    return doors_app(Doors(service, devices, People(staff)))
+    return doors_app(Doors(service, devices, People(staff)), trail)

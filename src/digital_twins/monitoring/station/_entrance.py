@@ -23,20 +23,21 @@ from starlette.websockets import WebSocketDisconnect
 from digital_twins._errors import DigitalTwinError, InputError
 from digital_twins.monitoring.ingest import MAX_BYTES, decode_reading, observation_readings
 from digital_twins.monitoring.signals import MAX_WAVEFORM_BYTES, Association, decode_waveform
+from digital_twins.monitoring.station._audited import Access, audited, audited_socket
 from digital_twins.monitoring.station._page import STATION, Headers
 from digital_twins.monitoring.station._people import COOKIE, People, RefusedError, bearer, refused
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence, Set as AbstractSet
+    from collections.abc import Callable, Mapping, Sequence, Set as AbstractSet
 
     from starlette.requests import HTTPConnection, Request
     from starlette.responses import Response
     from starlette.websockets import WebSocket
 
     from digital_twins.monitoring.signals import Reading, Waveforms
+    from digital_twins.monitoring.station._audited import Endpoint, Socket
     from digital_twins.monitoring.station._people import StaffMember
-
-    Endpoint = Callable[[Request], Awaitable[Response]]
+    from digital_twins.monitoring.storage import AccessTrail
 
 _LONGEST_FHIR = 1 << 20
 _WAVE_EVERY_S = 0.25
@@ -158,6 +159,7 @@ class Entrance(ABC):
         try:
             self.device(socket, name)
         except RefusedError:
+            socket.state.refused = True
             await socket.close(4401)
             return
         await socket.accept()
@@ -220,6 +222,7 @@ class Entrance(ABC):
         """Open a session of a browser."""
         data = decoded(await body_of(request, MAX_BYTES))
         member, secret = self.people.sign_in(str(data.get("token", "")))
+        request.state.who = member.name
         answer = JSONResponse(self.who(member), status_code=201)
         secure = request.url.scheme == "https"
         answer.set_cookie(COOKIE, secret, httponly=True, samesite="strict", secure=secure)
@@ -258,46 +261,69 @@ class Entrance(ABC):
             kind, subject, since_s = str(data["kind"]), str(data["subject"]), float(data["since_s"])
         except (KeyError, TypeError, ValueError):
             raise malformed() from None
+        request.state.patient = target if kind == "bed" and isinstance(target, str) else None
         if kind not in {"device", "bed"} or not (target is None or isinstance(target, str)):
             raise malformed()
         await self.place(Association(kind, subject, target, since_s))
         return JSONResponse({"associated": subject}, status_code=201)
 
 
-def doors_app(doors: Entrance) -> Starlette:
-    """Return the application of some doors."""
-    table: tuple[tuple[str, str, Endpoint], ...] = (
-        ("POST", "/readings/{device}", doors.reading),
-        ("POST", "/waveforms/{device}", doors.waveform),
-        ("POST", "/fhir/Observation", doors.observation),
-        ("POST", "/fhir", doors.observation),
-        ("GET", "/", doors.page),
-        ("POST", "/session", doors.sign_in),
-        ("DELETE", "/session", doors.sign_out),
-        ("GET", "/session", doors.session),
-        ("GET", "/trends", doors.trends),
-        ("GET", "/history", doors.history),
-        ("GET", "/thresholds", doors.thresholds),
-        ("GET", "/models", doors.models),
-        ("GET", "/patients", doors.patients),
-        ("POST", "/patients/{patient:path}/what-if", doors.what_if),
-        ("GET", "/patients/{patient:path}", doors.bed),
-        ("GET", "/alerts", doors.alerts),
-        ("POST", "/alerts/{alert:int}/acknowledge", doors.acknowledge),
-        ("POST", "/shelves", doors.shelve),
-        ("POST", "/associations", doors.associate),
-    )
-    routes = [Route(path, endpoint, methods=[method]) for method, path, endpoint in table]
+def doors_app(doors: Entrance, trail: AccessTrail | None = None) -> Starlette:
+    """Return the application of some doors; with a trail every access to a patient is an event of it."""
+
+    def told(endpoint: Endpoint, access: Access | None) -> Endpoint:
+        if trail is None or access is None:
+            return endpoint
+        return audited(endpoint, access, trail, doors.people)
+
+    def seen(endpoint: Socket, access: Access) -> Socket:
+        return endpoint if trail is None else audited_socket(endpoint, access, trail, doors.people)
+
+    routes = [
+        Route(path, told(endpoint, access), methods=[method])
+        for method, path, endpoint, access in _table(doors)
+    ]
     sockets = [
-        WebSocketRoute("/stream/{device}", doors.stream),
-        WebSocketRoute("/live", doors.live),
-        WebSocketRoute("/patients/{patient:path}/waveforms", doors.waveforms),
+        WebSocketRoute("/stream/{device}", seen(doors.stream, Access("monitor.reading", "C", written=True))),
+        WebSocketRoute("/live", seen(doors.live, Access("monitor.live"))),
+        WebSocketRoute(
+            "/patients/{patient:path}/waveforms", seen(doors.waveforms, Access("monitor.waveforms"))
+        ),
     ]
     files = Mount("/static", StaticFiles(directory=STATION))
     return Starlette(
         routes=[*routes, *sockets, files],
         exception_handlers={DigitalTwinError: _problem},
         middleware=[Middleware(Headers)],
+    )
+
+
+def _table(doors: Entrance) -> tuple[tuple[str, str, Endpoint, Access | None], ...]:
+    """Return method, path, what answers, and what the trail is told; None: no patient and no sign-in."""
+    reading, bed = Access("monitor.reading", "C", written=True), Access("monitor.bed")
+    return (
+        ("POST", "/readings/{device}", doors.reading, reading),
+        ("POST", "/waveforms/{device}", doors.waveform, reading),
+        ("POST", "/fhir/Observation", doors.observation, reading),
+        ("POST", "/fhir", doors.observation, reading),
+        ("GET", "/", doors.page, None),
+        ("POST", "/session", doors.sign_in, Access("monitor.sign-in", "E")),
+        ("DELETE", "/session", doors.sign_out, Access("monitor.sign-out", "E")),
+        ("GET", "/session", doors.session, None),
+        ("GET", "/trends", doors.trends, Access("monitor.trends")),
+        ("GET", "/history", doors.history, Access("monitor.history")),
+        ("GET", "/thresholds", doors.thresholds, Access("monitor.thresholds")),
+        ("GET", "/models", doors.models, None),
+        ("GET", "/patients", doors.patients, Access("monitor.tiles")),
+        ("POST", "/patients/{patient:path}/what-if", doors.what_if, Access("monitor.what-if", "E")),
+        ("GET", "/patients/{patient:path}", doors.bed, bed),
+        ("GET", "/alerts", doors.alerts, Access("monitor.alerts")),
+        (
+            *("POST", "/alerts/{alert:int}/acknowledge", doors.acknowledge),
+            Access("monitor.acknowledge", "U", written=True),
+        ),
+        ("POST", "/shelves", doors.shelve, Access("monitor.shelve", "U", written=True)),
+        ("POST", "/associations", doors.associate, Access("monitor.associate", "U")),
     )
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
+    from digital_twins.monitoring.storage._accesses import AccessTrail as AccessTrail
     from digital_twins.monitoring.storage._history import History as History
     from digital_twins.monitoring.storage._keys import store_key as store_key
     from digital_twins.monitoring.storage._ring import Ring as Ring
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _ROOM = "digital_twins.monitoring.storage"
 _WHERE = {
+    "AccessTrail": f"{_ROOM}._accesses",
     "History": f"{_ROOM}._history",
     "store_key": f"{_ROOM}._keys",
     "Ring": f"{_ROOM}._ring",

@@ -17,7 +17,7 @@ from digital_twins.monitoring.ingest import BrokerAddress, EmbeddedBroker, MqttS
 from digital_twins.monitoring.parts import LEASE_S, WardPlan, open_monitor_database, write_plan
 from digital_twins.monitoring.service import read_people, serving
 from digital_twins.monitoring.station import People, doors_app
-from digital_twins.monitoring.storage import store_key, ward_auditor, writing_trail
+from digital_twins.monitoring.storage import AccessTrail, store_key, ward_auditor, writing_trail
 from digital_twins.monitoring.ward._front import FrontDoors
 from digital_twins.monitoring.ward._mail import ReadingMail
 from digital_twins.monitoring.ward._switchboard import Switchboard
@@ -122,8 +122,10 @@ async def run_ward(
         known = (*devices, *(each for each in followed if each not in devices))
         write_plan(database, WardPlan(size.count, known, rules, size.capacity, outgoing, ports.chart_s))
         await stack.enter_async_context(writing_trail(folder, database, server=ports.database))
+        auditor = ward_auditor(folder)
+        trail = AccessTrail(database, auditor)
         if channels:
-            stack.enter_context(Courier(database, channels, auditor=ward_auditor(folder)))
+            stack.enter_context(Courier(database, channels, auditor=auditor))
         board = await stack.enter_async_context(Switchboard(database))
         doors = FrontDoors(
             database,
@@ -143,9 +145,9 @@ async def run_ward(
         )
         await stack.enter_async_context(crew)
         await _hl7(stack, doors, ports, opened)
-        await _sdc(stack, doors, ports)
+        await _sdc(stack, doors, ports, trail)
         await stack.enter_async_context(_waveforms(doors, BrokerAddress.parse(url)))
-        opened["http"], task = await stack.enter_async_context(serving(doors_app(doors), ports.http))
+        opened["http"], task = await stack.enter_async_context(serving(doors_app(doors, trail), ports.http))
         ready(opened)
         await asyncio.wait([task], timeout=exit_after_s)
 
@@ -354,7 +356,9 @@ async def _hl7(
     opened["hl7"] = mllp.port
 
 
-async def _sdc(stack: contextlib.AsyncExitStack, doors: FrontDoors, ports: MonitorPorts) -> None:
+async def _sdc(
+    stack: contextlib.AsyncExitStack, doors: FrontDoors, ports: MonitorPorts, trail: AccessTrail
+) -> None:
     """Follow SDC devices here, once for the whole ward: their readings go to the parts as mail."""
     if ports.sdc is None:
         return
@@ -366,6 +370,7 @@ async def _sdc(stack: contextlib.AsyncExitStack, doors: FrontDoors, ports: Monit
             wave=lambda name, piece: doors.waves.offer(name, piece, received_s=doors.clock()),
             tls=ports.sdc.tls,
             interface=ports.sdc.interface,
+            trail=trail,
         )
     )
 
