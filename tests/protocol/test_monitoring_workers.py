@@ -17,6 +17,7 @@ import pytest
 from paho.mqtt.client import CallbackAPIVersion, Client
 
 from digital_twins.config import Settings
+from digital_twins.hl7v2 import parse, send_message
 from digital_twins.monitoring import (
     EmbeddedBroker,
     History,
@@ -28,6 +29,7 @@ from digital_twins.monitoring.storage import store_key
 from digital_twins.monitoring.storage._state import StateStore
 from digital_twins.server import monitor_key
 from digital_twins.storage import Database
+from hl7_messages import header, message
 from monitor_process import NURSE, Served, until
 from postgresql_server import PostgresServer
 
@@ -190,6 +192,13 @@ def all_parts_answer(served: Served) -> bool:
     return served.client.get("/patients", headers=NURSE).json()["parts_away"] == []
 
 
+def admission(part: int) -> bytes:
+    """ADT A01 of patient Pn into the n-th bed."""
+    bed = f"PV1|1|I|W^1^{part}"
+    lines = header("ADT^A01"), "EVN|A01|20200101000000+0000", f"PID|1||P{part}^^^HOSP^MR", bed
+    return message(*lines)
+
+
 def heart_rates(served: Served) -> dict[str, float | None]:
     tiles: list[dict[str, Any]] = served.client.get("/patients", headers=NURSE).json()["patients"]
     return {each["patient"]: each["vitals"]["HR"] for each in tiles}
@@ -232,6 +241,7 @@ def kill_a_worker(store: Store, *, workers: int, limit_s: float | None) -> None:
     served = Served(
         store.folder,
         *("--workers", str(workers), "--parts", str(PARTS), "--lease", "8" if limit_s is None else "4"),
+        *("--hl7-port", "0"),
         devices=dict.fromkeys(names, "one"),
         environment=store.environment,
     )
@@ -239,9 +249,10 @@ def kill_a_worker(store: Store, *, workers: int, limit_s: float | None) -> None:
     try:
         until(lambda: all_parts_answer(served), 240)
         for part, name in enumerate(names):
-            for kind, subject, target in (("device", name, f"B{part}"), ("bed", f"B{part}", f"P{part}")):
-                body = {"kind": kind, "subject": subject, "target": target, "since_s": 0}
-                served.client.post("/associations", json=body, headers=NURSE).raise_for_status()
+            body = {"kind": "device", "subject": name, "target": f"W/1/{part}", "since_s": 0}
+            served.client.post("/associations", json=body, headers=NURSE).raise_for_status()
+            answer = send_message(parse(admission(part)), "127.0.0.1", served.ports["hl7"])
+            assert answer["MSA-1"] == "CA"
         bedside = Bedside(served.ports["mqtt"], names)
         until(lambda: len([each for each in heart_rates(served).values() if each]) == PARTS, 240)
         part, owner = 1, holder(database, 1)

@@ -17,7 +17,9 @@ Folder = Annotated[Path, typer.Option(help="Folder of the monitor.")]
 HttpPort = Annotated[int, typer.Option(help="HTTP port; 0 takes a free one.")]
 MqttPort = Annotated[int, typer.Option(help="MQTT port of the embedded broker; 0: a free one.")]
 Broker = Annotated[str | None, typer.Option(help="URL of an external broker instead.", show_default=False)]
-Hl7Port = Annotated[int | None, typer.Option(help="MLLP port for ORU; default: none.", show_default=False)]
+Hl7Port = Annotated[
+    int | None, typer.Option(help="MLLP port for ORU and ADT; default: none.", show_default=False)
+]
 Sdc = Annotated[
     Path | None, typer.Option(help="YAML file of IEEE 11073 SDC devices to follow.", show_default=False)
 ]
@@ -104,7 +106,7 @@ def serve(  # noqa: PLR0913  (options)
         run_monitor,
         run_ward,
     )
-    from digital_twins.server import monitor_key
+    from digital_twins.server import hl7_zone, monitor_key
 
     settings = load_settings(config_file=config_file, data_dir=data)
     setup_logging(settings.log_level)
@@ -125,6 +127,7 @@ def serve(  # noqa: PLR0913  (options)
             *(http_port, mqtt_port, hl7_port, broker, settings.database, fhir_every),
             key=monitor_key(settings),
             sdc=None if sdc is None else read_sdc(sdc),
+            zone=hl7_zone(settings),
         ),
         "channels": _channels((nurse_call, nurse_call_hl7, fhir), nurse_call_apprise, rules),
         "exit_after_s": exit_after,

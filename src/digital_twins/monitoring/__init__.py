@@ -63,7 +63,8 @@ if TYPE_CHECKING:
         SdcTls as SdcTls,
         decode_reading as decode_reading,
         observation_readings as observation_readings,
-        oru_reading as oru_reading,
+        oru_readings as oru_readings,
+        placements as placements,
         read_sdc as read_sdc,
     )
     from digital_twins.monitoring.parts import (
@@ -228,7 +229,8 @@ _WHERE = {
             "SdcTls",
             "decode_reading",
             "observation_readings",
-            "oru_reading",
+            "oru_readings",
+            "placements",
             "read_sdc",
         ),
         "digital_twins.monitoring.ingest",

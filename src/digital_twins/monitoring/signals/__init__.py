@@ -6,6 +6,7 @@ from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
     from digital_twins.monitoring.signals._association import (
+        KINDS as KINDS,
         Association as Association,
         AssociationLog as AssociationLog,
     )
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 _ROOM = "digital_twins.monitoring.signals"
 _WHERE = {
-    **dict.fromkeys(("Association", "AssociationLog"), f"{_ROOM}._association"),
+    **dict.fromkeys(("Association", "AssociationLog", "KINDS"), f"{_ROOM}._association"),
     **dict.fromkeys(("Batch", "table_of", "values_of", "whole"), f"{_ROOM}._batch"),
     **dict.fromkeys(("columns", "jit"), f"{_ROOM}._compiled"),
     "Named": f"{_ROOM}._named",

@@ -38,6 +38,7 @@ SUPERVISED_VARIABLE = "TWIN_MONITOR_SUPERVISED"
 _PAUSES_S = (0.5, 1.0, 5.0, 15.0)
 _SETTLED_S, _GRACE_S = 60.0, 20.0
 _PR_SET_PDEATHSIG = 1
+_CROWDED_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,17 +338,23 @@ async def _hl7(
     if ports.hl7 is None:
         return
     from digital_twins.hl7v2 import start_mllp
-    from digital_twins.monitoring.ingest import oru_reading
+    from digital_twins.monitoring.ingest import oru_readings, placements
 
     async def take(message: Message) -> None:
-        reading = oru_reading(message)
-        if reading.device not in doors.devices:
+        told = placements(message, await doors.placed(), zone=ports.zone)
+        if told is not None:
+            for entry in told:
+                await doors.place(entry)
+            return
+        readings = oru_readings(message)
+        if any(each.device not in doors.devices for each in readings):
             raise InputError(
                 "The HL7 v2 message was not taken.",
                 "Its device is not known.",
                 "Add it to the file of devices.",
             )
-        await doors.stream_one(reading)
+        while readings and not await doors.take(readings):
+            await asyncio.sleep(_CROWDED_S)
 
     mllp = await start_mllp(take, host="127.0.0.1", port=ports.hl7)
     stack.push_async_callback(mllp.close)
