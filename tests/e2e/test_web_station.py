@@ -21,8 +21,14 @@ from digital_twins.monitoring import (
     Reading,
     SimulatedWaveforms,
     StaffMember,
+    WardPart,
     monitor_app,
+    read_stays,
+    save_death_risk,
+    train_death_risk,
 )
+from digital_twins.monitoring.prediction import _learned
+from icu_stays import simulated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +40,18 @@ BEDS = 100
 ILL = 7
 SHOTS = os.environ.get("TWIN_SCREENSHOTS")
 """Folder for pictures of the pages, for people to look at."""
+
+
+def small_model(folder: Path) -> Path:
+    """A model file of simulated stays, with few trees."""
+    path, kinds = folder / "model.zip", _learned._KINDS
+    try:
+        _learned._KINDS = tuple((change, 40) for change, _ in kinds)
+        stays = read_stays(simulated(folder / "stays", 300, 1))
+        save_death_risk(path, {"vitals": train_death_risk(stays, vitals_only=True)})
+    finally:
+        _learned._KINDS = kinds
+    return path
 
 
 class Ward:
@@ -57,7 +75,8 @@ class Ward:
     async def _run(self) -> None:
         import uvicorn
 
-        async with MonitorService(self.folder, capacity=BEDS) as service:
+        part = WardPart(risk=await asyncio.to_thread(small_model, self.folder))
+        async with MonitorService(self.folder, capacity=BEDS, part=part) as service:
             self.service = service
             for n in range(BEDS):
                 service.associate(Association("device", f"D{n}", f"ICU-{n + 1}", 0.0))
@@ -220,6 +239,23 @@ def test_alert_is_acknowledged_by_keyboard_and_says_more_than_a_colour(chromium:
         steps = ward.service.store.steps(number)
         assert ("acknowledged", "N. N.") in [(name, by) for name, _, by, _ in steps]
         assert "***" in page.locator(".tile[data-status='critical']").inner_text()
+
+
+def test_learned_risk_is_shown_with_its_reasons(chromium: Browser, ward: Ward) -> None:
+    chromium.complaints.clear()
+    watch, patient = ward.service.monitor.risk, f"SIM-{ILL + 1}"
+    assert watch is not None
+    with chromium.page() as page:
+        signed_in(page, ward)
+        watch._begin_s[ward.service.monitor.row_of(patient)] = time.time() - 6 * 3600.0 - 1.0
+        page.goto(f"{ward.base}/#/bed/{patient}")
+        page.locator("#bed .risk").get_by_text("asked at hour 6").wait_for()
+        text = page.locator("#bed .risk").inner_text()
+        assert text.count("log-odds") == 3
+        assert "Learned risk of in-hospital death: " in text
+        assert chromium.violations(page) == []
+        shot(page, "bed-risk")
+    assert chromium.complaints == []
 
 
 def test_waveforms_are_drawn_as_they_come(chromium: Browser, ward: Ward) -> None:

@@ -40,6 +40,10 @@ Fhir = Annotated[str | None, typer.Option(help="Base URL of a FHIR server for al
 FhirEvery = Annotated[
     float, typer.Option(min=0, help="Seconds between readings for the FHIR server; 0: none.")
 ]
+Risk = Annotated[
+    Path | None,
+    typer.Option(help="Model of `twin monitor train`: risk of death each hour.", show_default=False),
+]
 Workers = Annotated[
     int, typer.Option(min=0, help="Worker processes that share the patients; 0: all in this one.")
 ]
@@ -73,6 +77,7 @@ def serve(  # noqa: PLR0913  (options)
     sdc: Sdc = None,
     capacity: Capacity = 1000,
     thresholds: Rules = None,
+    risk: Risk = None,
     nurse_call: NurseCall = None,
     nurse_call_hl7: NurseCallHl7 = None,
     nurse_call_apprise: NurseCallApprise = None,
@@ -128,6 +133,7 @@ def serve(  # noqa: PLR0913  (options)
             key=monitor_key(settings),
             sdc=None if sdc is None else read_sdc(sdc),
             zone=hl7_zone(settings),
+            risk=risk,
         ),
         "channels": _channels((nurse_call, nurse_call_hl7, fhir), nurse_call_apprise, rules),
         "exit_after_s": exit_after,

@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     )
     from digital_twins.monitoring.prediction import (
         DeathRisk as DeathRisk,
+        RiskWatch as RiskWatch,
         StayInputs as StayInputs,
         Stays as Stays,
         cross_validate_death_risk as cross_validate_death_risk,
@@ -250,6 +251,7 @@ _WHERE = {
     **dict.fromkeys(
         (
             "DeathRisk",
+            "RiskWatch",
             "StayInputs",
             "Stays",
             "cross_validate_death_risk",

@@ -52,6 +52,8 @@ class MonitorPorts:
         None: they are in clear.
     sdc
         IEEE 11073 SDC devices to follow.
+    risk
+        Model file of ``twin monitor train``; None: nobody asks for the risk of death.
     zone
         Time zone of HL7 v2 messages whose times name none.
     """
@@ -65,6 +67,7 @@ class MonitorPorts:
     key: bytes | None = field(default=None, repr=False)
     sdc: SdcPlan | None = None
     zone: tzinfo = UTC
+    risk: Path | None = None
 
     @property
     def followed(self) -> tuple[SdcDevice, ...]:
@@ -118,6 +121,7 @@ async def run_monitor(
         auditor=ward_auditor(folder),
         outgoing={each.name: each.steps for each in channels},
         chart_s=ports.chart_s,
+        risk=ports.risk,
         key=ports.key,
     )
     async with contextlib.AsyncExitStack() as stack:

@@ -16,6 +16,7 @@ from digital_twins.monitoring.alerts import AlertBook, AlertStore
 from digital_twins.monitoring.engine import PatientMonitor
 from digital_twins.monitoring.ingest import SETTLE_S, BatchDecoder, Intake, decode_reading
 from digital_twins.monitoring.parts import PartLostError, WardPart, open_monitor_database
+from digital_twins.monitoring.prediction import bedside_risk
 from digital_twins.monitoring.service._division import Division
 from digital_twins.monitoring.service._keeper import Keeper
 from digital_twins.monitoring.signals import COLUMN, AssociationLog, Waveforms
@@ -102,6 +103,7 @@ class MonitorService:
             record=self._record,
             notify=notify,
             history=self._keep,
+            risk=None if part.risk is None else bedside_risk(part.risk),
         )
         self._keeper = Keeper(self)
         self._resume()

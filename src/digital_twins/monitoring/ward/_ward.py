@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import ssl
 import sys
@@ -15,6 +16,7 @@ from digital_twins._logging import get_logger
 from digital_twins.monitoring.alerts import Courier, parse_thresholds, thresholds_text
 from digital_twins.monitoring.ingest import BrokerAddress, EmbeddedBroker, MqttSubscriber, SdcFeed
 from digital_twins.monitoring.parts import LEASE_S, WardPlan, open_monitor_database, write_plan
+from digital_twins.monitoring.prediction import bedside_risk
 from digital_twins.monitoring.service import read_people, serving
 from digital_twins.monitoring.station import People, doors_app
 from digital_twins.monitoring.storage import store_key, ward_auditor, writing_trail
@@ -121,7 +123,8 @@ async def run_ward(
         outgoing = {each.name: tuple(sorted(each.steps)) for each in channels}
         followed = tuple(each.name for each in ports.followed)
         known = (*devices, *(each for each in followed if each not in devices))
-        write_plan(database, WardPlan(size.count, known, rules, size.capacity, outgoing, ports.chart_s))
+        risk = await asyncio.to_thread(_shared_model, folder, ports.risk)
+        write_plan(database, WardPlan(size.count, known, rules, size.capacity, outgoing, ports.chart_s, risk))
         await stack.enter_async_context(writing_trail(folder, database, server=ports.database))
         if channels:
             stack.enter_context(Courier(database, channels, auditor=ward_auditor(folder)))
@@ -149,6 +152,17 @@ async def run_ward(
         opened["http"], task = await stack.enter_async_context(serving(doors_app(doors), ports.http))
         ready(opened)
         await asyncio.wait([task], timeout=exit_after_s)
+
+
+def _shared_model(folder: Path, model: Path | None) -> str:
+    """Copy the model into the folder that every worker reaches; return its name. Raises InputError."""
+    if model is None:
+        return ""
+    bedside_risk(model)
+    content = model.read_bytes()
+    name = f"risk-{hashlib.sha256(content).hexdigest()[:16]}.zip"
+    (folder / name).write_bytes(content)
+    return name
 
 
 async def _broker(
