@@ -122,7 +122,7 @@ class RiskWatch(PerPatient):
             np.zeros(len(rows), dtype=np.bool_),
             stay,
             number[place],
-            hour * 60.0,
+            (hour * 60).astype(np.float64),
             value[stay, place, hour].astype(np.float64),
             0,
         )
