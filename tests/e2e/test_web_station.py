@@ -23,12 +23,8 @@ from digital_twins.monitoring import (
     StaffMember,
     WardPart,
     monitor_app,
-    read_stays,
-    save_death_risk,
-    train_death_risk,
 )
-from digital_twins.monitoring.prediction import _learned
-from icu_stays import simulated
+from icu_stays import small_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,18 +36,6 @@ BEDS = 100
 ILL = 7
 SHOTS = os.environ.get("TWIN_SCREENSHOTS")
 """Folder for pictures of the pages, for people to look at."""
-
-
-def small_model(folder: Path) -> Path:
-    """A model file of simulated stays, with few trees."""
-    path, kinds = folder / "model.zip", _learned._KINDS
-    try:
-        _learned._KINDS = tuple((change, 40) for change, _ in kinds)
-        stays = read_stays(simulated(folder / "stays", 300, 1))
-        save_death_risk(path, {"vitals": train_death_risk(stays, vitals_only=True)})
-    finally:
-        _learned._KINDS = kinds
-    return path
 
 
 class Ward:

@@ -30,6 +30,7 @@ from digital_twins.monitoring.storage._state import StateStore
 from digital_twins.server import monitor_key
 from digital_twins.storage import Database
 from hl7_messages import header, message
+from icu_stays import small_model
 from monitor_process import NURSE, Served, until
 from postgresql_server import PostgresServer
 
@@ -233,6 +234,18 @@ def test_a_ward_on_postgresql_outlives_a_killed_worker(
         pytest.skip("the same on SQLite is in every run: this one only in the full run")
     server: PostgresServer = request.getfixturevalue("postgres_server")
     kill_a_worker(Store(tmp_path, server=server.url), workers=2, limit_s=10.0)
+
+
+def test_the_workers_of_a_ward_ask_the_learned_risk(tmp_path: Path) -> None:
+    model = small_model(tmp_path)
+    served = Served(tmp_path, "--workers", "1", "--risk", str(model))
+    try:
+        until(lambda: all_parts_answer(served), 240)
+        told = served.client.get("/models", headers=NURSE).raise_for_status().json()
+        assert "Risk of in-hospital death" in [each["name"] for each in told["models"]]
+    finally:
+        served.end()
+    assert len(list((tmp_path / "data").glob("risk-*.zip"))) == 1
 
 
 def kill_a_worker(store: Store, *, workers: int, limit_s: float | None) -> None:
