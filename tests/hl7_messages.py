@@ -149,3 +149,21 @@ TYPES = {
     "ORM": orm(),
     "OMI": omi(),
 }
+
+
+PCIM_BEGIN = "198332^MDC_EVT_ASSOCIATION_PATIENT_DEVICE^MDC"
+PCIM_END = "198334^MDC_EVT_DISASSOCIATION_PATIENT_DEVICE^MDC"
+
+
+def pcim(condition: str, status: str, *, begin: str = "", end: str = "", device: str = "TELE5") -> bytes:
+    """A report as in appendix A.3 of the supplement, with own people and devices."""
+    return message(
+        "MSH|^~\\&|AssocMgr||TWIN||20260301120000+0000||ORU^R01^ORU_R01|c1|P|2.6|||AL|NE|||||"
+        "IHE_DEV_052^IHE PCD^1.3.6.1.4.1.19376.1.6.1.52.1^ISO",
+        PID,
+        pv1("1", "V1"),
+        "OBR|1||77^^020000FFFE000000^EUI-64|69136^MDC_OBS_ASSOCIATION_PATIENT_DEVICE^MDC|||20260301100000",
+        f"OBX|1|CWE|68487^MDC_ATTR_EVT_COND^MDC|0.0.0.0|{condition}||||||{status}",
+        f"PRT|1|UC||EQUIP^EQUIP^HL70912|||||ONK^12^1|{device}^^231A8456B1CB2366^EUI-64|{begin}|{end}",
+        "PRT|2|UC||AUT^AUT^HL70912|58793^Nurse^N||||ONK^12^1||20260301123000",
+    )

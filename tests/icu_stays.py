@@ -9,6 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from digital_twins.monitoring import read_stays, save_death_risk, train_death_risk
+from digital_twins.monitoring.prediction import _learned
+
 Row = tuple[int, int, str, float]
 
 
@@ -45,3 +48,15 @@ def simulated(folder: Path, count: int, seed: int) -> Path:
         if rng.random() < 0.67:
             rows += [(record, m, "Lactate", 2 * np.exp(0.7 * ill + rng.normal(0, 0.2))) for m in (60, 1500)]
     return write_stays(folder, rows, died)
+
+
+def small_model(folder: Path) -> Path:
+    """A model file of simulated stays, with few trees."""
+    path, kinds = folder / "model.zip", _learned._KINDS
+    try:
+        _learned._KINDS = tuple((change, 40) for change, _ in kinds)
+        stays = read_stays(simulated(folder / "stays", 300, 1))
+        save_death_risk(path, {"vitals": train_death_risk(stays, vitals_only=True)})
+    finally:
+        _learned._KINDS = kinds
+    return path

@@ -21,8 +21,10 @@ from digital_twins.monitoring import (
     Reading,
     SimulatedWaveforms,
     StaffMember,
+    WardPart,
     monitor_app,
 )
+from icu_stays import small_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +59,8 @@ class Ward:
     async def _run(self) -> None:
         import uvicorn
 
-        async with MonitorService(self.folder, capacity=BEDS) as service:
+        part = WardPart(risk=await asyncio.to_thread(small_model, self.folder))
+        async with MonitorService(self.folder, capacity=BEDS, part=part) as service:
             self.service = service
             for n in range(BEDS):
                 service.associate(Association("device", f"D{n}", f"ICU-{n + 1}", 0.0))
@@ -222,6 +225,23 @@ def test_alert_is_acknowledged_by_keyboard_and_says_more_than_a_colour(chromium:
         assert "***" in page.locator(".tile[data-status='critical']").inner_text()
 
 
+def test_learned_risk_is_shown_with_its_reasons(chromium: Browser, ward: Ward) -> None:
+    chromium.complaints.clear()
+    watch, patient = ward.service.monitor.risk, f"SIM-{ILL + 1}"
+    assert watch is not None
+    with chromium.page() as page:
+        signed_in(page, ward)
+        watch._begin_s[ward.service.monitor.row_of(patient)] = time.time() - 6 * 3600.0 - 1.0
+        page.goto(f"{ward.base}/#/bed/{patient}")
+        page.locator("#bed .risk").get_by_text("asked at hour 6").wait_for()
+        text = page.locator("#bed .risk").inner_text()
+        assert text.count("log-odds") == 3
+        assert "Learned risk of in-hospital death: " in text
+        assert chromium.violations(page) == []
+        shot(page, "bed-risk")
+    assert chromium.complaints == []
+
+
 def test_waveforms_are_drawn_as_they_come(chromium: Browser, ward: Ward) -> None:
     chromium.complaints.clear()
     with chromium.page() as page:
@@ -277,11 +297,54 @@ def test_pause_keeps_every_reading(chromium: Browser, ward: Ward) -> None:
         assert page.locator("#pause").get_attribute("aria-pressed") == "false"
 
 
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 480)])
+def test_patient_and_device_are_placed_on_the_page(
+    chromium: Browser, ward: Ward, scheme: str, width: int
+) -> None:
+    chromium.complaints.clear()
+    log, bed = ward.service.associations, f"NEW-{width}"
+    with chromium.page(scheme=scheme, width=width) as page:
+        signed_in(page, ward)
+        page.get_by_role("link", name="Beds and devices").click()
+        page.locator("#places tbody tr", has_text="D99").wait_for()
+        old = log.bed_of("SIM-100", time.time())
+        page.get_by_label("Patient", exact=True).fill("SIM-100")
+        page.get_by_label("Bed", exact=True).fill(bed)
+        page.get_by_role("button", name="Lies in this bed").click()
+        page.get_by_text(f"SIM-100 lies in {bed} from now on.").wait_for()
+        now_s = time.time()
+        assert (log.bed_of("SIM-100", now_s), log.patient_in(str(old), now_s)) == (bed, None)
+        page.locator("#places tbody tr", has_text="nobody: readings wait").wait_for()
+        assert log.patient_of("D99", now_s) is None
+        page.get_by_label("Device", exact=True).fill("D99")
+        page.get_by_label("or is the patient’s").fill("SIM-100")
+        page.get_by_role("button", name="From now on").click()
+        page.get_by_text("D99 speaks of SIM-100 from now on.").wait_for()
+        assert log.carried_by("SIM-100", time.time()) == ["D99"]
+        assert page.evaluate(_FITS)
+        assert chromium.violations(page) == []
+        shot(page, f"places-{scheme}-{width}")
+        page.get_by_role("button", name="From now on").click()  # with a bed too: neither is guessed
+        page.get_by_label("Stands at bed").fill(str(old))
+        page.get_by_role("button", name="From now on").click()
+        page.get_by_text("Name either a bed or a patient").wait_for()
+        page.get_by_role("button", name="Speaks of nobody").click()
+        page.get_by_text("D99 speaks of nobody from now on.").wait_for()
+        assert log.patient_of("D99", time.time()) is None
+        page.get_by_role("link", name="All beds").click()
+        page.locator("#grid .tile", has_text=bed).wait_for()
+        ward.service.associate(Association("device", "D99", bed, time.time()))
+    assert chromium.complaints == []
+
+
 def test_visitor_sees_and_may_not_acknowledge(chromium: Browser, ward: Ward) -> None:
     with chromium.page() as page:
         signed_in(page, ward, "guest")
         page.wait_for_selector(".alert")
         assert page.get_by_role("button", name="Acknowledge").count() == 0
+        page.get_by_role("link", name="Beds and devices").click()
+        page.get_by_text("Your role may not say who lies where.").wait_for()
+        assert page.locator("#places form").count() == 0
         page.get_by_role("button", name="Sign out").click()
         page.get_by_label("Your token").fill("wrong")
         page.keyboard.press("Enter")

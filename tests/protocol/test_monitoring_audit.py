@@ -43,6 +43,7 @@ NO_ACCESS = {
 }
 STEPS: list[tuple[str, str, str, Any, list[str]]] = [
     ("POST", "/associations", "/associations", {"kind": "device", "subject": "D1", "target": "B1", "since_s": 0}, ["monitor.associate"]),
+    ("GET", "/associations", "/associations", None, ["monitor.associations"]),
     ("POST", "/associations", "/associations", {"kind": "bed", "subject": "B1", "target": "P1", "since_s": 0}, ["monitor.associate P"]),
     ("POST", "/readings/{device}", "/readings/D1", LOW, []),
     ("POST", "/fhir/Observation", "/fhir/Observation", OBSERVATION, []),

@@ -77,6 +77,29 @@ def test_reading_becomes_tile_and_alert_and_is_acknowledged(service: MonitorServ
     assert answers[6].json()["acknowledged_by"] == "N. N."
 
 
+def test_beds_and_devices_are_told_by_who_may_and_shown(service: MonitorService) -> None:
+    own = {"kind": "carried", "subject": "D2", "target": "P1"}  # from now on
+    answers = call(
+        service,
+        *associations(),
+        ("POST", "/associations", own, VISITOR),
+        ("GET", "/associations", b"", VISITOR),
+        ("POST", "/associations", own, NURSE),
+        ("GET", "/associations", b"", NURSE),
+        *(
+            ("POST", "/associations", {**own, **wrong}, NURSE)
+            for wrong in ({"kind": "room"}, {"target": ""}, {"subject": ""}, {"since_s": "soon"})
+        ),
+    )
+    assert [each.status_code for each in answers] == [201, 201, 400, 200, 201, 200, 400, 400, 400, 400]
+    assert "role" in answers[2].json()["why"]
+    told = [each.json()["devices"] for each in (answers[3], answers[5])]
+    first = {"device": "D1", "bed": "B1", "patient": "P1"}
+    assert told[0] == [first, {"device": "D2", "bed": "", "patient": ""}]
+    assert told[1] == [first, {"device": "D2", "bed": "B1", "patient": "P1"}]
+    assert answers[5].json()["beds"] == [{"bed": "B1", "patient": "P1"}]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "headers"),
     [

@@ -18,10 +18,12 @@ from digital_twins.monitoring import (
     BrokerAddress,
     History,
     MonitorService,
+    Reading,
     decode_reading,
     observation_readings,
-    oru_reading,
+    oru_readings,
 )
+from hl7_messages import PCIM_BEGIN, PID, header, message, pcim
 
 ORU = (
     b"MSH|^~\\&|GATEWAY|ICU|TWIN|HOSP|20261125101500+0000||ORU^R01^ORU_R01|7|P|2.6|||AL|NE\r"
@@ -54,19 +56,42 @@ def service(tmp_path: Path, now: list[float]) -> Iterator[MonitorService]:
 
 
 def test_pcd_01_message_is_mapped_by_its_mdc_codes() -> None:
-    reading = oru_reading(parse(ORU))
+    (reading,) = oru_readings(parse(ORU))
     assert reading.device == "MON7"
     assert reading.device_time_s == pytest.approx(1795598099.25)  # 2026-11-25 09:14:59.25 UTC
     assert reading.values == {"HR": 131.0, "SPO2": 93.0, "NIBP_SYS": pytest.approx(90.0, abs=0.01)}
 
 
+def test_devices_and_moments_of_one_message_stay_apart() -> None:
+    """A gateway may send several devices, or what it has kept of an hour, in one message."""
+    lines = (
+        "MSH|^~\\&|GATEWAY|ICU|TWIN|HOSP|20261125101500+0000||ORU^R01^ORU_R01|7|P|2.6",
+        "OBR|1|||182777000|||20261125101400+0000",
+        "OBX|1||69965^MDC_DEV_MON_PHYSIO_MULTI_PARAM_MDS^MDC|1.0.0.0|||||||X|||||||MON7",
+        "OBX|2|NM|147842^MDC_ECG_HEART_RATE^MDC|1.1.1.1|71||||||R",
+        "OBX|3|NM|147842^MDC_ECG_HEART_RATE^MDC|1.1.1.1|72||||||R|||20261125101401+0000",
+        "OBX|4|NM|151578^MDC_TTHOR_RESP_RATE^MDC|2.1.1.1|14||||||R|||||||VENT3",
+        "OBR|2|||182777000|||20261125101402+0000",
+        "OBX|1|NM|150456^MDC_PULS_OXIM_SAT_O2^MDC|1.1.1.2|96||||||R",
+        "PRT|1|UC||EQUIP^EQUIP^HL70912||||||MON8^^231A8456B1CB2366^EUI-64",
+    )
+    found = oru_readings(parse("\r".join(lines).encode()))
+    second = 1795601640.0  # 2026-11-25 10:14:00 UTC
+    assert [(each.device, each.device_time_s - second, each.values) for each in found] == [
+        ("MON7", 0.0, {"HR": 71.0}),
+        ("MON7", 1.0, {"HR": 72.0}),
+        ("VENT3", 0.0, {"RR": 14.0}),
+        ("MON8", 2.0, {"SPO2": 96.0}),
+    ]
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
-    [(b"ORU^R01", b"ADT^A01"), (b"|kPa|", b"|furlong|"), (b"20261125101459.250+0100", b"soon")],
+    [(b"ORU^R01", b"ORU^R40"), (b"|kPa|", b"|furlong|"), (b"20261125101459.250+0100", b"soon")],
 )
 def test_oru_that_cannot_be_used_is_refused(old: bytes, new: bytes) -> None:
     with pytest.raises(InputError):
-        oru_reading(parse(ORU.replace(old, new)))
+        oru_readings(parse(ORU.replace(old, new)))
 
 
 def test_oru_over_mllp_is_acknowledged_and_raises_its_alert(
@@ -86,6 +111,57 @@ def test_oru_over_mllp_is_acknowledged_and_raises_its_alert(
     now[0] += 15.0
     service.work()
     assert [each.key for each in service.monitor.alerts.open_alerts()] == ["hr_high"]
+
+
+def test_adt_and_pcim_over_mllp_say_whose_readings_they_are_and_outlive_a_restart(
+    tmp_path: Path, now: list[float]
+) -> None:
+    now[0] = 1795598100.0
+    place = "PV1|1|I|ICU^1^{}^HOSP"
+    told = [
+        message(header("ADT^A01"), "EVN|A01|20261125090000+0000", PID, place.format(7)),
+        message(header("ADT^A02"), "EVN|A02|20261125091459+0000", PID, place.format(8)),
+        ORU,
+        message(header("ADT^A03"), "EVN|A03|20261125091500+0000", "PID|1||", place.format(8)),
+        pcim(PCIM_BEGIN, "F", begin="20261125090000+0000"),
+        pcim(PCIM_BEGIN, "R", begin="20261125090000+0000", device="TELE6"),
+    ]
+
+    async def run(service: MonitorService) -> list[str]:
+        server = await start_mllp(service.take_hl7)
+        async with MllpClient("127.0.0.1", server.port) as client:
+            answers = [await client.send(parse(data)) for data in told]
+        await server.close()
+        return [each["MSA-1"] for each in answers]
+
+    service = open_service(tmp_path, now)
+    service.associate(Association("device", "MON7", "ICU/1/7", 0.0))
+    assert asyncio.run(run(service)) == ["CA", "CA", "CA", "CE", "CA", "CE"]
+    assert service.work() == 0  # measured a quarter of a second after the patient had left that bed
+    assert service.intake.quarantined == 1
+    service.close()
+    service = open_service(tmp_path, now)
+    assert service.associations.bed_of("4711", now[0]) == "ICU/1/8"
+    assert service.associations.carried_by("4711", now[0]) == ["TELE5"]
+    service.associate(Association("device", "MON7", "ICU/1/8", 1795598099.2))
+    assert service.work() == 1
+    service.close()
+
+
+def test_who_carries_a_device_is_not_discharged_for_lying_in_no_bed(
+    service: MonitorService, now: list[float]
+) -> None:
+    service.associate(Association("carried", "TELE5", "P5", now[0]))
+    for each in range(0, 300, 10):
+        now[0] += 10.0
+        service.intake.offer(Reading("TELE5", now[0], {"HR": 70.0}, (), each), received_s=now[0])
+        service.work()
+    assert "P5" in service.monitor.patients
+    service.associate(Association("carried", "TELE5", None, now[0]))
+    for _ in range(20):
+        now[0] += 10.0
+        service.work()
+    assert "P5" not in service.monitor.patients
 
 
 def test_json_message_and_poison(service: MonitorService, now: list[float]) -> None:

@@ -17,6 +17,7 @@ import pytest
 from paho.mqtt.client import CallbackAPIVersion, Client
 
 from digital_twins.config import Settings
+from digital_twins.hl7v2 import parse, send_message
 from digital_twins.monitoring import (
     EmbeddedBroker,
     History,
@@ -28,6 +29,8 @@ from digital_twins.monitoring.storage import store_key
 from digital_twins.monitoring.storage._state import StateStore
 from digital_twins.server import monitor_key
 from digital_twins.storage import Database
+from hl7_messages import header, message
+from icu_stays import small_model
 from monitor_process import NURSE, Served, until
 from postgresql_server import PostgresServer
 
@@ -190,6 +193,13 @@ def all_parts_answer(served: Served) -> bool:
     return served.client.get("/patients", headers=NURSE).json()["parts_away"] == []
 
 
+def admission(part: int) -> bytes:
+    """ADT A01 of patient Pn into the n-th bed."""
+    bed = f"PV1|1|I|W^1^{part}"
+    lines = header("ADT^A01"), "EVN|A01|20200101000000+0000", f"PID|1||P{part}^^^HOSP^MR", bed
+    return message(*lines)
+
+
 def heart_rates(served: Served) -> dict[str, float | None]:
     tiles: list[dict[str, Any]] = served.client.get("/patients", headers=NURSE).json()["patients"]
     return {each["patient"]: each["vitals"]["HR"] for each in tiles}
@@ -226,12 +236,25 @@ def test_a_ward_on_postgresql_outlives_a_killed_worker(
     kill_a_worker(Store(tmp_path, server=server.url), workers=2, limit_s=10.0)
 
 
+def test_the_workers_of_a_ward_ask_the_learned_risk(tmp_path: Path) -> None:
+    model = small_model(tmp_path)
+    served = Served(tmp_path, "--workers", "1", "--risk", str(model))
+    try:
+        until(lambda: all_parts_answer(served), 240)
+        told = served.client.get("/models", headers=NURSE).raise_for_status().json()
+        assert "Risk of in-hospital death" in [each["name"] for each in told["models"]]
+    finally:
+        served.end()
+    assert len(list((tmp_path / "data").glob("risk-*.zip"))) == 1
+
+
 def kill_a_worker(store: Store, *, workers: int, limit_s: float | None) -> None:
     """Acknowledge an alarm, kill the worker of its part; all of it goes on, within a time if one is given."""
     names = devices_of_each_part(PARTS)
     served = Served(
         store.folder,
         *("--workers", str(workers), "--parts", str(PARTS), "--lease", "8" if limit_s is None else "4"),
+        *("--hl7-port", "0"),
         devices=dict.fromkeys(names, "one"),
         environment=store.environment,
     )
@@ -239,9 +262,10 @@ def kill_a_worker(store: Store, *, workers: int, limit_s: float | None) -> None:
     try:
         until(lambda: all_parts_answer(served), 240)
         for part, name in enumerate(names):
-            for kind, subject, target in (("device", name, f"B{part}"), ("bed", f"B{part}", f"P{part}")):
-                body = {"kind": kind, "subject": subject, "target": target, "since_s": 0}
-                served.client.post("/associations", json=body, headers=NURSE).raise_for_status()
+            body = {"kind": "device", "subject": name, "target": f"W/1/{part}", "since_s": 0}
+            served.client.post("/associations", json=body, headers=NURSE).raise_for_status()
+            answer = send_message(parse(admission(part)), "127.0.0.1", served.ports["hl7"])
+            assert answer["MSA-1"] == "CA"
         bedside = Bedside(served.ports["mqtt"], names)
         until(lambda: len([each for each in heart_rates(served).values() if each]) == PARTS, 240)
         part, owner = 1, holder(database, 1)

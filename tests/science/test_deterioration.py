@@ -15,6 +15,14 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 from digital_twins._errors import InputError
 from digital_twins.cli import main
 from digital_twins.monitoring import (
+    COLUMN,
+    VITALS,
+    AssociationLog,
+    DeathRisk,
+    Intake,
+    PatientMonitor,
+    Reading,
+    RiskWatch,
     Stays,
     cross_validate_death_risk,
     load_death_risk,
@@ -23,7 +31,8 @@ from digital_twins.monitoring import (
     save_death_risk,
     train_death_risk,
 )
-from digital_twins.monitoring.prediction import _learned
+from digital_twins.monitoring.engine import monitor_state, resume_monitor
+from digital_twins.monitoring.prediction import _learned, bedside_risk
 from digital_twins.monitoring.prediction._evaluate import (
     WATCHED_H,
     Judged,
@@ -217,6 +226,95 @@ def test_a_trained_model_is_written_read_and_explains(sets: tuple[Path, Path], t
     (tmp_path / "none.zip").write_bytes(b"none")
     with pytest.raises(InputError, match="zip"):
         load_death_risk(tmp_path / "none.zip")
+
+
+def charted(monitor: PatientMonitor, *, hours: int, sick: str) -> dict[str, list[dict[str, float]]]:
+    """Let two patients live by the minute; return what they show at each full hour since they came."""
+    seen: dict[str, list[dict[str, float]]] = {"P0": [], "P1": []}
+    for minute in range(hours * 60 + 1):
+        now_s = 1_000_000.0 + 60.0 * minute
+        for n, patient in enumerate(seen):
+            ill = min(minute / 300.0, 1.0) if patient == sick else 0.0
+            values = {
+                "PULSE" if patient == "P1" else "HR": round(78.0 + 42.0 * ill + minute % 5, 1),
+                "NIBP_SYS": round(122.0 - 42.0 * ill + minute % 3, 1),
+                "NIBP_MEAN": round(88.0 - 36.0 * ill + minute % 4, 1),
+                "NIBP_DIA": round(68.0 - 28.0 * ill + minute % 3, 1),
+                "RR": round(15.0 + 13.0 * ill + minute % 2, 1),
+                "TEMP": 36.8,
+                "SPO2": 97.0,
+            }
+            monitor.intake.offer(Reading(f"D{n}", now_s, values, (), minute), received_s=now_s)
+            if minute % 60 == 0:
+                seen[patient].append(values)
+        monitor.step()
+        monitor.tick(now_s)
+    return seen
+
+
+def watched(model: DeathRisk) -> PatientMonitor:
+    beds = AssociationLog()
+    for n in (0, 1):
+        beds.place_device(f"D{n}", f"B{n}", since_s=0.0)
+        beds.admit(f"P{n}", f"B{n}", since_s=0.0)
+    return PatientMonitor(Intake(beds), capacity=3, risk=model)
+
+
+@pytest.mark.usefixtures("fewer_trees")
+def test_beside_the_bed_the_risk_is_that_of_hourly_charts_and_its_alert_says_why(
+    sets: tuple[Path, Path], tmp_path: Path
+) -> None:
+    model = train_death_risk(read_stays(sets[0]), vitals_only=True)
+    monitor = watched(model)
+    seen = charted(monitor, hours=8, sick="P1")
+    names = {"HR": "HR", "PULSE": "HR", "RR": "RespRate", "TEMP": "Temp"}
+    names |= {"NIBP_SYS": "NISysABP", "NIBP_MEAN": "NIMAP", "NIBP_DIA": "NIDiasABP"}
+    rows = [
+        (stay, 60 * hour, names[code], value)
+        for stay, patient in ((7, "P1"), (9, "P0"))
+        for hour, values in enumerate(seen[patient])
+        for code, value in values.items()
+        if code in names
+    ]
+    stays = tiny(tmp_path, rows)
+    assert monitor.risk is not None
+    sick, well = monitor.row_of("P1"), monitor.row_of("P0")
+    expected = model.risk(stays, hours=8.0)
+    np.testing.assert_allclose(monitor.risk.risk[[sick, well]], expected, rtol=1e-6)
+    assert expected[0] > 0.3 > expected[1]
+    (alert,) = (each for each in monitor.alerts.open_alerts() if each.key == "death_risk")
+    assert (alert.patient, alert.priority.name) == ("P1", "LOW")
+    assert alert.text.startswith("Learned risk of in-hospital death: ")
+    reasons = model.reasons(stays, hours=8.0, number=3)[0]
+    assert [name for name, _ in monitor.risk.reasons(sick)] == [name for name, _ in reasons]
+    assert sum(name.split(".")[0] in alert.text for name, _ in reasons) >= 1
+    again = watched(model)
+    resume_monitor(again, monitor_state(monitor))
+    assert again.risk is not None
+    assert again.risk.view(again.row_of("P1")) == monitor.risk.view(sick)
+    monitor.discharge("P1", at_s=2_000_000.0)
+    assert monitor.risk.view(sick) is None
+
+
+@pytest.mark.usefixtures("fewer_trees")
+def test_the_risk_is_asked_from_hour_6_to_48(sets: tuple[Path, Path]) -> None:
+    model = train_death_risk(read_stays(sets[0]), vitals_only=True)
+    watch, rows = RiskWatch(model, 300), np.arange(300)
+    shown = np.full((300, len(VITALS)), np.nan)
+    shown[:, COLUMN["HR"]] = np.linspace(50.0, 150.0, 300)
+    asked = [len(watch.tick(rows, 3600.0 * hour, shown)) for hour in range(6)]
+    assert asked == [0] * 6
+    assert np.isnan(watch.risk).all()
+    assert [len(watch.tick(rows, 6 * 3600.0 + n, shown)) for n in range(3)] == [256, 44, 0]
+    assert np.isfinite(watch.risk).all()
+    assert [len(watch.tick(rows, 3600.0 * 48 + n, shown)) for n in range(3)] == [256, 44, 0]
+    assert len(watch.tick(rows, 3600.0 * 49, shown)) == 0
+
+
+def test_a_model_without_vital_signs_alone_cannot_watch(tmp_path: Path) -> None:
+    save_death_risk(tmp_path / "m.zip", {})
+    with pytest.raises(InputError, match="vital"):
+        bedside_risk(tmp_path / "m.zip")
 
 
 @pytest.mark.usefixtures("fewer_trees")

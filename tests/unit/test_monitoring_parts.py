@@ -145,15 +145,18 @@ class Whole(Ward):
 
 
 def moves(random: np.random.Generator, seconds: int) -> dict[int, list[tuple[str, str, str | None]]]:
-    """Swaps, transfers, discharges, admissions and moved devices, by the second at which they begin."""
+    """Swaps, transfers, discharges, admissions, moved and carried devices, by second."""
     beds: dict[str, str | None] = {f"B{n}": f"P{n}" for n in range(6)}
     found: dict[int, list[tuple[str, str, str | None]]] = {}
     admitted = 6
     for second in range(5, seconds, 4):
-        kind = random.integers(5)
+        kind = random.integers(6)
         first, other = random.choice(list(beds), 2, replace=False).tolist()
         if kind == 0:
             found[second] = [("device", f"D{random.integers(9)}", first)]
+            continue
+        if kind == 5:  # a device becomes the patient's own, wherever that patient lies from then on
+            found[second] = [("carried", f"D{random.integers(9)}", beds[first])]
             continue
         if kind == 1:  # discharge, or an admission to a bed that is free
             patient = None

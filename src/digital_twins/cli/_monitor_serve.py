@@ -17,7 +17,9 @@ Folder = Annotated[Path, typer.Option(help="Folder of the monitor.")]
 HttpPort = Annotated[int, typer.Option(help="HTTP port; 0 takes a free one.")]
 MqttPort = Annotated[int, typer.Option(help="MQTT port of the embedded broker; 0: a free one.")]
 Broker = Annotated[str | None, typer.Option(help="URL of an external broker instead.", show_default=False)]
-Hl7Port = Annotated[int | None, typer.Option(help="MLLP port for ORU; default: none.", show_default=False)]
+Hl7Port = Annotated[
+    int | None, typer.Option(help="MLLP port for ORU and ADT; default: none.", show_default=False)
+]
 Sdc = Annotated[
     Path | None, typer.Option(help="YAML file of IEEE 11073 SDC devices to follow.", show_default=False)
 ]
@@ -37,6 +39,10 @@ NurseCallApprise = Annotated[
 Fhir = Annotated[str | None, typer.Option(help="Base URL of a FHIR server for alerts.", show_default=False)]
 FhirEvery = Annotated[
     float, typer.Option(min=0, help="Seconds between readings for the FHIR server; 0: none.")
+]
+Risk = Annotated[
+    Path | None,
+    typer.Option(help="Model of `twin monitor train`: risk of death each hour.", show_default=False),
 ]
 Workers = Annotated[
     int, typer.Option(min=0, help="Worker processes that share the patients; 0: all in this one.")
@@ -71,6 +77,7 @@ def serve(  # noqa: PLR0913  (options)
     sdc: Sdc = None,
     capacity: Capacity = 1000,
     thresholds: Rules = None,
+    risk: Risk = None,
     nurse_call: NurseCall = None,
     nurse_call_hl7: NurseCallHl7 = None,
     nurse_call_apprise: NurseCallApprise = None,
@@ -104,7 +111,7 @@ def serve(  # noqa: PLR0913  (options)
         run_monitor,
         run_ward,
     )
-    from digital_twins.server import monitor_key
+    from digital_twins.server import hl7_zone, monitor_key
 
     settings = load_settings(config_file=config_file, data_dir=data)
     setup_logging(settings.log_level)
@@ -125,6 +132,8 @@ def serve(  # noqa: PLR0913  (options)
             *(http_port, mqtt_port, hl7_port, broker, settings.database, fhir_every),
             key=monitor_key(settings),
             sdc=None if sdc is None else read_sdc(sdc),
+            zone=hl7_zone(settings),
+            risk=risk,
         ),
         "channels": _channels((nurse_call, nurse_call_hl7, fhir), nurse_call_apprise, rules),
         "exit_after_s": exit_after,

@@ -6,7 +6,11 @@ from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
     from digital_twins.hl7v2._batch import Batch as Batch, parse_batch as parse_batch
-    from digital_twins.hl7v2._bed_moves import bed_of as bed_of, move_beds as move_beds
+    from digital_twins.hl7v2._bed_moves import (
+        bed_of as bed_of,
+        event_time as event_time,
+        move_beds as move_beds,
+    )
     from digital_twins.hl7v2._build import (
         Header as Header,
         acknowledge as acknowledge,
@@ -27,12 +31,12 @@ if TYPE_CHECKING:
         start_mllp as start_mllp,
     )
     from digital_twins.hl7v2._to_fhir import bundle_of as bundle_of
-    from digital_twins.hl7v2._values import SiteMapping as SiteMapping
+    from digital_twins.hl7v2._values import SiteMapping as SiteMapping, instant as instant
     from digital_twins.hl7v2._worklist import worklist_items as worklist_items
 
 _WHERE = {
     "alert_message": "digital_twins.hl7v2._map_alert",
-    **dict.fromkeys(("bed_of", "move_beds"), "digital_twins.hl7v2._bed_moves"),
+    **dict.fromkeys(("bed_of", "event_time", "move_beds"), "digital_twins.hl7v2._bed_moves"),
     "merged_bundle": "digital_twins.hl7v2._merge",
     **dict.fromkeys(("Batch", "parse_batch"), "digital_twins.hl7v2._batch"),
     **dict.fromkeys(("Header", "acknowledge", "build_message"), "digital_twins.hl7v2._build"),
@@ -45,7 +49,7 @@ _WHERE = {
     "merged_patients": "digital_twins.hl7v2._map_patient",
     "oru_of": "digital_twins.hl7v2._from_fhir",
     "bundle_of": "digital_twins.hl7v2._to_fhir",
-    "SiteMapping": "digital_twins.hl7v2._values",
+    **dict.fromkeys(("SiteMapping", "instant"), "digital_twins.hl7v2._values"),
     "worklist_items": "digital_twins.hl7v2._worklist",
 }
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from digital_twins.hl7v2._errors import missing
-from digital_twins.hl7v2._values import SiteMapping, identifiers, moment, text_of
+from digital_twins.hl7v2._values import SiteMapping, identifiers, instant, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +48,7 @@ def move_beds(cursor: apsw.Cursor, book: BedBook, message: Message, *, mapping: 
     kind, event = message.kind
     if kind != "ADT":
         return
-    at = _event_time(message, mapping)
+    at = event_time(message, mapping)
     people = _people(message, mapping)
     if event == "A17":
         _swap(cursor, book, people, at)
@@ -99,12 +99,18 @@ def _people(message: Message, mapping: SiteMapping) -> list[tuple[str, Segment |
     return found
 
 
-def _event_time(message: Message, mapping: SiteMapping) -> datetime:
+def event_time(message: Message, mapping: SiteMapping) -> datetime:
+    """Return when the event of a message happened: EVN-6, else EVN-2, else MSH-7, else now.
+
+    Raises
+    ------
+    HL7Error
+        One of them is no time.
+    """
     evn = message.segment("EVN")
     texts = [(evn.value(n), ("EVN", n)) for n in (6, 2)] if evn is not None else []
     for text, place in [*texts, (message["MSH-7"], ("MSH", 7))]:
-        shown = moment(text, mapping, place=place)
-        if len(shown) > 10:
-            when = datetime.fromisoformat(shown)
-            return when if when.tzinfo is not None else when.replace(tzinfo=mapping.zone)
+        when = instant(text, mapping, place=place)
+        if when is not None:
+            return when
     return datetime.now(tz=UTC)

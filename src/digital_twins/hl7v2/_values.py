@@ -106,6 +106,21 @@ def moment(
     return point.isoformat()
 
 
+def instant(value: str, how: SiteMapping, *, place: tuple[str, int]) -> datetime | None:
+    """Return a v2 time that names at least an hour as an aware time; None for none, or a day only.
+
+    Raises
+    ------
+    HL7Error
+        It is no time.
+    """
+    shown = moment(value, how, place=place)
+    if len(shown) <= 10:
+        return None
+    when = datetime.fromisoformat(shown)
+    return when if when.tzinfo is not None else when.replace(tzinfo=how.zone)
+
+
 def system_of(namespace: str, how: SiteMapping, *, identifier: str = "", kind: str = "") -> str:
     """Return the URI of an assigning authority (HD)."""
     if namespace in how.systems:

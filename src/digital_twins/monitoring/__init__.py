@@ -63,7 +63,8 @@ if TYPE_CHECKING:
         SdcTls as SdcTls,
         decode_reading as decode_reading,
         observation_readings as observation_readings,
-        oru_reading as oru_reading,
+        oru_readings as oru_readings,
+        placements as placements,
         read_sdc as read_sdc,
     )
     from digital_twins.monitoring.parts import (
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     )
     from digital_twins.monitoring.prediction import (
         DeathRisk as DeathRisk,
+        RiskWatch as RiskWatch,
         StayInputs as StayInputs,
         Stays as Stays,
         cross_validate_death_risk as cross_validate_death_risk,
@@ -228,7 +230,8 @@ _WHERE = {
             "SdcTls",
             "decode_reading",
             "observation_readings",
-            "oru_reading",
+            "oru_readings",
+            "placements",
             "read_sdc",
         ),
         "digital_twins.monitoring.ingest",
@@ -248,6 +251,7 @@ _WHERE = {
     **dict.fromkeys(
         (
             "DeathRisk",
+            "RiskWatch",
             "StayInputs",
             "Stays",
             "cross_validate_death_risk",

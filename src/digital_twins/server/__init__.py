@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         erase_patient as erase_patient,
         finish_erasures as finish_erasures,
     )
+    from digital_twins.server._hl7 import hl7_zone as hl7_zone
     from digital_twins.server._node import Node as Node, run_node as run_node
     from digital_twins.server._operations import retention_rules as retention_rules
     from digital_twins.server._operations_api import merge_patient as merge_patient, undo_merge as undo_merge
@@ -37,6 +38,7 @@ _WHERE = {
         ("DATABASE_FILE", "database_key", "monitor_key", "open_keys", "opened_keys"),
         "digital_twins.server._encryption",
     ),
+    "hl7_zone": "digital_twins.server._hl7",
     **dict.fromkeys(("merge_patient", "undo_merge"), "digital_twins.server._operations_api"),
     **dict.fromkeys(("Services", "open_services"), "digital_twins.server._services"),
     **dict.fromkeys(("Node", "run_node"), "digital_twins.server._node"),

@@ -88,15 +88,19 @@ def site_mapping(settings: Settings) -> SiteMapping:
     """Return how the site's messages become FHIR; raises InputError for an unknown time zone."""
     from digital_twins.hl7v2 import SiteMapping
 
+    return SiteMapping(systems=settings.hl7_systems, zone=hl7_zone(settings))
+
+
+def hl7_zone(settings: Settings) -> ZoneInfo:
+    """Return the zone of HL7 v2 times that carry none; raises InputError for an unknown one."""
     try:
-        zone = ZoneInfo(settings.hl7_timezone)
+        return ZoneInfo(settings.hl7_timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise InputError(
             "The time zone of HL7 v2 messages cannot be used.",
             "hl7_timezone names no zone that this machine knows.",
             "Give a name of the IANA database such as Europe/Zurich.",
         ) from None
-    return SiteMapping(systems=settings.hl7_systems, zone=zone)
 
 
 def store_message(services: Services, message: Message, mapping: SiteMapping) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-DERIVED = ("NEWS2", "CHANGE", "ANOMALY_FOREST", "ANOMALY_SVM")
+DERIVED = ("NEWS2", "CHANGE", "ANOMALY_FOREST", "ANOMALY_SVM", "DEATH_RISK")
 """Signals that the monitor computes; they follow the vital signs in the columns that rules see."""
 
 SIGNALS: dict[str, int] = {**COLUMN, **{name: len(COLUMN) + n for n, name in enumerate(DERIVED)}}

@@ -16,6 +16,7 @@ from digital_twins.monitoring.detection import (
     news2,
     plausible,
 )
+from digital_twins.monitoring.prediction import RiskWatch
 from digital_twins.monitoring.signals import COLUMN, VITALS, Named, Quality
 from digital_twins.monitoring.storage import Ring
 from digital_twins.monitoring.twin import Body, LiveTwin, PersonalBaseline, TrendFilter, measured
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from digital_twins.monitoring.alerts import AlertStep, Notice, Thresholds
     from digital_twins.monitoring.detection import AnomalyDetector
     from digital_twins.monitoring.ingest import Arrivals, Intake
+    from digital_twins.monitoring.prediction import DeathRisk
     from digital_twins.monitoring.simulation import PatientProfile
 
     Floats = NDArray[np.float64]
@@ -35,7 +37,9 @@ if TYPE_CHECKING:
 
 _CHANGE, _NEWS2 = SIGNALS["CHANGE"], SIGNALS["NEWS2"]
 _ANOMALY = {"isolation_forest": SIGNALS["ANOMALY_FOREST"], "one_class_svm": SIGNALS["ANOMALY_SVM"]}
+_RISK = SIGNALS["DEATH_RISK"]
 _TWIN_EVERY_S = 3.0
+_DEPTH = 600  # readings a patient that stay in memory
 _TOGETHER = 512  # readings whose tables fit into the processor's cache
 _CACHED = 256  # patients whose perturbed states fit into the processor's cache
 _ANOMALY_EVERY_S = 10.0
@@ -63,8 +67,8 @@ class PatientMonitor:
         As for `AlertBook`.
     history
         Called after each pass with patients, times and clean values, to store them.
-    depth
-        Readings a patient that stay in memory.
+    risk
+        Learned risk of in-hospital death, on vital signs, asked each hour.
     """
 
     def __init__(
@@ -77,7 +81,7 @@ class PatientMonitor:
         record: Callable[[AlertStep, Alert | None], None] | None = None,
         notify: Callable[[Notice], None] | None = None,
         history: Callable[[Named, Floats, Floats], None] | None = None,
-        depth: int = 600,
+        risk: DeathRisk | None = None,
     ) -> None:
         self.intake = intake
         self.thresholds = thresholds or load_thresholds()
@@ -86,11 +90,12 @@ class PatientMonitor:
         self.changes, self.baseline = ChangeDetector(capacity), PersonalBaseline(capacity)
         self.conditions = Conditions(self.thresholds.rules, capacity)
         self.technical = TechnicalAlarms(capacity, delay_s=self.thresholds.technical_delay_s)
-        self.twin, self.ring = LiveTwin(Body(), capacity), Ring(capacity, depth)
+        self.twin, self.ring = LiveTwin(Body(), capacity), Ring(capacity, _DEPTH)
         self.news2_score = np.zeros(capacity)
         self.spo2_scale = np.ones(capacity, dtype=np.intp)
         self.anomaly = np.full((capacity, len(SIGNALS)), np.nan)
         self.detectors = tuple(detectors)
+        self.risk = None if risk is None else RiskWatch(risk, capacity)
         self._history = history
         self._patients: list[str | None] = [None] * capacity
         self._rows: dict[str, int] = {}
@@ -134,6 +139,8 @@ class PatientMonitor:
         for part in (self.quality, self.trend, self.changes, self.baseline, self.conditions, self.ring):
             part.forget(row)
         self.technical.forget(row)
+        if self.risk is not None:
+            self.risk.forget(row)
         self.twin.forget(row, Body())
         self.news2_score[row], self.spo2_scale[row] = 0.0, 1
         self.anomaly[row], self._stopped[row] = np.nan, False
@@ -195,6 +202,9 @@ class PatientMonitor:
             values = self.quality.shown(now_s)[rows]
             for detector in self.detectors:
                 self.anomaly[rows, _ANOMALY[detector.method]] = detector.score(values)
+            if self.risk is not None:
+                fresh = self.risk.tick(rows, now_s, values)
+                self.anomaly[fresh, _RISK] = self.risk.risk[fresh]
         self._step_twins()
         for row, rule in self.conditions.tick(now_s):
             self._raise_rule(row, rule, now_s, None)
@@ -320,9 +330,10 @@ class PatientMonitor:
 
     def _raise_rule(self, row: int, rule: int, at_s: float, value: float | None) -> None:
         limit = self.conditions.rules[rule]
-        self._raise(
-            row, Alert(0, "", "", limit.id, limit.priority, limit.text, "clinical", at_s, value=value)
-        )
+        text = limit.text
+        if self.risk is not None and limit.signal == "DEATH_RISK":
+            text = f"{text}: {self.risk.told(row)}"
+        self._raise(row, Alert(0, "", "", limit.id, limit.priority, text, "clinical", at_s, value=value))
 
     def _raise_technical(self, row: int, column: int, at_s: float) -> None:
         sign = VITALS[column]

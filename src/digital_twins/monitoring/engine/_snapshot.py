@@ -68,6 +68,8 @@ def monitor_state(monitor: PatientMonitor) -> dict[str, NDArray[Any]]:
     for name in _PARTS:
         part: PerPatient = getattr(monitor, name)
         arrays |= {f"{name}.{each}": value for each, value in part.state(rows).items()}
+    if monitor.risk is not None:
+        arrays |= {f"risk.{each}": value for each, value in monitor.risk.state(rows).items()}
     arrays |= {f"own.{name}": getattr(monitor, name)[rows] for name in _OWN}
     arrays |= {f"twin.{name}": getattr(monitor.twin, name)[rows] for name in _TWIN}
     arrays[_HALF] = monitor.twin.covariance[rows[:, None], *_LOWER]
@@ -100,6 +102,8 @@ def resume_monitor(monitor: PatientMonitor, found: Mapping[str, NDArray[Any]]) -
     for name in _PARTS:
         part: PerPatient = getattr(monitor, name)
         part.resume(rows, _of(found, name))
+    if monitor.risk is not None:
+        monitor.risk.resume(rows, _of(found, "risk"))
     bodies = monitor.twin.bodies
     whole: tuple[tuple[str, Any], ...] = (("own", monitor), ("twin", monitor.twin), ("body", bodies))
     for prefix, holder in whole:

@@ -7,7 +7,7 @@ from digital_twins._lazy import exports
 if TYPE_CHECKING:
     from digital_twins.monitoring.ingest._broker import EmbeddedBroker as EmbeddedBroker
     from digital_twins.monitoring.ingest._from_fhir import observation_readings as observation_readings
-    from digital_twins.monitoring.ingest._from_hl7 import oru_reading as oru_reading
+    from digital_twins.monitoring.ingest._from_hl7 import oru_readings as oru_readings
     from digital_twins.monitoring.ingest._intake import (
         SETTLE_S as SETTLE_S,
         Arrival as Arrival,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         BrokerAddress as BrokerAddress,
         MqttSubscriber as MqttSubscriber,
     )
+    from digital_twins.monitoring.ingest._placements import placements as placements
     from digital_twins.monitoring.ingest._running import Running as Running
     from digital_twins.monitoring.ingest._sdc import (
         SdcDevice as SdcDevice,
@@ -37,7 +38,8 @@ _ROOM = "digital_twins.monitoring.ingest"
 _WHERE = {
     "EmbeddedBroker": f"{_ROOM}._broker",
     "observation_readings": f"{_ROOM}._from_fhir",
-    "oru_reading": f"{_ROOM}._from_hl7",
+    "oru_readings": f"{_ROOM}._from_hl7",
+    "placements": f"{_ROOM}._placements",
     **dict.fromkeys(("Arrival", "Arrivals", "Intake", "SETTLE_S"), f"{_ROOM}._intake"),
     **dict.fromkeys(("BatchDecoder", "MAX_BYTES", "Payloads", "decode_reading"), f"{_ROOM}._message"),
     **dict.fromkeys(("BrokerAddress", "MqttSubscriber"), f"{_ROOM}._mqtt"),

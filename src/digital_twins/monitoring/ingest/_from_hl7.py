@@ -9,14 +9,18 @@ from digital_twins._errors import InputError
 from digital_twins.monitoring.signals import MDC_CODE, Reading, in_unit, vital
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from digital_twins.hl7v2 import Message, Segment
 
 
-def oru_reading(message: Message) -> Reading:
-    """Return what an ORU says about vital signs; OBX of other codes are left out.
+def oru_readings(message: Message) -> list[Reading]:
+    """Return what an ORU says about vital signs, a reading for each device and moment.
 
-    The device is the equipment of OBX-18, else of OBR-10, else the sending application (MSH-3). The patient
-    of PID is not used: who lies at the device is said by the associations.
+    OBX of other codes are left out. The device is the equipment of OBX-18, or of a PRT of EQUIP below the
+    OBX (HL7 v2.7 and later), else that of the OBX before in the same OBR, else OBR-10, else the sending
+    application (MSH-3). The moment is OBX-14, else OBR-7, else MSH-7. The patient of PID is not used: who
+    lies at the device is said by the associations.
 
     Parameters
     ----------
@@ -30,9 +34,8 @@ def oru_reading(message: Message) -> Reading:
     """
     if message.kind != ("ORU", "R01"):
         raise _refused("it is no ORU R01")
-    values: dict[str, float] = {}
-    device, time = "", ""
-    for segment in message.segments("OBX"):
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for device, stamp, segment in _observations(message):
         code = _code(segment)
         if code is None or segment.value(11) in {"X", "D", "W", "N"}:
             continue
@@ -40,12 +43,31 @@ def oru_reading(message: Message) -> Reading:
             number = float(segment.value(5))
         except ValueError:
             continue
+        values = found.setdefault((device, stamp), {})
         values[code] = in_unit(number, segment.value(6), vital(code).unit)
-        device = device or segment.value(18)
-        time = time or segment.value(14)
-    device = device or message["OBR-10"] or message["MSH-3"]
-    stamp = time or message["OBR-7"] or message["MSH-7"]
-    return Reading(device, _seconds(stamp), values)
+    return [Reading(device, _seconds(stamp), values) for (device, stamp), values in found.items()]
+
+
+def _observations(message: Message) -> Iterator[tuple[str, str, Segment]]:
+    """Yield device, time and segment of every OBX."""
+    order_time, device = message["MSH-7"], message["MSH-3"]
+    held: tuple[str, Segment] | None = None
+    for segment in message.lines:
+        if segment.name == "PRT":
+            if held is not None and segment.value(4) == "EQUIP" and segment.value(10):
+                device = segment.value(10)
+            continue
+        if held is not None:
+            yield device, *held
+            held = None
+        if segment.name == "OBR":
+            order_time = segment.value(7) or message["MSH-7"]
+            device = segment.value(10) or message["MSH-3"]
+        elif segment.name == "OBX":
+            device = segment.value(18) or device
+            held = segment.value(14) or order_time, segment
+    if held is not None:
+        yield device, *held
 
 
 def _code(segment: Segment) -> str | None:

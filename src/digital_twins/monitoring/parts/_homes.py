@@ -27,8 +27,9 @@ def device_part(device: str, parts: int) -> int:
 class Homes:
     """The part that watches each patient, the same for every reader of the same associations.
 
-    A patient is at home where the device speaks that stood at the patient's first bed, so that hardly any
-    reading takes a detour; without a device there, where a hash of the name says. A transfer changes no
+    A patient is at home where the device speaks that stood at the patient's first bed, or that was the
+    patient's before, so that hardly any reading takes a detour; without a device, where a hash of the name
+    says. A transfer changes no
     home: the state stays, and the readings of the new bed's device are forwarded.
 
     Parameters
@@ -41,14 +42,21 @@ class Homes:
         self.parts = parts
         self._homes: dict[str, int] = {}
         self._near: dict[str, set[str]] = {}
+        self._devices: set[str] = set()
 
     def note(self, entry: Association, log: AssociationLog) -> None:
         """Take in an association that the log has just applied; every reader must in the same order."""
-        if entry.kind == "device":
-            if entry.target is not None:
-                self._near.setdefault(entry.target, set()).add(entry.subject)
+        if entry.target is None:
             return
-        if entry.target is None or entry.target in self._homes:
+        if entry.kind != "bed":
+            self._devices.add(entry.subject)
+        if entry.kind == "device":
+            self._near.setdefault(entry.target, set()).add(entry.subject)
+            return
+        if entry.target in self._homes:
+            return
+        if entry.kind == "carried":
+            self._homes[entry.target] = device_part(entry.subject, self.parts)
             return
         standing = [
             each
@@ -64,7 +72,7 @@ class Homes:
     def spread(self, log: AssociationLog, part: int, times_s: Iterable[float]) -> frozenset[str]:
         """Return the patients of a part whose devices are heard in several parts, at some moments (s)."""
         ways: dict[str, set[int]] = {}
-        devices = {each: device_part(each, self.parts) for near in self._near.values() for each in near}
+        devices = {each: device_part(each, self.parts) for each in self._devices}
         for at_s in times_s:
             for device, heard_in in devices.items():
                 patient = log.patient_of(device, at_s)

@@ -39,6 +39,8 @@ class WardPart:
         Shown vital signs go to the channels that want them, each so many seconds; 0: never.
     epoch
         Of the lease under which a worker holds the part: nothing is written under an older one. 0: no lease.
+    risk
+        Model file of `save_death_risk` with one on vital signs; None: nobody asks for the risk.
     key
         Of 32 bytes, under which database and history are encrypted; None: they are in clear.
     """
@@ -51,6 +53,7 @@ class WardPart:
     outgoing: Mapping[str, frozenset[str]] = field(default_factory=dict)
     chart_s: float = 0.0
     epoch: int = 0
+    risk: Path | None = None
     key: bytes | None = field(default=None, repr=False)
 
 

@@ -29,6 +29,8 @@ class WardPlan(msgspec.Struct, frozen=True):
         Steps of alerts that go to each channel.
     chart_s
         As for `WardPart`.
+    risk
+        Name of the model file in the ward's folder; empty: none.
     """
 
     parts: int
@@ -37,6 +39,7 @@ class WardPlan(msgspec.Struct, frozen=True):
     capacity: int
     outgoing: dict[str, tuple[str, ...]]
     chart_s: float
+    risk: str = ""
 
     @property
     def capacity_of_part(self) -> int:

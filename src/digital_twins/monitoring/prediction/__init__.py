@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     )
     from digital_twins.monitoring.prediction._model import (
         DeathRisk as DeathRisk,
+        bedside_risk as bedside_risk,
         load_death_risk as load_death_risk,
         save_death_risk as save_death_risk,
         train_death_risk as train_death_risk,
     )
     from digital_twins.monitoring.prediction._physionet import Stays as Stays, read_stays as read_stays
+    from digital_twins.monitoring.prediction._watch import RiskWatch as RiskWatch
 
 _ROOM = "digital_twins.monitoring.prediction"
 _WHERE = {
@@ -28,9 +30,11 @@ _WHERE = {
     "evaluate_hypotension": f"{_ROOM}._hypotension",
     **dict.fromkeys(("StayInputs", "predictor_inputs"), f"{_ROOM}._inputs"),
     **dict.fromkeys(
-        ("DeathRisk", "load_death_risk", "save_death_risk", "train_death_risk"), f"{_ROOM}._model"
+        ("DeathRisk", "bedside_risk", "load_death_risk", "save_death_risk", "train_death_risk"),
+        f"{_ROOM}._model",
     ),
     **dict.fromkeys(("Stays", "read_stays"), f"{_ROOM}._physionet"),
+    "RiskWatch": f"{_ROOM}._watch",
 }
 
 __getattr__, __dir__ = exports(__name__, _WHERE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,7 +62,7 @@ class Ensemble:
 
     def log_odds(self, values: Floats) -> Floats:
         """Return uncalibrated log-odds of rows [row, input]; NaN is a missing input."""
-        parts = [np.asarray(each.predict(values, raw_score=True, num_threads=1)) for each in self._boosters()]
+        parts = [np.asarray(each.predict(values, raw_score=True, num_threads=1)) for each in self._boosters]
         return np.asarray(np.mean(parts, axis=0))
 
     def contributions(self, values: Floats) -> Floats:
@@ -71,10 +72,11 @@ class Ensemble:
         is its log-odds.
         """
         parts = [
-            np.asarray(each.predict(values, pred_contrib=True, num_threads=1)) for each in self._boosters()
+            np.asarray(each.predict(values, pred_contrib=True, num_threads=1)) for each in self._boosters
         ]
         return np.asarray(np.mean(parts, axis=0))
 
+    @cached_property
     def _boosters(self) -> list[Any]:
         import lightgbm
 

@@ -156,6 +156,20 @@ def load_death_risk(path: Path) -> dict[str, DeathRisk]:
         raise _no_model("It is no zip file of models, or a part is missing.") from error
 
 
+def bedside_risk(path: Path) -> DeathRisk:
+    """Return the predictor on vital signs of a model file.
+
+    Raises
+    ------
+    InputError
+        It is no such file, or holds none on vital signs alone.
+    """
+    found = load_death_risk(path).get("vitals")
+    if found is None:
+        raise _no_model("It holds no model on vital signs, and monitors know no laboratory.")
+    return found
+
+
 def _model(parts: dict[str, bytes], name: str) -> DeathRisk:
     about = json.loads(parts[f"{name}/model.json"])
     trees = tuple(parts[f"{name}/trees-{number}.txt"].decode() for number in range(about["trees"]))

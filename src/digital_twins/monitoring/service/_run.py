@@ -7,6 +7,7 @@ import contextlib
 import secrets
 import ssl
 from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING, Any
 
 from digital_twins._errors import InputError, StorageError
@@ -51,6 +52,10 @@ class MonitorPorts:
         None: they are in clear.
     sdc
         IEEE 11073 SDC devices to follow.
+    risk
+        Model file of ``twin monitor train``; None: nobody asks for the risk of death.
+    zone
+        Time zone of HL7 v2 messages whose times name none.
     """
 
     http: int = 0
@@ -61,6 +66,8 @@ class MonitorPorts:
     chart_s: float = 0.0
     key: bytes | None = field(default=None, repr=False)
     sdc: SdcPlan | None = None
+    zone: tzinfo = UTC
+    risk: Path | None = None
 
     @property
     def followed(self) -> tuple[SdcDevice, ...]:
@@ -115,6 +122,7 @@ async def run_monitor(
         auditor=auditor,
         outgoing={each.name: each.steps for each in channels},
         chart_s=ports.chart_s,
+        risk=ports.risk,
         key=ports.key,
     )
     async with contextlib.AsyncExitStack() as stack:
@@ -179,6 +187,7 @@ async def _open_doors(
     if ports.hl7 is not None:
         from digital_twins.hl7v2 import start_mllp
 
+        service.zone = ports.zone
         mllp = await start_mllp(service.take_hl7, host=_HOST, port=ports.hl7)
         stack.push_async_callback(mllp.close)
         opened["hl7"] = mllp.port

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -15,6 +16,7 @@ from digital_twins.monitoring.alerts import AlertBook, AlertStore
 from digital_twins.monitoring.engine import PatientMonitor
 from digital_twins.monitoring.ingest import SETTLE_S, BatchDecoder, Intake, decode_reading
 from digital_twins.monitoring.parts import PartLostError, WardPart, open_monitor_database
+from digital_twins.monitoring.prediction import bedside_risk
 from digital_twins.monitoring.service._division import Division
 from digital_twins.monitoring.service._keeper import Keeper
 from digital_twins.monitoring.signals import COLUMN, AssociationLog, Waveforms
@@ -61,6 +63,8 @@ class MonitorService:
     ----------
     lost
         Another worker has taken the part over; the service has stopped and writes nothing any more.
+    zone
+        Time zone of HL7 v2 messages whose times name none.
     """
 
     def __init__(
@@ -99,10 +103,12 @@ class MonitorService:
             record=self._record,
             notify=notify,
             history=self._keep,
+            risk=None if part.risk is None else bedside_risk(part.risk),
         )
         self._keeper = Keeper(self)
         self._resume()
         self.lost = False
+        self.zone: tzinfo = UTC
         self._task: asyncio.Task[None] | None = None
         self._ticked_s = 0.0
         self._charted_s = self.clock()
@@ -164,8 +170,9 @@ class MonitorService:
             self.store.save_association(entry)
             self.division.hear(self.division.exchange.poll())
             return
+        self.associations.check(entry)
+        self.store.save_association(entry)  # before it counts: what is told again must be written then
         self.associations.apply(entry)
-        self.store.save_association(entry)
         self.intake.release()
 
     def take_message(self, topic: str, payload: bytes) -> bool:
@@ -194,15 +201,25 @@ class MonitorService:
         return self.waveforms.take_message(topic, payload, received_s=self.clock())
 
     async def take_hl7(self, message: Message) -> None:
-        """Take an ORU as a handler of `digital_twins.hl7v2.start_mllp`; raises InputError to refuse it."""
-        from digital_twins.monitoring.ingest import oru_reading
+        """Take an ORU or ADT as a handler of `digital_twins.hl7v2.start_mllp`.
 
-        await self.take(oru_reading(message))
+        ADT and IHE PCIM tell whose readings they are, ORU of IHE PCD-01 are readings; raises InputError or
+        ConflictError to refuse a message.
+        """
+        from digital_twins.monitoring.ingest import oru_readings, placements
 
-    async def take(self, reading: Reading) -> None:
-        """Take a reading once there is room, and return when it is durable."""
-        while not self.intake.offer(reading, received_s=self.clock()):
-            await asyncio.sleep(_PASS_S)
+        told = placements(message, self.associations, zone=self.zone)
+        if told is not None:
+            for entry in told:
+                self.associate(entry)
+            return
+        await self.take(*oru_readings(message))
+
+    async def take(self, *readings: Reading) -> None:
+        """Take readings once there is room, and return when they are durable."""
+        for each in readings:
+            while not self.intake.offer(each, received_s=self.clock()):
+                await asyncio.sleep(_PASS_S)
         await self.durable()
 
     async def durable(self) -> None:
@@ -250,7 +267,7 @@ class MonitorService:
         self.store.chart(now_s, [each for each in rows if each[1]])
 
     def _let_go(self, now_s: float) -> None:
-        """Discharge who has lain in no bed for two minutes: a transfer takes a moment.
+        """Discharge who has lain in no bed, without a device, for two minutes: a transfer takes a moment.
 
         Looking through all of them is dear, so it is done when beds or patients changed, and each ten seconds
         for associations that begin later.
@@ -261,7 +278,7 @@ class MonitorService:
         self._looked = known
         homeless = {}
         for patient in list(self.monitor.patients):
-            if self.associations.bed_of(patient, now_s) is None:
+            if not self.associations.is_here(patient, now_s):
                 homeless[patient] = self._homeless.get(patient, now_s)
         self._homeless = homeless
         for patient, since_s in homeless.items():

@@ -6,6 +6,7 @@ from digital_twins._lazy import exports
 
 if TYPE_CHECKING:
     from digital_twins.monitoring.signals._association import (
+        KINDS as KINDS,
         Association as Association,
         AssociationLog as AssociationLog,
     )
@@ -15,7 +16,11 @@ if TYPE_CHECKING:
         values_of as values_of,
         whole as whole,
     )
-    from digital_twins.monitoring.signals._compiled import columns as columns, jit as jit
+    from digital_twins.monitoring.signals._compiled import (
+        cached_by as cached_by,
+        columns as columns,
+        jit as jit,
+    )
     from digital_twins.monitoring.signals._named import Named as Named
     from digital_twins.monitoring.signals._per_patient import PerPatient as PerPatient
     from digital_twins.monitoring.signals._sample import (
@@ -43,9 +48,9 @@ if TYPE_CHECKING:
 
 _ROOM = "digital_twins.monitoring.signals"
 _WHERE = {
-    **dict.fromkeys(("Association", "AssociationLog"), f"{_ROOM}._association"),
+    **dict.fromkeys(("Association", "AssociationLog", "KINDS"), f"{_ROOM}._association"),
     **dict.fromkeys(("Batch", "table_of", "values_of", "whole"), f"{_ROOM}._batch"),
-    **dict.fromkeys(("columns", "jit"), f"{_ROOM}._compiled"),
+    **dict.fromkeys(("cached_by", "columns", "jit"), f"{_ROOM}._compiled"),
     "Named": f"{_ROOM}._named",
     "PerPatient": f"{_ROOM}._per_patient",
     **dict.fromkeys(("Quality", "Reading", "Sample"), f"{_ROOM}._sample"),

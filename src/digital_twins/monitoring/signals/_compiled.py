@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numba
@@ -9,6 +12,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
 
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -22,6 +26,21 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     except RuntimeError:  # numba found no writable cache folder: compile anew in each process
         compiled = numba.njit(**options)(function)
     return compiled  # type: ignore[no-any-return]
+
+
+def cached_by(function: Callable[..., Any], *modules: ModuleType) -> Callable[..., Any]:
+    """Name a function after the text of the modules whose functions are compiled into it.
+
+    Numba looks for edits in the function's own file only, and its cache is found by the qualified name: so
+    machine code of an older text of those modules is never taken for this one's.
+    """
+    function.__qualname__ = f"{function.__qualname__}_{_digest(*(str(each.__file__) for each in modules))}"
+    return function
+
+
+@cache
+def _digest(*files: str) -> str:
+    return hashlib.sha256(b"\0".join(Path(each).read_bytes() for each in files)).hexdigest()[:12]
 
 
 def columns(rows: Any, *tables: Any) -> tuple[Any, ...]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from digital_twins.monitoring.engine import PatientMonitor
     from digital_twins.monitoring.ingest import Intake
-    from digital_twins.monitoring.signals import Association, Reading, Waveforms
+    from digital_twins.monitoring.signals import Association, AssociationLog, Reading, Waveforms
     from digital_twins.monitoring.station._people import StaffMember
     from digital_twins.monitoring.storage import AccessTrail, History
 
@@ -89,6 +89,10 @@ class Doors(Entrance):
     async def place(self, entry: Association) -> None:
         """Add an association, durably."""
         self.service.associate(entry)
+
+    async def placed(self) -> AssociationLog:
+        """Return the associations as of now."""
+        return self.service.intake.associations
 
     async def tiles(self) -> dict[str, Any]:
         """Return the tiles of all beds."""

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import hmac
 import json
+import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from digital_twins._errors import DigitalTwinError, InputError
 from digital_twins.monitoring.ingest import MAX_BYTES, decode_reading, observation_readings
-from digital_twins.monitoring.signals import MAX_WAVEFORM_BYTES, Association, decode_waveform
+from digital_twins.monitoring.signals import KINDS, MAX_WAVEFORM_BYTES, Association, decode_waveform
 from digital_twins.monitoring.station._audited import Access, audited, audited_socket
 from digital_twins.monitoring.station._page import STATION, Headers
 from digital_twins.monitoring.station._people import COOKIE, People, RefusedError, bearer, refused
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.websockets import WebSocket
 
-    from digital_twins.monitoring.signals import Reading, Waveforms
+    from digital_twins.monitoring.signals import AssociationLog, Reading, Waveforms
     from digital_twins.monitoring.station._audited import Endpoint, Socket
     from digital_twins.monitoring.station._people import StaffMember
     from digital_twins.monitoring.storage import AccessTrail
@@ -124,6 +125,10 @@ class Entrance(ABC):
     @abstractmethod
     async def place(self, entry: Association) -> None:
         """Add an association, durably."""
+
+    @abstractmethod
+    async def placed(self) -> AssociationLog:
+        """Return the associations as of now."""
 
     def device(self, request: HTTPConnection, name: str) -> None:
         """Make sure that a device speaks for itself; raises RefusedError."""
@@ -254,18 +259,46 @@ class Entrance(ABC):
 
     async def associate(self, request: Request) -> JSONResponse:
         """Place a device or a patient."""
-        self.member(request)
+        self._check_role(request)
         data = decoded(await body_of(request, MAX_BYTES))
         target = data.get("target")
         try:
-            kind, subject, since_s = str(data["kind"]), str(data["subject"]), float(data["since_s"])
+            kind, subject = str(data["kind"]), str(data["subject"])
+            since_s = float(data.get("since_s", self.clock()))
         except (KeyError, TypeError, ValueError):
             raise malformed() from None
-        request.state.patient = target if kind == "bed" and isinstance(target, str) else None
-        if kind not in {"device", "bed"} or not (target is None or isinstance(target, str)):
+        named = kind in {"bed", "carried"} and isinstance(target, str)
+        request.state.patient = target if named else None
+        if kind not in KINDS or not subject or target == "" or not math.isfinite(since_s):
+            raise malformed()
+        if not (target is None or isinstance(target, str)):
             raise malformed()
         await self.place(Association(kind, subject, target, since_s))
         return JSONResponse({"associated": subject}, status_code=201)
+
+    async def associations(self, request: Request) -> JSONResponse:
+        """Return who lies where and which device speaks of whom, now; every known device is named."""
+        self.member(request)
+        beds, devices = (await self.placed()).places(self.clock())
+        named = dict.fromkeys(self.devices, ("", "")) | devices
+        return JSONResponse(
+            {
+                "at_s": self.clock(),
+                "beds": [{"bed": bed, "patient": patient} for bed, patient in beds.items()],
+                "devices": [
+                    {"device": name, "bed": bed, "patient": patient}
+                    for name, (bed, patient) in sorted(named.items())
+                ],
+            }
+        )
+
+    def _check_role(self, request: HTTPConnection) -> None:
+        if self.member(request).role not in self._may_acknowledge:
+            raise InputError(
+                "Nothing was placed.",
+                "The role may not say who lies where.",
+                f"Ask one of: {', '.join(sorted(self._may_acknowledge))}.",
+            )
 
 
 def doors_app(doors: Entrance, trail: AccessTrail | None = None) -> Starlette:
@@ -324,6 +357,7 @@ def _table(doors: Entrance) -> tuple[tuple[str, str, Endpoint, Access | None], .
         ),
         ("POST", "/shelves", doors.shelve, Access("monitor.shelve", "U", written=True)),
         ("POST", "/associations", doors.associate, Access("monitor.associate", "U")),
+        ("GET", "/associations", doors.associations, Access("monitor.associations")),
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from starlette.datastructures import MutableHeaders
 
 from digital_twins._errors import InputError
+from digital_twins.monitoring.alerts import SIGNALS
 from digital_twins.monitoring.signals import COLUMN, VITALS
 from digital_twins.monitoring.twin import SLOW, STATES, Action, outlook
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 STATION = Path(__file__).parent / "static"
 """Folder of the station's page, style, modules and the vendored uPlot."""
+_ANOMALIES = [SIGNALS["ANOMALY_FOREST"], SIGNALS["ANOMALY_SVM"]]
 AHEAD_MINUTES = (0, 1, 2, 5, 10, 15, 20, 30)
 _HEADERS = {
     "content-security-policy": "default-src 'self'; img-src 'self' data:; object-src 'none'; "
@@ -104,7 +106,8 @@ def bed_page(monitor: PatientMonitor, patient: str, *, now_s: float) -> dict[str
         "trend": {"t": np.round(times, 1).tolist(), **shown},
         "forecast": _forecasts(monitor, row),
         "twin": twin,
-        "anomaly": [None if np.isnan(each) else float(each) for each in monitor.anomaly[row]][-2:],
+        "anomaly": [None if np.isnan(each) else float(each) for each in monitor.anomaly[row, _ANOMALIES]],
+        "risk": None if monitor.risk is None else monitor.risk.view(row),
     }
 
 

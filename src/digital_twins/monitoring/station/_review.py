@@ -193,4 +193,16 @@ def models_view(monitor: PatientMonitor) -> dict[str, Any]:
         }
         for each in monitor.detectors
     ]
+    if monitor.risk is not None:
+        model = monitor.risk.model
+        cards.append(
+            {
+                "name": "Risk of in-hospital death",
+                "method": "gradient boosted trees, calibrated; learned from charts of intensive care, asked "
+                "each hour from hour 6 to 48, explained by SHAP values (docs/science/deterioration.md)",
+                "inputs": list(model.names),
+                "outputs": ["probability of death in the hospital at any later time"],
+                "settings": {"training threshold": round(model.calibrated.threshold, 4)},
+            }
+        )
     return {"models": cards, "note": "Research use only: not a medical device."}

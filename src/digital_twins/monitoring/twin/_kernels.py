@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numba
 import numpy as np
 
+from digital_twins.monitoring.signals import cached_by
+from digital_twins.monitoring.twin import _physiology, _slopes
 from digital_twins.monitoring.twin._physiology import (
     LONGEST_STEP_S,
     OBSERVED,
@@ -45,6 +47,7 @@ class _OneInput(NamedTuple):
 
 def _jit(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile on first use; keep the machine code on disk where any cache folder can be written."""
+    cached_by(function, _physiology, _slopes)
     options: dict[str, Any] = {"nogil": True, "fastmath": _FASTMATH, "error_model": "numpy"}
     try:
         compiled = numba.njit(cache=True, **options)(function)

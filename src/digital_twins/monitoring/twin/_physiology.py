@@ -50,30 +50,30 @@ _RESISTANCE_PER_MMHG = 0.05  # mmHg s/ml a mmHg, Heldt 2002
 _VEINS_ML_PER_MMHG = 27.0  # 5 + 2 + 13 + 7 of the four venous compartments, Heldt 2002
 _ARTERIAL_COMPLIANCE = 1.6  # ml/mmHg at 70 kg; the arteries of MIT-LCP/cvsim (initial.c) add up to 1.4
 _VENOUS_COMPLIANCE = 100.0  # ml/mmHg at 70 kg; the systemic veins there add up to 95
-_FILLING_MMHG = 5.0  # venous pressure in health, and half saturation of the stroke volume [verify]
-_LEAST_RUNOFF_S = 0.65  # resistance times compliance: 540 dyn s/cm5 at 70 kg, deep vasoplegia [verify]
+_FILLING_MMHG = 5.0  # venous pressure in health, and half saturation of the stroke volume [chosen]
+_LEAST_RUNOFF_S = 0.65  # resistance times compliance: 540 dyn s/cm5 at 70 kg, deep vasoplegia [chosen]
 _SYSTOLE_S, _FILLING_S = (
     0.2,
     0.15,
-)  # of a beat, the part that fills nothing, and how fast the rest fills [verify]
-_SYMPATHETIC_S = 15.0  # [verify]
-_HEART_S = 2.0  # [verify]
-_BREATH_S = 20.0  # [verify]
-_HEAT_S = 2400.0  # [verify]
-_LEAK_S = 3600.0  # a surplus of volume leaves the vessels [verify]
+)  # of a beat, the part that fills nothing, and how fast the rest fills [chosen]
+_SYMPATHETIC_S = 15.0  # [chosen]
+_HEART_S = 2.0  # [chosen]
+_BREATH_S = 20.0  # [chosen]
+_HEAT_S = 2400.0  # [chosen]
+_LEAK_S = 3600.0  # a surplus of volume leaves the vessels [chosen]
 _CO2_STORE_L = 15.0  # half of a change in 2.4 min; Farhi and Rahn 1955 measured 4 min in dogs
 _LUNG_L = 3.0  # half of a change in 0.5 min, as they measured
 _GAS = 863.0  # mmHg: BTPS/STPD factor of the alveolar gas equation
 _WATER_MMHG = 47.0
 _SEA_MMHG = 760.0
 _OXYGEN_ML_PER_G = 1.34
-_CO2_DRIVE_PER_MMHG = 0.1  # share of the rate a mmHg of carbon dioxide [verify]
-_HYPOXIC_DRIVE = 0.03  # share of the rate a per cent of saturation under the next value [verify]
-_HYPOXIC_FROM = 96.5  # [verify]
+_CO2_DRIVE_PER_MMHG = 0.1  # share of the rate a mmHg of carbon dioxide [chosen]
+_HYPOXIC_DRIVE = 0.03  # share of the rate a per cent of saturation under the next value [chosen]
+_HYPOXIC_FROM = 96.5  # [chosen]
 _FEVER_HEART = 8.5  # beats/min a degree; 7.2 (men) and 9.5 (women) of 9,046 ICU patients
 _FEVER_BREATH = 1.5  # breaths/min a degree; 1.4 of 4,493 patients, doi:10.52964/amja.0766
-_FEVER_METABOLISM = 0.1  # a degree [verify]
-_SHUNT = 0.03  # in health [verify]
+_FEVER_METABOLISM = 0.1  # a degree [chosen]
+_SHUNT = 0.03  # in health [chosen]
 _MOST_SHUNT = 0.6
 
 
@@ -212,7 +212,7 @@ def shown(state: Floats, body: Any, fixed: tuple[Floats, ...]) -> tuple[Floats, 
 
 @register_jitable
 def _resistance(body: Any) -> float | Floats:
-    flow = body.heart_rate_per_min / 60.0 * body.weight_kg  # a stroke volume of 1 ml/kg [verify]
+    flow = body.heart_rate_per_min / 60.0 * body.weight_kg  # a stroke volume of 1 ml/kg [chosen]
     resistance: float | Floats = (body.mean_pressure_mmhg - _FILLING_MMHG) / flow
     return resistance
 

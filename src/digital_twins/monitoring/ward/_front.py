@@ -173,6 +173,11 @@ class FrontDoors(Entrance):
         """Add an association and return once every part works by it."""
         await self._registry.tell(entry)
 
+    async def placed(self) -> AssociationLog:
+        """Return the associations as of now, of every front."""
+        await self._registry.refresh()
+        return self._registry.log
+
     async def tiles(self) -> dict[str, Any]:
         """Return the tiles of all parts, asked once a second at most; a part that is away has no values."""
         async with self._looking:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import ssl
 import sys
@@ -15,6 +16,7 @@ from digital_twins._logging import get_logger
 from digital_twins.monitoring.alerts import Courier, parse_thresholds, thresholds_text
 from digital_twins.monitoring.ingest import BrokerAddress, EmbeddedBroker, MqttSubscriber, SdcFeed
 from digital_twins.monitoring.parts import LEASE_S, WardPlan, open_monitor_database, write_plan
+from digital_twins.monitoring.prediction import bedside_risk
 from digital_twins.monitoring.service import read_people, serving
 from digital_twins.monitoring.station import People, doors_app
 from digital_twins.monitoring.storage import AccessTrail, store_key, ward_auditor, writing_trail
@@ -38,6 +40,7 @@ SUPERVISED_VARIABLE = "TWIN_MONITOR_SUPERVISED"
 _PAUSES_S = (0.5, 1.0, 5.0, 15.0)
 _SETTLED_S, _GRACE_S = 60.0, 20.0
 _PR_SET_PDEATHSIG = 1
+_CROWDED_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,8 @@ async def run_ward(
         outgoing = {each.name: tuple(sorted(each.steps)) for each in channels}
         followed = tuple(each.name for each in ports.followed)
         known = (*devices, *(each for each in followed if each not in devices))
-        write_plan(database, WardPlan(size.count, known, rules, size.capacity, outgoing, ports.chart_s))
+        risk = await asyncio.to_thread(_shared_model, folder, ports.risk)
+        write_plan(database, WardPlan(size.count, known, rules, size.capacity, outgoing, ports.chart_s, risk))
         await stack.enter_async_context(writing_trail(folder, database, server=ports.database))
         auditor = ward_auditor(folder)
         trail = AccessTrail(database, auditor)
@@ -150,6 +154,17 @@ async def run_ward(
         opened["http"], task = await stack.enter_async_context(serving(doors_app(doors, trail), ports.http))
         ready(opened)
         await asyncio.wait([task], timeout=exit_after_s)
+
+
+def _shared_model(folder: Path, model: Path | None) -> str:
+    """Copy the model into the folder that every worker reaches; return its name. Raises InputError."""
+    if model is None:
+        return ""
+    bedside_risk(model)
+    content = model.read_bytes()
+    name = f"risk-{hashlib.sha256(content).hexdigest()[:16]}.zip"
+    (folder / name).write_bytes(content)
+    return name
 
 
 async def _broker(
@@ -339,17 +354,23 @@ async def _hl7(
     if ports.hl7 is None:
         return
     from digital_twins.hl7v2 import start_mllp
-    from digital_twins.monitoring.ingest import oru_reading
+    from digital_twins.monitoring.ingest import oru_readings, placements
 
     async def take(message: Message) -> None:
-        reading = oru_reading(message)
-        if reading.device not in doors.devices:
+        told = placements(message, await doors.placed(), zone=ports.zone)
+        if told is not None:
+            for entry in told:
+                await doors.place(entry)
+            return
+        readings = oru_readings(message)
+        if any(each.device not in doors.devices for each in readings):
             raise InputError(
                 "The HL7 v2 message was not taken.",
                 "Its device is not known.",
                 "Add it to the file of devices.",
             )
-        await doors.stream_one(reading)
+        while readings and not await doors.take(readings):
+            await asyncio.sleep(_CROWDED_S)
 
     mllp = await start_mllp(take, host="127.0.0.1", port=ports.hl7)
     stack.push_async_callback(mllp.close)

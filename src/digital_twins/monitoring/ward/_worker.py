@@ -213,6 +213,7 @@ class WardWorker:
             outgoing={name: frozenset(steps) for name, steps in plan.outgoing.items()},
             chart_s=plan.chart_s,
             epoch=epoch,
+            risk=self._folder / plan.risk if plan.risk else None,
             key=self._key,
         )
         return MonitorService(

@@ -70,10 +70,18 @@ function whatIf(patient) {
 
 const words = (name) => name.replace(/_mmhg$/, ', mmHg').replace(/_per_min$/, ', /min').replace(/_ml$/, ', ml').replace(/_cel$/, ', °C').replaceAll('_', ' ')
 
+function risk(found) {
+  if (!found) return []
+  const because = found.reasons.map((each) => `${each.input} ${each.log_odds > 0 ? 'raises' : 'lowers'} it (log-odds ${each.log_odds.toFixed(2)})`)
+  return [h('p', {}, `Learned risk of in-hospital death: ${(found.death * 100).toFixed(0)} %, asked at hour ${found.hour}. `, because.join('; ') + '.'),
+    h('p', { class: 'muted' }, 'From hourly charted vital signs, at any later time of the stay. Not tried on this unit.')]
+}
+
 function paintBed(bed) {
   if (!view) return
   write(view.title, `${bed.bed || 'No bed'} · ${bed.patient} · ${bed.status.toUpperCase()}`)
   write(view.numbers, SIGNS.map(([code, title]) => `${title.split(',')[0]} ${whole(reading(bed.vitals, code), code === 'TEMP' ? 1 : 0)}`).join('   ') + `   NEWS2 ${whole(bed.news2)}`)
+  view.risk.replaceChildren(...risk(bed.risk))
   view.charts.forEach((each, n) => each.setData(merged(bed, SIGNS[n][0])))
   view.twin.replaceChildren(...bed.twin.map((each) => h('tr', {}, h('th', { scope: 'row' }, words(each.name)), h('td', {}, each.mean.toPrecision(4)), h('td', {}, `± ${each.sd.toPrecision(2)}`))))
 }
@@ -86,12 +94,13 @@ export function openBed(patient, paused) {
   const plots = h('div', { class: 'charts' })
   const waves = h('div', { class: 'card', id: 'waves' }, h('h3', {}, 'Waveforms'))
   const twin = h('tbody')
-  part.replaceChildren(h('div', {}, h('a', { href: '#/' }, 'All beds'), title, numbers), waves,
+  const chance = h('div', { class: 'risk' })
+  part.replaceChildren(h('div', {}, h('a', { href: '#/' }, 'All beds'), title, numbers, chance), waves,
     h('div', { class: 'card' }, h('p', { class: 'muted key' }, 'Minutes from now. Solid: measured. Dashed: forecast of the trend filter, with its 95 % interval as a band.'), plots),
     h('div', { class: 'card' }, h('h3', {}, 'Twin: model state, mean and standard deviation'), h('table', {}, twin)), whatIf(patient))
   part.hidden = false
   byId('grid-part').hidden = true
-  view = { title, numbers, twin, charts: charts(plots), patient, endWaves: openWaves(waves, patient, paused) }
+  view = { title, numbers, twin, risk: chance, charts: charts(plots), patient, endWaves: openWaves(waves, patient, paused) }
   title.focus()
   const mine = view
   const refresh = async () => {

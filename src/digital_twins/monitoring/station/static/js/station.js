@@ -2,6 +2,7 @@
 import { alertKey, allow, paintAlerts } from './alerts.js'
 import { closeBed, openBed } from './bed.js'
 import { ask, byId, clock, mark, write } from './dom.js'
+import { closePlaces, openPlaces } from './places.js'
 import { keep, paint, refill, renew } from './tiles.js'
 
 const STALE_MS = 5000
@@ -10,6 +11,7 @@ let missed = 0
 let last = 0
 let frames = 0
 let ended = false
+let mayPlace = false
 
 const root = document.documentElement
 
@@ -75,7 +77,9 @@ function pause() {
 
 function route() {
   const found = /^#\/bed\/(.+)$/.exec(location.hash)
+  closePlaces()
   if (found) openBed(decodeURIComponent(found[1]), () => paused)
+  else if (location.hash === '#/places') { closeBed(); openPlaces(mayPlace) }
   else { closeBed(); renew(); paint() }
 }
 
@@ -90,11 +94,12 @@ function keys(event) {
 
 function begin(who) {
   allow(who.may_acknowledge)
+  mayPlace = who.may_acknowledge
   write(byId('who'), `${who.name}, ${who.role}`)
   byId('simulated').hidden = !who.simulated
   byId('token').blur() // a hidden field keeps the keyboard until the next painting
   byId('enter').hidden = true
-  for (const node of [byId('layout'), byId('pause'), byId('leave'), document.querySelector('.trend')]) node.hidden = false
+  for (const node of [byId('layout'), byId('pause'), byId('leave'), byId('to-places'), document.querySelector('.trend')]) node.hidden = false
   byId('pause').addEventListener('click', pause)
   byId('code').addEventListener('change', history)
   byId('leave').addEventListener('click', async () => { ended = true; await ask('DELETE', '/session'); location.reload() })
