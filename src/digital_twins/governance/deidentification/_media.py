@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING, Any
 from pydicom import dcmread
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
+from pydicom.uid import UID, ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
-
-    from pydicom.uid import UID
 
 _FILE = "DICOMDIR"
 _COMPONENT = 8
@@ -171,7 +169,7 @@ def _records(datasets: list[FileDataset], names: list[tuple[str, ...]]) -> list[
 
 def _leaf(dataset: FileDataset, name: tuple[str, ...]) -> Dataset | None:
     """Return the record of an object; None: PS3.3 has no type of record that we know for it."""
-    sop_class: UID = dataset.SOPClassUID
+    sop_class = UID(dataset.SOPClassUID)
     found = [each[1:] for each in _LEAVES if each[0] in f" {sop_class.name} "]
     if not found and "Rows" not in dataset:
         return None
@@ -218,7 +216,7 @@ def _fill(record: Dataset, needs: Iterable[str], number: int) -> None:
 
 def _directory(patients: list[_Level], uid: str) -> FileDataset:
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = MediaStorageDirectoryStorage, uid
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = MediaStorageDirectoryStorage, UID(uid)
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     directory = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
     directory.FileSetID = ""
