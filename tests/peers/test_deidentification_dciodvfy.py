@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
+from pydicom.data import get_testdata_file
 
 import planted_phi
-from digital_twins.governance import DeidentificationKey, DicomDeidentifier
+from digital_twins.governance import DeidentificationKey, DicomDeidentifier, deidentify_folder
 from digital_twins.samples import NAMES, write_sample
 from foreign import missing_peer
 
@@ -52,3 +53,14 @@ def test_no_error_in_a_sample_patient(name, tmp_path):
         CLEANER.deidentify(dataset)
         dataset.save_as(path, enforce_file_format=True)
         assert errors(path) == []
+
+
+def test_no_error_in_a_new_directory_over_every_kind_of_object(tmp_path):
+    source, target = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    shutil.copy(str(get_testdata_file("DICOMDIR")), source / "DICOMDIR")
+    for number, make in enumerate(KINDS.values()):
+        make().save_as(source / f"{number}.dcm")
+    report = deidentify_folder(source, target, deidentifier=CLEANER)
+    assert report.listed == len({each.new_sop_instance_uid for each in report.identities}) >= 15
+    assert errors(target / "DICOMDIR") == []

@@ -197,7 +197,7 @@ def test_an_encrypted_ward_moves_its_patients_as_one_in_clear(
     tmp_path: Path, database_backend: str, *, full: bool
 ) -> None:
     if database_backend != "sqlite":
-        pytest.skip("a server encrypts its own disk")
+        pytest.skip("a server: tests/peers/test_encrypted_postgresql_monitor.py")
     compare_wards(tmp_path, 11, seconds=120 if full else 30, key=bytes(range(32)))
     files = [path for path in (tmp_path / "parts").rglob("*") if path.is_file()]
     assert any(path.suffix == ".sealed" for path in files)

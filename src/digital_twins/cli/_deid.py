@@ -117,6 +117,9 @@ def _lines(result: dict[str, Any]) -> list[str]:
     if result["faces_can_be_rendered_from"]:
         count = result["faces_can_be_rendered_from"]
         lines.append(f"faces can be rendered from {count} of them: nothing was defaced")
+    if result["dicomdir"]["left_out"]:
+        count = result["dicomdir"]["objects_in_new_one"]
+        lines.append(f"a new DICOMDIR over {count} objects took the place of the old one")
     refused = dict(result["refused_files"])
     if "fhir" in result:
         fhir = result["fhir"]

@@ -159,4 +159,4 @@ def _map(safeguards: Sequence[dict[str, Any]]) -> str:
         for control in each["controls"]
     ]
     head = ("paragraph", "safeguard", "feature", "settings", "on", "test", "policy, risk analysis")
-    return table(head, rows)
+    return table(head, list(dict.fromkeys(rows)))  # two questions may rest on one control

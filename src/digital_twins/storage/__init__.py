@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from digital_twins.storage._blob_file import BlobFile as BlobFile, BlobReader as BlobReader
     from digital_twins.storage._blobs import BlobStore as BlobStore
     from digital_twins.storage._database import Database as Database, WriteCounts as WriteCounts
+    from digital_twins.storage._derived_keys import DerivedKeys as DerivedKeys
     from digital_twins.storage._inserted import insert_row as insert_row
     from digital_twins.storage._jobs import (
         MIGRATIONS as MIGRATIONS,
@@ -53,6 +54,7 @@ _WHERE = {
     ),
     "BlobStore": "digital_twins.storage._blobs",
     **dict.fromkeys(("Database", "WriteCounts"), "digital_twins.storage._database"),
+    "DerivedKeys": "digital_twins.storage._derived_keys",
     "insert_row": "digital_twins.storage._inserted",
     **dict.fromkeys(("MIGRATIONS", "Job", "JobQueue", "JobState"), "digital_twins.storage._jobs"),
     "DataKey": "digital_twins.storage._key_rows",

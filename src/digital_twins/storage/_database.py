@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import apsw
 
     from digital_twins.storage._engine import Engine
-    from digital_twins.storage._key_register import KeyRegister
     from digital_twins.storage._migrations import Migration
+    from digital_twins.storage._row_keys import RowKeySource
 
 T = TypeVar("T")
 
@@ -89,7 +89,7 @@ class Database:
         server: str = "",
         key: bytes | None = None,
         log_bytes: int = 0,
-        keys: KeyRegister | None = None,
+        keys: RowKeySource | None = None,
         writes_in_turn: bool = False,
     ) -> None:
         names = [migration.name for migration in migrations]
@@ -289,7 +289,7 @@ def _open_engine(
     *,
     key: bytes | None,
     log_bytes: int,
-    keys: KeyRegister | None,
+    keys: RowKeySource | None,
 ) -> Engine:
     row_keys = None
     if keys is not None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import base64
 import binascii
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from digital_twins.crypto import DecryptionError
 from digital_twins.storage._key_register import COMMON
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
 
-    from digital_twins.storage._key_register import KeyRegister
+    from digital_twins.storage._key_rows import DataKey
 
 SEALED = b"\x00DTr1\x00"
 """How sealed bytes begin; no JSON and no zlib stream does."""
@@ -38,6 +38,20 @@ _TEXT_KEYS = ("rows:text:1", "rows:text:2")
 _MOST_CIPHERS = 20_000
 
 
+class RowKeySource(Protocol):
+    """Where the keys of rows come from: a register, or one key that all are derived from."""
+
+    @property
+    def migrating(self) -> bool:
+        """Whether rows that are in clear may be encrypted now."""
+
+    def for_owner(self, owner: str) -> DataKey:
+        """Return the key of an owner."""
+
+    def by_id(self, key_id: str) -> bytes:
+        """Return the key of an id."""
+
+
 class RowKeys:
     """Encrypts and decrypts values of rows.
 
@@ -47,7 +61,7 @@ class RowKeys:
         Holds the keys of the owners, and the two halves of the key of texts.
     """
 
-    def __init__(self, register: KeyRegister) -> None:
+    def __init__(self, register: RowKeySource) -> None:
         from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
         self._register = register

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from pydicom import dcmread
 
 from digital_twins._errors import DigitalTwinError, InputError
-from digital_twins.governance.deidentification._object import DicomDeidentifier, Identity
+from digital_twins.governance.deidentification._media import write_media
+from digital_twins.governance.deidentification._object import DicomDeidentifier, Identity, is_media_directory
 
 if TYPE_CHECKING:
     import os
@@ -34,10 +35,16 @@ class FolderReport:
         Old and new identity of every object written: the re-identification table. It names patients.
     refused
         Reason by file, relative to the folder, of every file that was not written.
+    directories
+        The DICOMDIRs of the folder, relative to it: none is copied, a new one is written in their place.
+    listed
+        Number of objects in the new DICOMDIR.
     """
 
     identities: list[Identity] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
+    directories: list[str] = field(default_factory=list)
+    listed: int = 0
 
     @property
     def faces(self) -> int:
@@ -50,6 +57,7 @@ class FolderReport:
             "written": len(self.identities),
             "patients": len({each.pseudonym for each in self.identities}),
             "faces_can_be_rendered_from": self.faces,
+            "dicomdir": {"left_out": self.directories, "objects_in_new_one": self.listed},
             "refused": len(self.refused),
             "reasons": dict(Counter(self.refused.values())),
             "refused_files": self.refused,
@@ -67,7 +75,8 @@ def deidentify_folder(
     """De-identify every DICOM file of a folder and its folders.
 
     Files appear as ``<pseudonym>/<new StudyInstanceUID>/<new SOPInstanceUID>.dcm``, whole or not at all;
-    running it again writes the same files again. Files that are refused are not copied.
+    running it again writes the same files again. Files that are refused are not copied. Where the folder
+    holds a DICOMDIR, the files get the names that media allow, and a new DICOMDIR is written over them.
 
     Parameters
     ----------
@@ -95,20 +104,40 @@ def deidentify_folder(
             "Give another folder.",
         )
     paths = sorted(path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
-    report = FolderReport()
+    report, written, media = FolderReport(), [], ""
     for done, (path, result) in enumerate(_each(paths, out, deidentifier, workers), start=1):
-        if isinstance(result, Identity):
-            report.identities.append(result)
+        name = path.relative_to(root).as_posix()
+        if isinstance(result, _Written):
+            report.identities.append(result.identity)
+            written.append(result.path)
+        elif isinstance(result, _Directory):
+            report.directories.append(name)
+            media = media or result.new_uid
         else:
-            report.refused[path.relative_to(root).as_posix()] = result
+            report.refused[name] = result
         if progress is not None:
             progress(done, len(paths))
+    if written and report.directories:
+        report.listed = write_media(out, written, media)
     return report
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    identity: Identity
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Directory:
+    """A DICOMDIR, and the UID of the one that takes its place."""
+
+    new_uid: str
 
 
 def _each(
     paths: list[Path], out: Path, deidentifier: DicomDeidentifier, workers: int
-) -> Iterator[tuple[Path, Identity | str]]:
+) -> Iterator[tuple[Path, _Written | _Directory | str]]:
     if workers <= 1:
         for path in paths:
             yield path, _one(path, out, deidentifier)
@@ -120,12 +149,14 @@ def _each(
         yield from zip(paths, results, strict=True)
 
 
-def _one(path: Path, out: Path, deidentifier: DicomDeidentifier) -> Identity | str:
-    """Return the identity of a file that was written, or why it was not."""
+def _one(path: Path, out: Path, deidentifier: DicomDeidentifier) -> _Written | _Directory | str:
+    """Return what was written of a file, or why nothing was."""
     try:
         dataset = dcmread(path)
     except Exception:  # noqa: BLE001  (a foreign file raises anything)
         return _NOT_DICOM
+    if is_media_directory(dataset):
+        return _Directory(deidentifier.new_uid(str(dataset.file_meta.get("MediaStorageSOPInstanceUID", ""))))
     try:
         identity = deidentifier.deidentify(dataset)
         folder = out / identity.pseudonym / str(dataset.StudyInstanceUID)
@@ -143,4 +174,4 @@ def _one(path: Path, out: Path, deidentifier: DicomDeidentifier) -> Identity | s
         raise
     except Exception as error:  # noqa: BLE001  (a damaged object raises anything; it is not written)
         return f"it cannot be read or written ({type(error).__name__})"
-    return identity
+    return _Written(identity, final)

@@ -96,6 +96,10 @@ class DicomDeidentifier:
         """What is written to DeidentificationMethod (0012,0063), with the edition of the table."""
         return f"Digital Twins; DICOM PS3.15 {profile_table().edition} Basic Profile"
 
+    def new_uid(self, uid: str) -> str:
+        """Return the UID that takes the place of another one, always the same."""
+        return self._key.uid(uid)
+
     def deidentify(self, dataset: FileDataset) -> Identity:
         """Change an object in place.
 
@@ -159,12 +163,17 @@ class DicomDeidentifier:
             dataset.RecognizableVisualFeatures = "YES"
 
 
+def is_media_directory(dataset: Dataset) -> bool:
+    """Tell whether a file is a DICOMDIR."""
+    return str(getattr(dataset, "file_meta", {}).get("MediaStorageSOPClassUID", "")) == _DICOMDIR
+
+
 def _required(dataset: FileDataset) -> tuple[str, str]:
-    if str(getattr(dataset, "file_meta", {}).get("MediaStorageSOPClassUID", "")) == _DICOMDIR:
+    if is_media_directory(dataset):
         raise InputError(
             "A DICOMDIR is not de-identified.",
             "It repeats names, numbers and file names of all objects of a medium.",
-            "De-identify the objects, then write a new DICOMDIR over them.",
+            "De-identify the whole folder: a new DICOMDIR is written over the new objects.",
         )
     uid, sop_class = str(dataset.get("SOPInstanceUID", "")), str(dataset.get("SOPClassUID", ""))
     if not uid or not sop_class or not getattr(dataset.file_meta, "TransferSyntaxUID", ""):

@@ -34,6 +34,14 @@ CREATE TABLE monitor_association(
     number INTEGER PRIMARY KEY, kind TEXT NOT NULL, subject TEXT NOT NULL, target TEXT,
     since_s REAL NOT NULL);
 """,
+        protected=(
+            "monitor_alert.patient",
+            "monitor_alert.data",
+            "monitor_step.patient",
+            "monitor_step.detail",
+            "monitor_association.subject",
+            "monitor_association.target",
+        ),
     ),
     Migration(
         "monitoring.0002.parts",
@@ -47,6 +55,11 @@ CREATE TABLE monitor_sample(
 CREATE INDEX monitor_sample_part ON monitor_sample(part, until_s);
 CREATE TABLE monitor_shape(one INTEGER PRIMARY KEY, parts INTEGER NOT NULL);
 """,
+        protected=(
+            "monitor_journal.data",
+            "monitor_snapshot.data",
+            "monitor_sample.data",
+        ),
     ),
     Migration(
         "monitoring.0003.delivery",
@@ -58,6 +71,7 @@ CREATE TABLE monitor_delivery(
 CREATE INDEX monitor_delivery_waiting ON monitor_delivery(channel, number) WHERE state = 'waiting';
 CREATE TABLE monitor_identity(one INTEGER PRIMARY KEY, ward TEXT NOT NULL);
 """,
+        protected=("monitor_delivery.body",),
     ),
     Migration(
         "monitoring.0004.workers",
@@ -72,6 +86,10 @@ CREATE TABLE monitor_answer(
     name TEXT PRIMARY KEY, status INTEGER NOT NULL, data BLOB NOT NULL, at_s REAL NOT NULL);
 CREATE TABLE monitor_plan(one INTEGER PRIMARY KEY, plan TEXT NOT NULL);
 """,
+        protected=(
+            "monitor_mail.data",
+            "monitor_answer.data",
+        ),
     ),
 )
 

@@ -71,22 +71,26 @@ def open_monitor_database(
     parts
         Into how many parts the ward is divided; None: as it is.
     key
-        Of the monitor: encrypts the SQLite file with its log. A server encrypts its own disk or does not.
+        Of the monitor: encrypts the SQLite file with its log; on a server, the columns that tell of patients,
+        also of a schema that was in clear.
 
     Raises
     ------
     ConflictError
         The ward was divided into another number of parts before.
     StorageError
-        The database cannot be opened; it is in clear and a key is given, or the other way round.
+        The database cannot be opened; it is encrypted and no key, or another one, is given; its file is in
+        clear and a key is given.
     """
     from digital_twins.audit import OUTBOX_MIGRATIONS
-    from digital_twins.storage import Database
+    from digital_twins.storage import Database, DerivedKeys
 
     folder.mkdir(parents=True, exist_ok=True)
     migrations = (*MIGRATIONS, *OUTBOX_MIGRATIONS)
     own = store_key(key, "monitor.sqlite")
-    database = Database(folder / "monitor.sqlite", migrations=migrations, server=server, key=own)
+    rows = DerivedKeys(own) if server and own is not None else None
+    path = folder / "monitor.sqlite"
+    database = Database(path, migrations=migrations, server=server, key=own, keys=rows)
 
     def settle(cursor: apsw.Cursor) -> int | None:
         if parts is None:
