@@ -10,13 +10,15 @@ from digital_twins.audit import AuditEvent
 from digital_twins.dicom._dimse import Status
 from digital_twins.dicom._header import ObjectRefusedError
 from digital_twins.dicom._json import BASE_MARK
-from digital_twins.dicom._multipart import MultipartReader, Part, media_type
+from digital_twins.dicom._multipart import MultipartReader, Part, TooLongError, media_type
 from digital_twins.dicom._part10 import split_file
 from digital_twins.dicom._stow_parts import BulkParts
 from digital_twins.dicom._walk import LayoutError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from starlette.requests import Request
 
     from digital_twins.dicom._store import DicomStore
     from digital_twins.dicom._stored import Stored
@@ -145,7 +147,7 @@ async def _parts(
     async for chunk in body:
         whole += chunk
         if len(whole) > max_part_bytes:
-            raise InputError(
+            raise TooLongError(
                 "The object cannot be stored.",
                 f"It is longer than {max_part_bytes} bytes.",
                 "Raise max_object_bytes, or send smaller objects.",
@@ -166,6 +168,15 @@ class UnsupportedMediaError(InputError):
     """The body has a media type that cannot be stored (HTTP 415)."""
 
     http_status = 415
+
+
+def refuse_coding(request: Request) -> None:
+    """Raise UnsupportedMediaError for a body in a content coding: it is read as it comes (RFC 9110 8.4)."""
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in {"", "identity"}:
+        raise UnsupportedMediaError(
+            "The objects cannot be stored.", "The body is in a content coding.", "Send it without one."
+        )
 
 
 def _reference(base: str, stored: Stored) -> dict[str, Any]:
