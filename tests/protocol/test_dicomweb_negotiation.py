@@ -47,7 +47,10 @@ def report() -> Any:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, database_backend: str) -> Iterator[Served]:
-    with web_client(tmp_path_factory.mktemp("node"), max_object_bytes=2**20) as (store, client):
+    with web_client(tmp_path_factory.mktemp("node"), max_object_bytes=2**20, max_file_bytes=2**20) as (
+        store,
+        client,
+    ):
         store.ingest_many(file_bytes(ds) for ds in (requested(1), ct_slice(2), report()))
         yield store, client
 

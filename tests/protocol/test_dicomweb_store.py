@@ -24,7 +24,7 @@ Served = tuple[DicomStore, httpx.Client]
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    with web_client(tmp_path, max_object_bytes=2**20) as served:
+    with web_client(tmp_path, max_object_bytes=2**20, max_file_bytes=2**20) as served:
         yield served
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 from anyio.to_thread import run_sync
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -42,6 +43,7 @@ def dicomweb_routes(
     on_stored: Callable[[Stored], None] | None = None,
     authorize: Callable[[HTTPConnection, Operation], str | Awaitable[str]] | None = None,
     max_object_bytes: int = 2**30,
+    max_file_bytes: int = 2**32,
 ) -> list[BaseRoute]:
     """Return QIDO-RS, WADO-RS, WADO-URI, STOW-RS and UPS-RS routes, to be mounted at the DICOMweb root.
 
@@ -56,13 +58,15 @@ def dicomweb_routes(
         ``"retrieve"``, ``"store"``, ``"read-workitem"`` or ``"write-workitem"``) and may raise, e.g.
         `SignInRequiredError`. By default everybody is let in under the peer's address.
     max_object_bytes
-        Longest object that STOW-RS takes.
+        Most that the metadata and bulk data of a STOW-RS request may take: they are gathered in memory.
+    max_file_bytes
+        Longest DICOM file that STOW-RS takes; it goes to the disk while it arrives.
     """
     door = Door(store, authorize)
     return [
         *_retrieve_routes(door),
         *_search_routes(door),
-        *_store_routes(door, on_stored, max_object_bytes),
+        *_store_routes(door, on_stored, max_object_bytes=max_object_bytes, max_file_bytes=max_file_bytes),
         *workitem_routes(door, Workitems(store)),
     ]
 
@@ -122,7 +126,7 @@ def _retrieve_routes(door: Door) -> list[Route]:
 
 
 def _store_routes(
-    door: Door, on_stored: Callable[[Stored], None] | None, max_object_bytes: int
+    door: Door, on_stored: Callable[[Stored], None] | None, *, max_object_bytes: int, max_file_bytes: int
 ) -> list[Route]:
     async def handler(request: Request) -> Response:
         # Objects are not refused for the form of an answer that few read (RFC 9110 section 12.5.1 allows it).
@@ -131,8 +135,13 @@ def _store_routes(
         inbox = Inbox(door.store, request.path_params.get("study"), request.state.agent)
         try:
             await inbox.receive(
-                request.headers.get("content-type", ""), request.stream(), max_object_bytes=max_object_bytes
+                request.headers.get("content-type", ""),
+                request.stream(),
+                max_object_bytes=max_object_bytes,
+                max_file_bytes=max_file_bytes,
             )
+        except ClientDisconnect:  # nobody waits for the answer
+            return Response(status_code=400)
         finally:  # what came before a body broke off is stored
             for stored in inbox.stored:
                 if on_stored is not None:
