@@ -162,10 +162,10 @@ class Settings(BaseSettings):
     """New DICOM associations of one network address a minute; further ones are rejected as transient."""
 
     max_object_bytes: int = Field(default=2**30, ge=1024)
-    """Largest object or request body that is accepted over HTTP."""
+    """Largest request body that is accepted over HTTP, but for the DICOM files of STOW-RS."""
 
     max_dicom_object_bytes: int = Field(default=2**32, ge=1024)
-    """Largest object that is accepted at the DICOM port; it goes to disk while it arrives."""
+    """Largest object that is accepted at the DICOM port or by STOW-RS; it goes to disk while it arrives."""
 
     hl7_port: int | None = Field(default=None, ge=0, le=65535)
     """TCP port of the HL7 v2 listener (MLLP; 2575 is registered for it), 0 takes a free one; none: no such

@@ -24,7 +24,7 @@ Served = tuple[DicomStore, httpx.Client]
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    with web_client(tmp_path, max_object_bytes=2**20) as served:
+    with web_client(tmp_path, max_object_bytes=2**20, max_file_bytes=2**20) as served:
         yield served
 
 
@@ -71,7 +71,7 @@ def test_one_file_without_multipart(served: Served) -> None:
     answer = client.post("studies", content=file_bytes(ds), headers={"Content-Type": "application/dicom"})
     assert answer.status_code == 200
     long = client.post("studies", content=bytes(2**20 + 1), headers={"Content-Type": "application/dicom"})
-    assert long.status_code == 400
+    assert long.status_code == 413
 
 
 def test_metadata_and_native_bulk_data(served: Served) -> None:
@@ -111,8 +111,9 @@ def test_broken_metadata(served: Served) -> None:
         [({"Content-Type": kind}, b"{no json")],
         [({"Content-Type": kind}, b"[1]")],
         [({"Content-Type": "image/jpeg"}, b"x")],
-        [({"Content-Type": kind}, b"{}"), ({"Content-Location": "a"}, bytes(2**20))],
     ):
         assert client.post("studies", **multipart(kind, parts)).status_code == 400
+    long = [({"Content-Type": kind}, b"{}"), ({"Content-Location": "a"}, bytes(2**20))]
+    assert client.post("studies", **multipart(kind, long)).status_code == 413
     strange = [({"Content-Type": kind}, b'[{"00080018": {"vr": "UI", "Value": [{}]}, "7": 3}]')]
     assert client.post("studies", **multipart(kind, strange)).status_code == 409

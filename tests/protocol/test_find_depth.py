@@ -133,7 +133,21 @@ def test_ascii_for_a_peer_that_names_no_character_set() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         encoded = write_dataset(answer, implicit=True, character_set=())
-    assert not read_dataset(encoded, implicit=True).get("SpecificCharacterSet")
+    # It shall not be there where the default repertoire is enough (PS3.4 C.4.1.1.3.2).
+    assert "SpecificCharacterSet" not in read_dataset(encoded, implicit=True)
+
+
+@pytest.mark.parametrize("terms", [(), ("",), ("ISO_IR 6",), ("", "ISO 2022 IR 87"), ("ISO 2022 IR 6",)])
+def test_letters_with_marks_never_go_undeclared(terms: tuple[str, ...]) -> None:
+    item = Dataset()
+    item.CodeMeaning = "Schädel"
+    for answer_text in ({"PatientName": "Müller^Jörg"}, {"ProcedureCodeSequence": [item]}):
+        answer = Dataset()
+        answer.update(answer_text)
+        encoded = write_dataset(answer, implicit=True, character_set=terms)
+        read = read_dataset(encoded, implicit=True)
+        assert read.SpecificCharacterSet == "ISO_IR 192"
+        assert "ü".encode() in encoded or "ä".encode() in encoded
 
 
 def test_fuzzy_names_by_negotiation(tmp_path: Path) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+import zlib
 from pathlib import Path
 
 import pytest
 from pydicom import dcmread
 from pydicom.data import get_charset_files, get_testdata_files
-from pydicom.uid import CTImageStorage
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom import AE, build_context
 from pynetdicom.sop_class import Verification
 
@@ -18,7 +19,9 @@ from dicom_support import LoopThread, RawPeer, audited, ct_slice, file_bytes, li
 from digital_twins import StorageError, dicom
 from digital_twins.dicom import _pdu
 from digital_twins.dicom._dimse import Tag
+from digital_twins.dicom._identifier import write_dataset
 from digital_twins.dicom._part10 import split_file
+from digital_twins.dicom._transcode import can_transcode
 from digital_twins.storage import Spool
 
 ONLY_CT1 = dicom.Access(peers=dicom.PeerTable.only("CT1"))
@@ -100,6 +103,25 @@ def test_every_transfer_syntax_is_stored_byte_for_byte(
             assert kept[split_file(kept).dataset_offset :] == dataset
     assert len(sent) >= 30
     assert len(syntaxes) >= 10
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"])
+def test_a_deflated_object_whose_pixels_lie_elsewhere(tmp_path: Path, syntax: str) -> None:
+    ds = ct_slice(1)
+    del ds.PixelData
+    ds.PixelDataProviderURL = "http://127.0.0.1/jpip"
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    plain = write_dataset(ds, implicit=False)
+    packed = packer.compress(plain) + packer.flush()
+    packed += bytes(len(packed) % 2)
+    with open_store(tmp_path) as store, listening(store) as node:
+        peer = RawPeer(node.port, ds.SOPClassUID, syntax)
+        assert peer.store(packed, ds.SOPInstanceUID)[Tag.STATUS] == 0
+        peer.close()
+        kept = store.read(ds.SOPInstanceUID)
+        assert kept[split_file(kept).dataset_offset :] == packed
+    # Written anew in a syntax that refers to nobody, its pixels would be lost.
+    assert not can_transcode(syntax, ExplicitVRLittleEndian)
 
 
 def test_refusals_carry_status_and_comment(tmp_path: Path) -> None:

@@ -128,7 +128,10 @@ class Doorkeeper:
             return False
         arrivals.append(now)
         if len(self._arrivals) > _MAX_ADDRESSES:
-            self._arrivals = {a: times for a, times in self._arrivals.items() if times}
+            recent = now - _MINUTE_S
+            self._arrivals = {
+                a: times for a, times in self._arrivals.items() if times and times[-1] >= recent
+            }
         return True
 
     def _refusal(

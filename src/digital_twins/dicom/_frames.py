@@ -44,11 +44,18 @@ _ITEM_TAG, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 
 @dataclass(frozen=True, slots=True)
 class FrameFormat:
-    """How frames are given: as they are stored, or decoded to Explicit VR Little Endian."""
+    """How frames are given: as they are stored, or decoded to Explicit VR Little Endian.
+
+    Attributes
+    ----------
+    multipart
+        Whether the media range that was chosen wants its parts in multipart/related.
+    """
 
     media_type: str
     transfer_syntax: str
     decoded: bool
+    multipart: bool
 
 
 def choose_frame_format(instance: Instance, accepted: Sequence[Accepted]) -> FrameFormat:
@@ -66,11 +73,12 @@ def choose_frame_format(instance: Instance, accepted: Sequence[Accepted]) -> Fra
         octets = item.part_type == OCTETS
         as_stored = item.transfer_syntax in {"*", stored} or (not item.transfer_syntax and own_type != OCTETS)
         if as_stored and item.part_type in {"*/*", own_type}:
-            return FrameFormat(own_type, EXPLICIT_LE if native else stored, decoded=False)
+            syntax = EXPLICIT_LE if native else stored
+            return FrameFormat(own_type, syntax, decoded=False, multipart=item.multipart)
         if octets and item.transfer_syntax in {"*", stored} and not native:
-            return FrameFormat(OCTETS, stored, decoded=False)
+            return FrameFormat(OCTETS, stored, decoded=False, multipart=item.multipart)
         if octets and item.transfer_syntax in {"", EXPLICIT_LE}:
-            return FrameFormat(OCTETS, EXPLICIT_LE, decoded=not native)
+            return FrameFormat(OCTETS, EXPLICIT_LE, decoded=not native, multipart=item.multipart)
     raise NotAcceptableError(
         "The frames cannot be given in the accepted form.",
         "They are stored in another compression, and only decoding to octet-stream is offered.",

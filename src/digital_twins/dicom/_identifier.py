@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 UTF_8 = "ISO_IR 192"
 _MAX_BYTES = 2**22
+_TEXT = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+_ASCII = frozenset({"", "ISO_IR 6", "ISO 2022 IR 6"})
+"""First terms that stand for the default repertoire, which has no letters with marks."""
 
 
 def read_dataset(data: bytes | memoryview, *, implicit: bool) -> Dataset:
@@ -50,10 +53,11 @@ def write_dataset(dataset: Dataset, *, implicit: bool, character_set: Sequence[s
         The terms of Specific Character Set that the peer used; empty: it named none.
     """
     wanted = [*character_set] if any(character_set) else [""]
-    if wanted != [UTF_8]:
+    if wanted != [UTF_8] and not (wanted[0] in _ASCII and _has_latin_1(dataset)):
         # A copy, because pydicom's names remember the bytes of their first encoding.
         attempt = deepcopy(dataset)
-        attempt.SpecificCharacterSet = wanted if len(wanted) > 1 else wanted[0]
+        if any(wanted):
+            attempt.SpecificCharacterSet = wanted if len(wanted) > 1 else wanted[0]
         encoded = _encode(attempt, implicit=implicit)
         if encoded is not None and _same_text(dataset, encoded, implicit=implicit):
             return encoded
@@ -84,6 +88,15 @@ def _encode(dataset: Dataset, *, implicit: bool) -> bytes | None:
     return bytes(buffer.getvalue())
 
 
+def _has_latin_1(dataset: Dataset) -> bool:
+    """Whether text has letters that pydicom would write as Latin-1 where only ASCII is agreed on."""
+    return any(
+        any("\x80" <= letter <= "\xff" for letter in str(element.value))
+        for element in dataset.iterall()
+        if element.VR in _TEXT
+    )
+
+
 def _same_text(dataset: Dataset, encoded: bytes, *, implicit: bool) -> bool:
     """Whether nothing was lost: pydicom writes '?' for what a character set does not have."""
     try:
@@ -93,7 +106,7 @@ def _same_text(dataset: Dataset, encoded: bytes, *, implicit: bool) -> bool:
     return all(
         str(element.value).rstrip("=^ ") == str(again[element.tag].value).rstrip("=^ ")
         for element in dataset
-        if element.VR in {"LO", "LT", "PN", "SH", "ST", "UC", "UT", "SQ"} and element.tag in again
+        if element.VR in {*_TEXT, "SQ"} and element.tag in again
     )
 
 

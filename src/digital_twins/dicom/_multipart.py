@@ -12,6 +12,12 @@ _MAX_HEADER_BYTES = 16384
 _PARAMETER = re.compile(r';\s*([\w.-]+)\s*=\s*(?:"([^"]*)"|([^;,\s]+))')
 
 
+class TooLongError(InputError):
+    """A body, or a part of it, is longer than is taken (HTTP 413)."""
+
+    http_status = 413
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """One part: its header fields by lower-case name, and its body."""
@@ -44,7 +50,7 @@ class MultipartReader:
     Raises
     ------
     InputError
-        Not multipart, no boundary, malformed or too long parts.
+        Not multipart, no boundary, or malformed parts; `TooLongError` for too long ones.
     """
 
     def __init__(self, content_type: str, *, max_part_bytes: int) -> None:
@@ -68,7 +74,11 @@ class MultipartReader:
             if at < 0:
                 self._searched = max(0, len(self._buffer) - len(self._delimiter))
                 if len(self._buffer) > self._max_part_bytes + _MAX_HEADER_BYTES:
-                    raise _malformed(f"a part is longer than {self._max_part_bytes} bytes")
+                    raise TooLongError(
+                        "The multipart body cannot be taken.",
+                        f"A part is longer than {self._max_part_bytes} bytes.",
+                        "Send smaller objects, or raise the limit of this node.",
+                    )
                 break
             tail = bytes(self._buffer[at + len(self._delimiter) : at + len(self._delimiter) + 2])
             if len(tail) < 2:

@@ -26,14 +26,21 @@ _NOT_IN_XML = {i: None for i in range(32) if i not in {9, 10, 13}}
 """Control characters that XML 1.0 cannot hold; DICOM text has no use for them."""
 
 
-def wants_xml(request: Request) -> bool:
-    """Whether the client prefers the Native DICOM Model; raises NotAcceptableError if it takes neither."""
+def wants_xml(request: Request, *, strict: bool = True) -> bool:
+    """Whether the client prefers the Native DICOM Model to DICOM JSON.
+
+    Parameters
+    ----------
+    strict
+        Raise NotAcceptableError if it takes neither; else it gets JSON.
+    """
     for item in accepted(request):
         if item.part_type == XML:
             return True
         if item.part_type in _JSON:
             return False
-    require_json(request)
+    if strict:
+        require_json(request)
     return False
 
 
@@ -63,6 +70,12 @@ def xml_answer(
     kind = f'multipart/related; type="{XML}"; boundary={boundary}'
     fields = {"Vary": "Accept", **(headers or {})}
     return Response(b"".join([*parts, f"--{boundary}--\r\n".encode()]), media_type=kind, headers=fields)
+
+
+def xml_document(request: Request, model: Mapping[str, Any], *, status: int) -> Response:
+    """Answer with one object, not in parts: the form of a store instances response (PS3.18 annex I)."""
+    document = native_model(model).replace(BASE_MARK, base_url(request).encode())
+    return Response(document, status_code=status, media_type=XML, headers={"Vary": "Accept"})
 
 
 def _fill(parent: ET.Element, model: Mapping[str, Any]) -> None:

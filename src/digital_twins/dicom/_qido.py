@@ -12,11 +12,11 @@ from digital_twins._errors import InputError
 from digital_twins.dicom._attributes import ATTRIBUTES, NUMBERS, Level, by_keyword
 from digital_twins.dicom._json import BASE_MARK, metadata
 from digital_twins.dicom._query import REQUEST_COLUMNS, Query, find, supported
-from digital_twins.dicom._series_requests import read_requests, request_key
+from digital_twins.dicom._series_requests import read_requests, request_key, requests_of
 from digital_twins.dicom._text import name_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from digital_twins.dicom._query import Match
     from digital_twins.dicom._store import DicomStore
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 MAX_RESULTS = 5000
 _EMPTY = '""'
 _SWITCHES = frozenset({"fuzzymatching", "emptyvaluematching", "multiplevaluematching"})
+_GENERAL = frozenset({"accept", "charset"})
+"""Parameters of every resource (PS3.18 section 8.3.3); answers are always in UTF-8."""
+_SERIES_UID, _REQUESTS, _REQUEST_IDS = "0020000E", "00400275", ("00400009", "00401001")
 _TAG = re.compile(r"[0-9A-Fa-f]{8}")
 
 
@@ -67,25 +70,38 @@ def parse_search(level: Level, path: Mapping[str, str], parameters: Iterable[tup
                 raise _bad(f"'{name}' is no whole number")
             setattr(search, name, int(value))
         elif name in _SWITCHES:
-            if value.lower() not in {"true", "false"}:
-                raise _bad(f"'{name}' is true or false")
-            if value.lower() == "true":
+            if _is_on(name, value):
                 switches.add(name)
-        else:
+        elif name not in _GENERAL:
             keyword = _keyword(name)
             if keyword in matchable:
-                conditions[keyword] = _list_value(keyword, value)
+                _ask(conditions, keyword, value)
             else:
                 search.ignored.append(name)
     search.limit = min(search.limit, MAX_RESULTS)
     search.everything = "all" in fields
-    named = {_keyword(item) for item in fields - {"all"}}
+    # What is asked for inside a sequence comes with the whole of it.
+    named = {_keyword(item).split(".")[0] for item in fields - {"all"}}
     search.extra_tags = frozenset(_tag(keyword) for keyword in named if keyword not in by_keyword())
     computed = {a.keyword for a in ATTRIBUTES if a.computed and (a.default or search.everything)} | named
     if "emptyvaluematching" not in switches:
         conditions = {key: "" if value == _EMPTY else value for key, value in conditions.items()}
     search.query = Query(level, conditions, frozenset(computed), fuzzy_names="fuzzymatching" in switches)
     return search
+
+
+def _is_on(name: str, value: str) -> bool:
+    if value.lower() not in {"true", "false"}:
+        raise _bad(f"'{name}' is true or false")
+    return value.lower() == "true"
+
+
+def _ask(conditions: dict[str, str], keyword: str, value: str) -> None:
+    """Add a matching key; neither the resource nor another parameter may ask for another value of it."""
+    attribute = by_keyword().get(keyword)
+    wanted = value.replace(",", "\\") if attribute is not None and attribute.vr == "UI" else value
+    if conditions.setdefault(keyword, wanted) != wanted:
+        raise _bad(f"{keyword} is asked for with two values")
 
 
 def run_search(store: DicomStore, search: Search) -> tuple[list[dict[str, Any]], bool]:
@@ -112,7 +128,22 @@ def run_search(store: DicomStore, search: Search) -> tuple[list[dict[str, Any]],
         if search.extra_tags or (search.everything and level is Level.INSTANCE):
             _add_from_object(store, search, match, model)
         answers.append(model)
+    if level is Level.SERIES:
+        _add_requests(store, answers)
     return answers, len(matches) > search.limit
+
+
+def _add_requests(store: DicomStore, answers: Sequence[dict[str, Any]]) -> None:
+    """Say which requests a series answers; PS3.18 table 10.6.3-4 wants it wherever it is known."""
+    found = requests_of(store, [model[_SERIES_UID]["Value"][0] for model in answers])
+    for model in answers:
+        ids = found.get(model[_SERIES_UID]["Value"][0])
+        if ids and _REQUESTS not in model:
+            items = [
+                {tag: element("SH", text) for tag, text in zip(_REQUEST_IDS, pair, strict=True)}
+                for pair in ids
+            ]
+            model[_REQUESTS] = {"vr": "SQ", "Value": items}
 
 
 def element(vr: str, value: str | int | None) -> dict[str, Any]:
@@ -174,12 +205,9 @@ def _tag(keyword: str) -> str:
     return keyword if tag is None else f"{tag:08X}"
 
 
-def _list_value(keyword: str, value: str) -> str:
-    attribute = by_keyword().get(keyword)
-    return value.replace(",", "\\") if attribute is not None and attribute.vr == "UI" else value
-
-
 def _bad(why: str) -> InputError:
     return InputError(
-        "The search cannot be run.", why.capitalize() + ".", "See PS3.18 section 10.6.1.2 for the parameters."
+        "The search cannot be run.",
+        why[0].upper() + why[1:] + ".",
+        "See PS3.18 section 10.6.1.2 for the parameters.",
     )

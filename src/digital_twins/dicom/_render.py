@@ -89,7 +89,7 @@ def parse_rendering(
     viewport = parse_viewport(parameters["viewport"]) if parameters.get("viewport") else None
     if viewport is None and thumbnail:
         viewport = Viewport(_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS)
-    known = {"viewport", "accept"} | (set() if thumbnail else {"window", "quality"})
+    known = {"viewport", "accept", "charset"} | (set() if thumbnail else {"window", "quality"})
     return Rendering(
         choose_image_type(accepted),
         parse_window(parameters["window"]) if parameters.get("window") and not thumbnail else None,
@@ -179,6 +179,13 @@ def render(
         _fit(_frame(store, instance, dataset, n - 1, rendering.window), rendering.viewport) for n in numbers
     ]
     return _encode(images, rendering, _frame_ms(dataset)), rendering.media_type
+
+
+def drawable(instances: Sequence[Instance], rendering: Rendering) -> list[Instance]:
+    """Return the objects that can be drawn in the wanted form; all of them when none can."""
+    documents = rendering.media_type == PDF or rendering.any_type
+    drawn = [i for i in instances if i.rows or (documents and i.sop_class_uid == _PDF_STORAGE)]
+    return drawn or list(instances)
 
 
 def _representative(dataset: Dataset, instance: Instance) -> int:

@@ -161,6 +161,7 @@ class DicomStore:
         expected: tuple[str, str],
         source: str,
         sync: Callable[[Callable[[], None]], None],
+        study_uid: str | None = None,
     ) -> Prepared:
         """Check and name an object whose bytes were written while it arrived; raises as `prepare` does.
 
@@ -176,17 +177,21 @@ class DicomStore:
             with writer.mapped() as file:
                 changed = self._coerced(file[dataset_offset:], transfer_syntax, source)
             if changed is not None:
-                return self.prepare(changed, transfer_syntax, expected=expected, source=source)
+                return self.prepare(
+                    changed, transfer_syntax, expected=expected, source=source, study_uid=study_uid
+                )
         if self.room is not None:
             self.room(size)
         try:
             head = writer.head[dataset_offset:]
             header = self._allowed(
-                read_header(head, transfer_syntax, size_bytes=size - dataset_offset), expected, None
+                read_header(head, transfer_syntax, size_bytes=size - dataset_offset), expected, study_uid
             )
         except HeadTooShortError:
             with writer.mapped() as file:
-                header = self._allowed(read_header(file[dataset_offset:], transfer_syntax), expected, None)
+                header = self._allowed(
+                    read_header(file[dataset_offset:], transfer_syntax), expected, study_uid
+                )
         landing = self.blobs.land(spool, owner=header.patient_id)
         landing.start(sync)
         return Prepared(header, landing.digest, dataset_offset, size, source, landing)

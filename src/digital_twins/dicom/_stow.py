@@ -10,13 +10,14 @@ from digital_twins.audit import AuditEvent
 from digital_twins.dicom._dimse import Status
 from digital_twins.dicom._header import ObjectRefusedError
 from digital_twins.dicom._json import BASE_MARK
-from digital_twins.dicom._multipart import MultipartReader, Part, media_type
-from digital_twins.dicom._part10 import split_file
+from digital_twins.dicom._multipart import MultipartReader, Part, TooLongError, media_type
 from digital_twins.dicom._stow_parts import BulkParts
-from digital_twins.dicom._walk import LayoutError
+from digital_twins.dicom._stow_stream import ArrivingFile, arriving_pieces
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from starlette.requests import Request
 
     from digital_twins.dicom._store import DicomStore
     from digital_twins.dicom._stored import Stored
@@ -51,18 +52,24 @@ class Inbox:
         self.stored: list[Stored] = []
         self.failures: list[Failure] = []
 
-    async def receive(self, content_type: str, body: AsyncIterator[bytes], *, max_object_bytes: int) -> None:
+    async def receive(
+        self, content_type: str, body: AsyncIterator[bytes], *, max_object_bytes: int, max_file_bytes: int
+    ) -> None:
         """Read the body and store every part.
 
-        Of DICOM files one is in memory at a time; metadata and bulk data are gathered until the body ends.
+        DICOM files go to the disk while they arrive, where they are not small; metadata and bulk data are
+        gathered in memory until the body ends.
+
+        Parameters
+        ----------
+        max_object_bytes, max_file_bytes
+            Most that metadata and bulk data may take together, and longest DICOM file.
 
         Raises
         ------
         InputError
-            The body is no multipart/related of DICOM files, or of metadata and bulk data.
+            The body is no multipart/related of DICOM files, or of metadata and bulk data; a part is too long.
         """
-        from anyio.to_thread import run_sync
-
         name, parameters = media_type(content_type)
         kind = parameters.get("type", _FILE).lower() if name == "multipart/related" else name
         if kind not in {_FILE, _JSON}:
@@ -71,14 +78,39 @@ class Inbox:
                 "Only DICOM files, and DICOM JSON with its bulk data, are taken.",
                 'Send Content-Type: multipart/related; type="application/dicom"; boundary=...',
             )
-        gathered = BulkParts(max_object_bytes) if kind == _JSON else None
-        async for part in _parts(content_type, body, max_object_bytes, alone=name != "multipart/related"):
-            if gathered is not None:
-                gathered.add(part)
-            else:
-                await run_sync(self._keep, part.body)
-        if gathered is not None:
-            await run_sync(self._keep_gathered, gathered)
+        alone = name != "multipart/related"
+        if kind == _JSON:
+            await self._gather(content_type, body, max_object_bytes, alone=alone)
+        else:
+            await self._take_files(content_type, body, max_file_bytes, alone=alone)
+
+    async def _take_files(
+        self, content_type: str, body: AsyncIterator[bytes], max_file_bytes: int, *, alone: bool
+    ) -> None:
+        from anyio.to_thread import run_sync
+
+        file = ArrivingFile(self._store, max_file_bytes)
+        try:
+            async for piece in arriving_pieces(content_type, body, alone=alone):
+                if piece is None:
+                    await run_sync(self._keep_arrived, file)
+                    file = ArrivingFile(self._store, max_file_bytes)
+                elif file.fits_in_memory(piece):
+                    file.feed(piece)
+                else:
+                    await run_sync(file.feed, piece)
+        finally:
+            file.discard()
+
+    async def _gather(
+        self, content_type: str, body: AsyncIterator[bytes], max_object_bytes: int, *, alone: bool
+    ) -> None:
+        from anyio.to_thread import run_sync
+
+        gathered = BulkParts(max_object_bytes)
+        async for part in _parts(content_type, body, max_object_bytes, alone=alone):
+            gathered.add(part)
+        await run_sync(self._keep_gathered, gathered)
 
     @property
     def status(self) -> int:
@@ -105,17 +137,21 @@ class Inbox:
             if isinstance(file, ObjectRefusedError):
                 self._refuse(file, class_uid, sop_uid)
             else:
-                self._keep(file)
+                whole = ArrivingFile(self._store, len(file))
+                whole.feed(file)
+                self._keep_arrived(whole)
 
-    def _keep(self, file: bytes) -> None:
+    def _keep_arrived(self, file: ArrivingFile) -> None:
         try:
-            stored = self._store.ingest(file, source=self._agent, study_uid=self._study_uid)
+            stored = file.keep(source=self._agent, study_uid=self._study_uid)
         except ObjectRefusedError as error:
-            self._refuse(error, *_identity(file))
+            self._refuse(error, *file.identity())
         except StorageError:
-            self.failures.append(Failure(*_identity(file), Status.OUT_OF_RESOURCES))
+            self.failures.append(Failure(*file.identity(), Status.OUT_OF_RESOURCES))
         else:
             self.stored.append(stored)
+        finally:
+            file.discard()
 
     def _refuse(self, error: ObjectRefusedError, class_uid: str, sop_uid: str) -> None:
         self.failures.append(Failure(class_uid, sop_uid, error.status))
@@ -145,7 +181,7 @@ async def _parts(
     async for chunk in body:
         whole += chunk
         if len(whole) > max_part_bytes:
-            raise InputError(
+            raise TooLongError(
                 "The object cannot be stored.",
                 f"It is longer than {max_part_bytes} bytes.",
                 "Raise max_object_bytes, or send smaller objects.",
@@ -153,19 +189,19 @@ async def _parts(
     yield Part({"content-type": content_type}, bytes(whole))
 
 
-def _identity(file: bytes) -> tuple[str, str]:
-    """Return SOP class and instance UID of a file that was refused, as far as it tells them."""
-    try:
-        head = split_file(file)
-    except LayoutError:
-        return "", ""
-    return head.sop_class_uid, head.sop_instance_uid
-
-
 class UnsupportedMediaError(InputError):
     """The body has a media type that cannot be stored (HTTP 415)."""
 
     http_status = 415
+
+
+def refuse_coding(request: Request) -> None:
+    """Raise UnsupportedMediaError for a body in a content coding: it is read as it comes (RFC 9110 8.4)."""
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in {"", "identity"}:
+        raise UnsupportedMediaError(
+            "The objects cannot be stored.", "The body is in a content coding.", "Send it without one."
+        )
 
 
 def _reference(base: str, stored: Stored) -> dict[str, Any]:

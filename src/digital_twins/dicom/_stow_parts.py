@@ -10,7 +10,7 @@ import orjson
 from digital_twins._errors import InputError
 from digital_twins.dicom._contexts import EXPLICIT_LE
 from digital_twins.dicom._header import ObjectRefusedError
-from digital_twins.dicom._multipart import media_type
+from digital_twins.dicom._multipart import TooLongError, media_type
 from digital_twins.dicom._text import quiet_pydicom
 
 if TYPE_CHECKING:
@@ -47,7 +47,11 @@ class BulkParts:
         """Take one part of the body; raises InputError for what is neither metadata nor bulk data."""
         self._left -= len(part.body)
         if self._left < 0:
-            raise _bad("metadata and bulk data are longer than an object may be")
+            raise TooLongError(
+                "The objects cannot be stored.",
+                "Metadata and bulk data are longer than an object may be.",
+                "Send fewer objects in a request.",
+            )
         kind, _parameters = media_type(part.headers.get("content-type", ""))
         if kind in {"application/dicom+json", "application/json"}:
             try:

@@ -14,6 +14,7 @@ from starlette.routing import Route, WebSocketRoute
 
 from digital_twins._errors import DigitalTwinError, InputError
 from digital_twins.dicom import _ups_model as ups
+from digital_twins.dicom._multipart import TooLongError
 from digital_twins.dicom._stow import UnsupportedMediaError
 from digital_twins.dicom._ups import Condition
 from digital_twins.dicom._web_base import JSON, base_url, json_answer, require_json
@@ -225,7 +226,11 @@ async def _body(request: Request, *, required: bool = True) -> Model:
     async for chunk in request.stream():
         raw += chunk
         if len(raw) > _MAX_BODY_BYTES:
-            raise _bad(f"the body is longer than {_MAX_BODY_BYTES} bytes")
+            raise TooLongError(
+                "The workitem request cannot be used.",
+                f"The body is longer than {_MAX_BODY_BYTES} bytes.",
+                "Refer to large values instead of sending them.",
+            )
     if not raw and not required:
         return {}
     try:
@@ -257,7 +262,7 @@ def _conditions(parameters: Iterable[tuple[str, str]]) -> tuple[list[Condition],
             if not re.fullmatch(r"\d{1,9}", value):
                 raise _bad(f"'{name}' is no whole number")
             numbers[name] = int(value)
-        elif name not in {"includefield", "fuzzymatching"}:
+        elif name not in {"includefield", "fuzzymatching", "accept", "charset"}:
             path = []
             for part in name.split("."):
                 tag = int(part, 16) if re.fullmatch(r"[0-9A-Fa-f]{8}", part) else tag_for_keyword(part)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from digital_twins._errors import InputError, NotFoundError
 from digital_twins.dicom._accept import NotAcceptableError
 from digital_twins.dicom._body import Body, Slice
-from digital_twins.dicom._contexts import EXPLICIT_BE, EXPLICIT_LE
+from digital_twins.dicom._contexts import EXPLICIT_BE, EXPLICIT_LE, UNCOMPRESSED
 from digital_twins.dicom._dataset_file import load, readable
 from digital_twins.dicom._frames import frame_segments
 from digital_twins.dicom._recode import TARGETS, recode
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from digital_twins.dicom._stored import Instance
 
 PIXEL_DATA = "7FE00010"
-_PIXELS = frozenset({PIXEL_DATA, "7FE00008", "7FE00009"})
+PIXELS = frozenset({PIXEL_DATA, "7FE00008", "7FE00009"})
 
 
 def etag(instances: Sequence[Instance], kind: str) -> str:
@@ -100,10 +100,18 @@ async def transcoded_parts(
 
     for instance in instances:
         file = await run_sync(object_file, store, instance, syntax)
-        yield part_head(boundary, "application/dicom", syntax)
+        yield part_head(boundary, "application/dicom", given_syntax(instance, syntax))
         yield file
         yield b"\r\n"
     yield f"--{boundary}--\r\n".encode()
+
+
+def given_syntax(instance: Instance, syntax: str) -> str:
+    """Return the transfer syntax in which an object comes when ``syntax`` is asked for."""
+    if syntax == instance.transfer_syntax:
+        return syntax
+    has_pixels = instance.pixel_offset is not None or instance.rows > 0
+    return syntax if has_pixels or syntax in UNCOMPRESSED else EXPLICIT_LE
 
 
 def object_file(store: DicomStore, instance: Instance, syntax: str | None) -> bytes:
@@ -124,7 +132,7 @@ def bulk_value(store: DicomStore, instance: Instance, tag: str) -> Body:
             "Take the BulkDataURI from the metadata.",
         )
     if (
-        tag.upper() in _PIXELS
+        tag.upper() in PIXELS
         and instance.pixel_length is not None
         and instance.pixel_offset is not None
         and instance.transfer_syntax != EXPLICIT_BE

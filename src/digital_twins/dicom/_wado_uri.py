@@ -14,7 +14,16 @@ from digital_twins.dicom._voi import parse_window
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from digital_twins.dicom._stored import Instance
+
 _DICOM = "application/dicom"
+_MAX_SIDE = 8192
+_KNOWN = frozenset(
+    {
+        *("requestType", "studyUID", "seriesUID", "objectUID", "contentType", "charset", "frameNumber"),
+        *("imageQuality", "windowCenter", "windowWidth", "rows", "columns", "region", "transferSyntax"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +40,10 @@ class UriRequest:
         Whether the media type was stated; else an object without pixels comes as it is.
     transfer_syntax
         For the object itself; None means as it is stored.
+    region
+        What is drawn: left, top, right and bottom from 0 to 1; None for all of it.
+    ignored
+        Names of query parameters that are not supported.
     """
 
     uids: tuple[str, str, str]
@@ -38,6 +51,19 @@ class UriRequest:
     stated: bool
     frame: int | None
     transfer_syntax: str | None
+    region: tuple[float, float, float, float] | None = None
+    ignored: tuple[str, ...] = ()
+
+    def rendering_of(self, instance: Instance) -> Rendering | None:
+        """Return how to draw one object: the region is in parts of its sides, a viewport in pixels."""
+        if self.rendering is None or self.region is None:
+            return self.rendering
+        left, top, right, bottom = self.region
+        columns, rows = instance.columns, instance.rows
+        source = (left * columns, top * rows, (right - left) * columns, (bottom - top) * rows)
+        own_size = Viewport(max(1, round(source[2])), max(1, round(source[3])))
+        viewport = self.rendering.viewport or own_size
+        return replace(self.rendering, viewport=replace(viewport, region=source))
 
 
 def parse_wado_uri(parameters: Mapping[str, str], accept: str) -> UriRequest:
@@ -78,6 +104,8 @@ def parse_wado_uri(parameters: Mapping[str, str], accept: str) -> UriRequest:
         stated=bool(wanted),
         frame=None if frame is None else int(frame),
         transfer_syntax=EXPLICIT_LE,
+        region=_region(parameters["region"]) if "region" in parameters else None,
+        ignored=tuple(name for name in parameters if name not in _KNOWN),
     )
 
 
@@ -93,15 +121,23 @@ def _rendering(parameters: Mapping[str, str], media_types: str) -> Rendering:
 
 def _viewport(parameters: Mapping[str, str]) -> Viewport | None:
     rows, columns = parameters.get("rows"), parameters.get("columns")
-    sides = [8192 if side is None else _side(side) for side in (columns, rows)]
-    if "region" in parameters:
-        raise _bad("region is not offered; use rows and columns")
+    sides = [_MAX_SIDE if side is None else _side(side) for side in (columns, rows)]
     return None if rows is None and columns is None else Viewport(sides[0], sides[1])
 
 
+def _region(text: str) -> tuple[float, float, float, float]:
+    try:
+        left, top, right, bottom = (float(part) for part in text.split(","))
+    except ValueError:
+        raise _bad("region is four numbers: left, top, right, bottom") from None
+    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        raise _bad("region lies between 0,0 and 1,1")
+    return left, top, right, bottom
+
+
 def _side(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 8192):
-        raise _bad("rows and columns are from 1 to 8192")
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= _MAX_SIDE):
+        raise _bad(f"rows and columns are from 1 to {_MAX_SIDE}")
     return int(text)
 
 

@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING
 
 import orjson
 from anyio.to_thread import run_sync
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Route
 
 from digital_twins.dicom._attributes import Level
-from digital_twins.dicom._native_model import wants_xml, xml_answer
+from digital_twins.dicom._native_model import wants_xml, xml_answer, xml_document
 from digital_twins.dicom._qido import parse_search, run_search
-from digital_twins.dicom._stow import Inbox
+from digital_twins.dicom._stow import Inbox, refuse_coding
 from digital_twins.dicom._ups import Workitems
 from digital_twins.dicom._ups_web import workitem_routes
-from digital_twins.dicom._web_base import Door, json_answer
+from digital_twins.dicom._web_base import Door, ignored, json_answer, warning_header
+from digital_twins.dicom._web_bulk import BulkRetrieval
 from digital_twins.dicom._web_retrieve import Retrieval
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ def dicomweb_routes(
     on_stored: Callable[[Stored], None] | None = None,
     authorize: Callable[[HTTPConnection, Operation], str | Awaitable[str]] | None = None,
     max_object_bytes: int = 2**30,
+    max_file_bytes: int = 2**32,
 ) -> list[BaseRoute]:
     """Return QIDO-RS, WADO-RS, WADO-URI, STOW-RS and UPS-RS routes, to be mounted at the DICOMweb root.
 
@@ -55,13 +58,15 @@ def dicomweb_routes(
         ``"retrieve"``, ``"store"``, ``"read-workitem"`` or ``"write-workitem"``) and may raise, e.g.
         `SignInRequiredError`. By default everybody is let in under the peer's address.
     max_object_bytes
-        Longest object that STOW-RS takes.
+        Most that the metadata and bulk data of a STOW-RS request may take: they are gathered in memory.
+    max_file_bytes
+        Longest DICOM file that STOW-RS takes; it goes to the disk while it arrives.
     """
     door = Door(store, authorize)
     return [
         *_retrieve_routes(door),
         *_search_routes(door),
-        *_store_routes(door, on_stored, max_object_bytes),
+        *_store_routes(door, on_stored, max_object_bytes=max_object_bytes, max_file_bytes=max_file_bytes),
         *workitem_routes(door, Workitems(store)),
     ]
 
@@ -88,12 +93,10 @@ def _search(door: Door, level: Level) -> Callable[[Request], Awaitable[Response]
         answers, more = await run_sync(run_search, door.store, search)
         detail: dict[str, str | int] = {"level": level.name.lower(), "matches": len(answers)}
         door.audit(request, "E", "dicom.find", detail=detail)
-        headers = {}
-        warnings = [f"parameter {name} was ignored" for name in search.ignored]
+        warnings = ignored(search.ignored)
         if more:
             warnings.append("there are additional results that can be requested")
-        if warnings:
-            headers["Warning"] = ", ".join(f'299 digital-twins "{text}"' for text in warnings)
+        headers = warning_header(warnings)
         if not answers:
             return Response(status_code=204, headers=headers)
         if xml:
@@ -105,6 +108,8 @@ def _search(door: Door, level: Level) -> Callable[[Request], Awaitable[Response]
 
 def _retrieve_routes(door: Door) -> list[Route]:
     wado = Retrieval(door)
+    bulk = BulkRetrieval(door, wado)
+    values, pixels = bulk.every(pixels_only=False), bulk.every(pixels_only=True)
     rendered, thumbnail = wado.rendered(thumbnail=False), wado.rendered(thumbnail=True)
     table: list[tuple[str, Callable[[Request], Awaitable[Response]]]] = [
         (_FRAMES, wado.frames),  # first: asked for most, and every pattern before it costs time
@@ -112,23 +117,37 @@ def _retrieve_routes(door: Door) -> list[Route]:
         *((path + "/metadata", wado.metadata) for path in (_STUDY, _SERIES, _INSTANCE)),
         *((path + "/rendered", rendered) for path in (_STUDY, _SERIES, _INSTANCE, _FRAMES)),
         *((path + "/thumbnail", thumbnail) for path in (_STUDY, _SERIES, _INSTANCE, _FRAMES)),
-        (_INSTANCE + "/bulkdata/{tag}", wado.bulk),
+        *((path + "/bulkdata", values) for path in (_STUDY, _SERIES, _INSTANCE)),
+        *((path + "/pixeldata", pixels) for path in (_STUDY, _SERIES, _INSTANCE)),
+        (_INSTANCE + "/bulkdata/{tag}", bulk.one),
         ("/wado", wado.wado_uri),
     ]
     return [Route(path, door.guarded("retrieve", handler)) for path, handler in table]
 
 
 def _store_routes(
-    door: Door, on_stored: Callable[[Stored], None] | None, max_object_bytes: int
+    door: Door, on_stored: Callable[[Stored], None] | None, *, max_object_bytes: int, max_file_bytes: int
 ) -> list[Route]:
     async def handler(request: Request) -> Response:
+        # Objects are not refused for the form of an answer that few read (RFC 9110 section 12.5.1 allows it).
+        xml = wants_xml(request, strict=False)
+        refuse_coding(request)
         inbox = Inbox(door.store, request.path_params.get("study"), request.state.agent)
-        await inbox.receive(
-            request.headers.get("content-type", ""), request.stream(), max_object_bytes=max_object_bytes
-        )
-        for stored in inbox.stored:
-            if on_stored is not None:
-                on_stored(stored)
+        try:
+            await inbox.receive(
+                request.headers.get("content-type", ""),
+                request.stream(),
+                max_object_bytes=max_object_bytes,
+                max_file_bytes=max_file_bytes,
+            )
+        except ClientDisconnect:  # nobody waits for the answer
+            return Response(status_code=400)
+        finally:  # what came before a body broke off is stored
+            for stored in inbox.stored:
+                if on_stored is not None:
+                    on_stored(stored)
+        if xml:
+            return xml_document(request, inbox.response(), status=inbox.status)
         return json_answer(request, orjson.dumps(inbox.response()), status=inbox.status)
 
     return [Route(path, door.guarded("store", handler), methods=["POST"]) for path in ("/studies", _STUDY)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -17,7 +18,7 @@ from digital_twins.dicom._body import parse_range
 from digital_twins.dicom._json import BASE_MARK
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from starlette.requests import HTTPConnection, Request
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 Operation = Literal["search", "retrieve", "store", "read-workitem", "write-workitem"]
 JSON = "application/dicom+json"
 _JSON_RANGES = frozenset({"*/*", "application/*", "application/json", JSON})
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _GZIP_FROM_BYTES = 1024
 _IN_MEMORY_BYTES = 4 * 2**20
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
@@ -112,8 +114,13 @@ def problem(error: DigitalTwinError) -> Response:
 
 
 def accepted(request: Request) -> list[Accepted]:
-    """Return what the client takes."""
-    return parse_accept(", ".join(request.headers.getlist("accept")))
+    """Return what the client takes: the query parameter `accept` before the header (PS3.18 section 8.7.5)."""
+    taken = parse_accept(", ".join(request.headers.getlist("accept")))
+    if b"accept=" not in request.scope["query_string"]:
+        return taken
+    # A form decoder reads the plus sign of application/dicom+json as a space.
+    stated = ", ".join(request.query_params.getlist("accept")).replace("dicom ", "dicom+")
+    return [*parse_accept(stated), *taken]
 
 
 def require_json(request: Request) -> None:
@@ -146,6 +153,23 @@ def json_answer(
         body = packer.compress(body) + packer.flush()
         fields["Content-Encoding"] = "gzip"
     return Response(body, status_code=status, media_type=JSON, headers=fields)
+
+
+def ignored(names: Iterable[str]) -> list[str]:
+    """Return the text of a warning for each query parameter that is not supported.
+
+    A name that is no plain word is not repeated: it stands in a header of the answer.
+    """
+    return [
+        f"parameter {name} was ignored" if _PLAIN_NAME.fullmatch(name) else "a parameter was ignored"
+        for name in names
+    ]
+
+
+def warning_header(texts: Iterable[str]) -> dict[str, str]:
+    """Return a Warning header (RFC 7234 section 5.5, as PS3.18 uses it), or nothing when all is well."""
+    found = ", ".join(f'299 digital-twins "{text}"' for text in texts)
+    return {"Warning": found} if found else {}
 
 
 def takes_gzip(request: Request) -> bool:

@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING
 from anyio.to_thread import run_sync
 from starlette.responses import Response, StreamingResponse
 
+from digital_twins._errors import DigitalTwinError
+from digital_twins._logging import get_logger
 from digital_twins.dicom._body import Body, Slice
-from digital_twins.dicom._frames import OCTETS, choose_frame_format, frame_segments
+from digital_twins.dicom._frames import choose_frame_format, frame_segments
 from digital_twins.dicom._json import metadata
 from digital_twins.dicom._multipart import new_boundary
 from digital_twins.dicom._native_model import wants_xml, xml_answer
-from digital_twins.dicom._render import parse_rendering, render
+from digital_twins.dicom._render import drawable, parse_rendering, render
 from digital_twins.dicom._store import not_found
 from digital_twins.dicom._wado import (
-    PIXEL_DATA,
-    bulk_value,
     choose_object_format,
     etag,
+    given_syntax,
     object_file,
     objects_body,
     part_head,
@@ -29,13 +30,15 @@ from digital_twins.dicom._wado_uri import parse_wado_uri
 from digital_twins.dicom._web_base import (
     accepted,
     body_answer,
+    ignored,
     json_answer,
     not_modified,
+    warning_header,
     whole_numbers,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from starlette.requests import Request
 
@@ -45,7 +48,7 @@ if TYPE_CHECKING:
     from digital_twins.dicom._wado import ObjectFormat
     from digital_twins.dicom._web_base import Door
 
-_IGNORED = '299 digital-twins "parameter {} was ignored"'
+_log = get_logger(__name__)
 
 
 class Retrieval:
@@ -57,7 +60,7 @@ class Retrieval:
 
     async def objects(self, request: Request) -> Response:
         """WADO-RS of a study, series or instance."""
-        instances = await run_sync(self._instances, request)
+        instances = await run_sync(self.instances, request)
         chosen = choose_object_format(instances, accepted(request))
         tag = etag(instances, f"o{chosen.transfer_syntax or ''}{int(chosen.multipart)}")
         if (unchanged := not_modified(request, tag)) is not None:
@@ -74,7 +77,8 @@ class Retrieval:
         syntax = chosen.transfer_syntax
         if not chosen.multipart:
             only = instances[0]
-            kind = f"application/dicom; transfer-syntax={syntax or only.transfer_syntax}"
+            given = only.transfer_syntax if syntax is None else given_syntax(only, syntax)
+            kind = f"application/dicom; transfer-syntax={given}"
             if syntax is None:
                 return await body_answer(request, self._file(only), kind, tag)
             return Response(
@@ -87,7 +91,7 @@ class Retrieval:
         if len(instances) == 1:  # what cannot be transcoded is then said by the status
             file = await run_sync(object_file, self._store, instances[0], syntax)
             pieces = (
-                part_head(boundary, "application/dicom", syntax),
+                part_head(boundary, "application/dicom", given_syntax(instances[0], syntax)),
                 file,
                 f"\r\n--{boundary}--\r\n".encode(),
             )
@@ -101,7 +105,7 @@ class Retrieval:
     async def metadata(self, request: Request) -> Response:
         """WADO-RS metadata of a study, series or instance."""
         xml = wants_xml(request)
-        instances = await run_sync(self._instances, request)
+        instances = await run_sync(self.instances, request)
         tag = etag(instances, "x" if xml else "m")
         if (unchanged := not_modified(request, tag)) is not None:
             return unchanged
@@ -117,7 +121,7 @@ class Retrieval:
         """WADO-RS frames by number."""
         numbers = whole_numbers(request.path_params["frames"])
         if len(numbers) > 1 or "range" in request.headers:
-            return await self._frames(request, numbers, request.path_params["frames"])
+            return await self.some_frames(request, numbers, request.path_params["frames"])
         answer, instance = await run_sync(self._read_frame, request, numbers)
         # Here and not in the thread: the writer of the event would contend with it for the interpreter.
         if answer.status_code != HTTPStatus.NOT_MODIFIED:
@@ -126,36 +130,38 @@ class Retrieval:
 
     def _read_frame(self, request: Request, numbers: Sequence[int]) -> tuple[Response, Instance]:
         """Answer for one frame in one visit to the thread: that is what viewers ask for most."""
-        instance = self._instances(request)[0]
-        wanted = accepted(request)
-        chosen = choose_frame_format(instance, wanted)
-        tag = etag([instance], f"f{numbers[0]}{chosen.transfer_syntax}{int(wanted[0].multipart)}")
+        instance = self.instances(request)[0]
+        chosen = choose_frame_format(instance, accepted(request))
+        tag = etag([instance], f"f{numbers[0]}{chosen.transfer_syntax}{int(chosen.multipart)}")
         answer = not_modified(request, tag)
         if answer is not None:
             return answer, instance
         segments = frame_segments(self._store, instance, numbers, decoded=chosen.decoded)
         kind = f"{chosen.media_type}; transfer-syntax={chosen.transfer_syntax}"
-        if wanted[0].multipart:
-            boundary = new_boundary()
+        if chosen.multipart:
+            boundary = tag.strip('"')[-32:]  # the same for the same frame, so that ranges fit together
             head = part_head(boundary, chosen.media_type, chosen.transfer_syntax)
             segments = [head, *segments, f"\r\n--{boundary}--\r\n".encode()]
             kind = f'multipart/related; type="{chosen.media_type}"; boundary={boundary}'
         return Response(Body(segments).read(), media_type=kind, headers={"ETag": tag}), instance
 
-    async def _frames(self, request: Request, numbers: Sequence[int], name: str) -> Response:
-        instance = (await run_sync(self._instances, request))[0]
+    async def some_frames(self, request: Request, numbers: Sequence[int], name: str) -> Response:
+        """Give frames, whose numbers are known as ``name`` in the entity tag."""
+        instance = (await run_sync(self.instances, request))[0]
         chosen = choose_frame_format(instance, accepted(request))
 
         def build() -> list[bytes | Slice]:
             return frame_segments(self._store, instance, numbers, decoded=chosen.decoded)
 
+        tag = etag([instance], f"f{name}{chosen.transfer_syntax}{int(chosen.multipart)}")
+        if (unchanged := not_modified(request, tag)) is not None:
+            return unchanged
         segments = await run_sync(build)
-        tag = etag([instance], f"f{name}{chosen.transfer_syntax}")
         self._door.audit(request, "R", "dicom.frames", instance=instance, detail={"frames": len(segments)})
         kind = f"{chosen.media_type}; transfer-syntax={chosen.transfer_syntax}"
-        if len(segments) == 1 and not accepted(request)[0].multipart:
+        if len(segments) == 1 and not chosen.multipart:
             return await body_answer(request, Body(segments), kind, tag)
-        boundary = new_boundary()
+        boundary = tag.strip('"')[-32:]  # the same for the same frames, so that ranges fit together
         head = part_head(boundary, chosen.media_type, chosen.transfer_syntax)
         parts: list[bytes | Slice] = []
         for segment in segments:
@@ -164,37 +170,16 @@ class Retrieval:
         kind = f'multipart/related; type="{chosen.media_type}"; boundary={boundary}'
         return await body_answer(request, Body(parts), kind, tag)
 
-    async def bulk(self, request: Request) -> Response:
-        """WADO-RS bulk data that the metadata refer to."""
-        instance = (await run_sync(self._instances, request))[0]
-        tag = request.path_params["tag"].upper()
-        encapsulated = instance.pixel_offset is not None and instance.pixel_length is None
-        if tag == PIXEL_DATA and encapsulated:
-            return await self._frames(request, range(1, instance.frames + 1), "all")
-        body = await run_sync(bulk_value, self._store, instance, tag)
-        entity = etag([instance], f"b{tag}{int(accepted(request)[0].multipart)}")
-        if (unchanged := not_modified(request, entity)) is not None:
-            return unchanged
-        self._door.audit(request, "R", "dicom.bulk", instance=instance, detail={"tag": tag})
-        wanted = accepted(request)[0]
-        if not wanted.multipart or "range" in request.headers:
-            return await body_answer(request, body, OCTETS, entity)
-        boundary = entity.strip('"')[-32:]
-        whole = Body([part_head(boundary, OCTETS), *body.segments, f"\r\n--{boundary}--\r\n".encode()])
-        return await body_answer(
-            request, whole, f'multipart/related; type="{OCTETS}"; boundary={boundary}', entity
-        )
-
     def rendered(self, *, thumbnail: bool) -> Callable[[Request], Awaitable[Response]]:
         """Return the handler of rendered images or thumbnails."""
 
         async def handler(request: Request) -> Response:
             rendering = parse_rendering(dict(request.query_params), accepted(request), thumbnail=thumbnail)
             frames = whole_numbers(request.path_params["frames"]) if "frames" in request.path_params else None
-            instances = await run_sync(self._instances, request)
+            instances = await run_sync(self.instances, request)
+            asked, instances = len(instances), drawable(instances, rendering)
             if thumbnail:
-                drawn = [i for i in instances if i.rows] or instances
-                instances = [drawn[len(drawn) // 2]]
+                instances = [instances[len(instances) // 2]]
             tag = etag(instances, f"r{hash_of(request)}")
             if (unchanged := not_modified(request, tag)) is not None:
                 return unchanged
@@ -202,8 +187,10 @@ class Retrieval:
             kind = "dicom.thumbnail" if thumbnail else "dicom.rendered"
             self._door.audit(request, "R", kind, instance=instances[0], detail={"instances": len(instances)})
             answer.headers["ETag"] = tag
-            if rendering.ignored:
-                answer.headers["Warning"] = ", ".join(_IGNORED.format(name) for name in rendering.ignored)
+            warnings = ignored(rendering.ignored)
+            if not thumbnail and len(instances) < asked:
+                warnings.append(f"{asked - len(instances)} objects without pixels were not drawn")
+            answer.headers.update(warning_header(warnings))
             return answer
 
         return handler
@@ -217,13 +204,29 @@ class Retrieval:
             drawing, kind = await run_sync(render, self._store, *orders[0], rendering)
             return Response(drawing, media_type=kind)
         boundary = new_boundary()
-        pieces: list[bytes] = []
-        for instance, frame in orders:
-            drawing, kind = await run_sync(render, self._store, instance, frame, rendering)
-            pieces += [part_head(boundary, kind), drawing, b"\r\n"]
-        pieces.append(f"--{boundary}--\r\n".encode())
+        # The first is drawn before the status is sent: where nothing can be drawn, the status says so.
+        first = await run_sync(render, self._store, *orders[0], rendering)
         kind = f'multipart/related; type="{rendering.media_type}"; boundary={boundary}'
-        return Response(b"".join(pieces), media_type=kind)
+        return StreamingResponse(self._drawings(first, orders[1:], rendering, boundary), media_type=kind)
+
+    async def _drawings(
+        self,
+        first: tuple[bytes, str],
+        orders: Sequence[tuple[Instance, list[int] | None]],
+        rendering: Rendering,
+        boundary: str,
+    ) -> AsyncIterator[bytes]:
+        """Yield a multipart body with one drawing in memory at a time; what cannot be drawn is left out."""
+        drawing, kind = first
+        yield part_head(boundary, kind) + drawing + b"\r\n"
+        for instance, frames in orders:
+            try:
+                drawing, kind = await run_sync(render, self._store, instance, frames, rendering)
+            except DigitalTwinError as error:
+                _log.warning("dicom.rendered.failed", reason=error.why)
+                continue
+            yield part_head(boundary, kind) + drawing + b"\r\n"
+        yield f"--{boundary}--\r\n".encode()
 
     async def wado_uri(self, request: Request) -> Response:
         """WADO-URI: one object, or a picture of one frame of it."""
@@ -235,16 +238,19 @@ class Retrieval:
         tag = etag([instance], f"u{hash_of(request)}")
         if (unchanged := not_modified(request, tag)) is not None:
             return unchanged
-        if draws and asked.rendering is not None:
+        rendering = asked.rendering_of(instance) if draws else None
+        if rendering is not None:
             frames = None if asked.frame is None else [asked.frame]
-            drawing, kind = await run_sync(render, self._store, instance, frames, asked.rendering)
+            drawing, kind = await run_sync(render, self._store, instance, frames, rendering)
         else:
             drawing = await run_sync(object_file, self._store, instance, asked.transfer_syntax)
             kind = "application/dicom"
         self._door.audit(request, "R", "dicom.wado-uri", instance=instance, detail={"drawn": int(draws)})
-        return Response(drawing, media_type=kind, headers={"ETag": tag})
+        headers = {"ETag": tag, **warning_header(ignored(asked.ignored))}
+        return Response(drawing, media_type=kind, headers=headers)
 
-    def _instances(self, request: Request) -> list[Instance]:
+    def instances(self, request: Request) -> list[Instance]:
+        """Return the stored objects that the path names; raises NotFoundError."""
         names = request.path_params
         if "instance" not in names:
             return self._store.instances(names["study"], names.get("series"))

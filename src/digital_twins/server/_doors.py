@@ -70,6 +70,7 @@ def node_app(
         on_stored=stored,
         authorize=None if authority is None else lambda *_: agent_name("web"),
         max_object_bytes=settings.max_object_bytes,
+        max_file_bytes=settings.max_dicom_object_bytes,
     )
     signing_in = auth_routes(authority, patients=lambda: patients_of(services)) if authority else []
     services.metrics.gauge("twin_jobs", services.job_counts)
