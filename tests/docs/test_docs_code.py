@@ -73,7 +73,7 @@ def commands(page: Path) -> list[list[str]]:
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=name)
 def test_commands_and_their_options_exist(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for _, *words in commands(page):
-        sub = words[:2] if words[0] in {"audit", "certs", "dicom", "hl7", "report"} else words[:1]
+        sub = words[:2] if words[0] in {"audit", "certs", "dicom", "fhir", "hl7", "report"} else words[:1]
         assert main([*sub, "--help"]) == 0, words
         known = set(re.findall(r"--?[a-z][a-z-]*", capsys.readouterr().out))
         used = {word.partition("=")[0] for word in words if re.fullmatch(r"--?[a-z][a-z-]*(=.*)?", word)}
