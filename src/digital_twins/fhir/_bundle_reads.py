@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from digital_twins.auth import acting_principal
-from digital_twins.fhir._access import check_history, denied, request_allowed
+from digital_twins.fhir._access import denied, request_allowed
 from digital_twins.fhir._across import run_across
 from digital_twins.fhir._auditing import patient_of
 from digital_twins.fhir._compartment import compartments
 from digital_twins.fhir._definitions import definitions
 from digital_twins.fhir._everything import compartment_page, everything_query
-from digital_twins.fhir._history import history_page, history_query, must_be_known
+from digital_twins.fhir._history import history_query, readable_page
 from digital_twins.fhir._outcome import bad_request
 from digital_twins.fhir._search import run_query
 from digital_twins.fhir._searchset import history_bundle, linked_bundle, local_values, searchset, shaped
 from digital_twins.fhir._validate import ID
-from digital_twins.fhir._write import load, load_version, load_versions
+from digital_twins.fhir._write import load, load_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -163,12 +163,7 @@ def _history(
     kind, name = (*path, None, None)[:2]
 
     def answer(cursor: Executes) -> Found:
-        if kind is not None and name is not None:
-            must_be_known(cursor, kind, name)
-            load_versions(cursor, kind, name)  # refuses who may not see every one of them
-        else:
-            check_history(kind)
-        page = history_page(cursor, asked, kind=kind, name=name)
+        page = readable_page(cursor, asked, kind=kind, name=name)
         here = "/".join((base_url, *path, "_history"))
         return Found(
             history_bundle(page, base_url, here, asked.used), patient=name if kind == "Patient" else None

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from digital_twins._errors import InputError
+from digital_twins.fhir._access import check_history
 from digital_twins.fhir._dates import date_range
 from digital_twins.fhir._outcome import bad_request, not_found
-from digital_twins.fhir._write import Saved
+from digital_twins.fhir._write import Saved, load_versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -121,6 +122,24 @@ def _conditions(asked: HistoryQuery, table: str, kind: str | None, name: str | N
         where.append(f"({table}.updated, {table}.rid, {table}.version) < (?,?,?)")
         arguments.extend(asked.position)
     return " AND ".join(where) or "1=1", arguments
+
+
+def readable_page(
+    cursor: Executes, asked: HistoryQuery, *, kind: str | None = None, name: str | None = None
+) -> HistoryPage:
+    """Do what `history_page` does for who may see all of these versions.
+
+    Raises
+    ------
+    FhirError
+        403 for who may not, 404 when one resource is asked for whose id was never used.
+    """
+    if kind is not None and name is not None:
+        must_be_known(cursor, kind, name)
+        load_versions(cursor, kind, name)  # refuses who may not see every one of them
+    else:
+        check_history(kind)
+    return history_page(cursor, asked, kind=kind, name=name)
 
 
 def history_page(

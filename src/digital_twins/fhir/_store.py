@@ -6,7 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from digital_twins._errors import DigitalTwinError, NotFoundError
-from digital_twins.fhir._access import check_history
 from digital_twins.fhir._across import QueryAcross, parse_across, run_across
 from digital_twins.fhir._auditing import Auditor, patient_of
 from digital_twins.fhir._bundle import EntryAnswer, response_bundle
@@ -14,7 +13,7 @@ from digital_twins.fhir._bundles import Bundles
 from digital_twins.fhir._changes import Changes, parsed
 from digital_twins.fhir._compartment import compartment_predicate, compartments
 from digital_twins.fhir._concepts import CONCEPT_MODIFIERS, Concepts
-from digital_twins.fhir._history import HistoryPage, HistoryQuery, history_page, must_be_known
+from digital_twins.fhir._history import HistoryPage, HistoryQuery, readable_page
 from digital_twins.fhir._json import loads
 from digital_twins.fhir._outcome import bad_request
 from digital_twins.fhir._query import Query, parse_query
@@ -232,12 +231,7 @@ class FhirStore:
             404 when one resource is asked for whose id was never used.
         """
         with self.database.read() as connection:
-            if kind is not None and name is not None:
-                must_be_known(connection, kind, name)
-                load_versions(connection, kind, name)  # refuses who may not see every one of them
-            else:
-                check_history(kind)
-            page = history_page(connection, asked, kind=kind, name=name)
+            page = readable_page(connection, asked, kind=kind, name=name)
         entity = "/".join(part for part in (kind, name) if part) or None
         patient = name if kind == "Patient" else None
         self._read_event("R", "fhir.history", agent, entity, patient)
