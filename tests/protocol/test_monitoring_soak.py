@@ -96,7 +96,8 @@ class _Bedside:
             for first in range(0, self.count, 50):
                 now_s = time.time()
                 for n in range(first, min(first + 50, self.count)):
-                    data = json.dumps({"t": now_s, "n": number, "v": {"HR": 70.0 + n % 5, "SPO2": 97.0}})
+                    rate = 70.0 + (n + number) % 5  # one that stays for 15 minutes is a flat line
+                    data = json.dumps({"t": now_s, "n": number, "v": {"HR": rate, "SPO2": 97.0}})
                     mark = (self.sent % 65_535 + 1).to_bytes(2, "big")
                     writer.write(_packet(0x32, _text(f"vitals/D{n}") + mark + data.encode()))
                     self.sent += 1
