@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -144,6 +145,21 @@ def test_an_object_that_cannot_be_read_does_not_break_the_search(
         store.ingest(file_bytes(ct_slice(1)))
         monkeypatch.setattr(_series_requests, "load", broken)
         assert client.get("series").status_code == 200
+
+
+def test_a_disk_that_failed_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from digital_twins.dicom import _series_requests
+
+    def failing(*_: Any, **__: Any) -> Dataset:
+        raise OSError(errno.EIO, "the device failed")
+
+    with web_client(tmp_path) as (store, client):
+        store.ingest(file_bytes(requested(1)))
+        with monkeypatch.context() as patched:
+            patched.setattr(_series_requests, "load", failing)
+            assert "00400275" not in client.get("series").json()[0]
+            assert client.get("series?00400275.00401001=RP1").status_code in {200, 204}  # it ends
+        assert "00400275" in client.get("series").json()[0]
 
 
 def test_names_of_foreign_parameters_are_not_repeated_into_headers(served: Served) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from digital_twins._errors import StorageError
 from digital_twins._logging import get_logger
 from digital_twins.dicom._dataset_file import load
 from digital_twins.dicom._query import REQUEST_COLUMNS
@@ -60,12 +61,13 @@ def requests_of(store: DicomStore, series_uids: Sequence[str]) -> dict[str, list
 
 
 def _read(store: DicomStore, where: str, values: Sequence[str | int]) -> int:
-    """Read the sequence from the objects that a condition chooses, and return how many series that were."""
-    found = select_instances(store, where, values)
+    """Read the sequence from the objects that a condition chooses, and return how many series were read."""
+    found = [(each, _items(store, each.digest)) for each in select_instances(store, where, values)]
+    known = [(each.series_uid, items) for each, items in found if items is not None]
     rows = [
-        (each.series_uid, number, *ids)
-        for each in found
-        for number, ids in enumerate([("", ""), *_items(store, each.digest)])
+        (series_uid, number, *ids)
+        for series_uid, items in known
+        for number, ids in enumerate([("", ""), *items])
     ]
 
     def work(cursor: apsw.Cursor) -> None:
@@ -78,10 +80,11 @@ def _read(store: DicomStore, where: str, values: Sequence[str | int]) -> int:
 
     if rows:
         store.database.write(work)
-    return len(found)
+    return len(known)
 
 
-def _items(store: DicomStore, digest: str) -> list[tuple[str, str]]:
+def _items(store: DicomStore, digest: str) -> list[tuple[str, str]] | None:
+    """Return the IDs that an object says; None where the disk failed, so that the next search tries again."""
     try:
         with quiet_pydicom():
             header = load(store.blobs.file(digest), specific_tags=["RequestAttributesSequence"])
@@ -92,6 +95,9 @@ def _items(store: DicomStore, digest: str) -> list[tuple[str, str]]:
                 )
                 for item in header.get("RequestAttributesSequence") or []
             ]
+    except (StorageError, OSError) as error:
+        _log.warning("dicom.requests.failed", error=type(error).__name__)
+        return None
     except Exception as error:  # noqa: BLE001  (edge: one odd foreign object must not break every search)
         _log.warning("dicom.requests.failed", error=type(error).__name__)
         return []
